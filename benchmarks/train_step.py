@@ -1,0 +1,145 @@
+#!/usr/bin/env python
+"""Time neuroscope's training iteration against the textbook CycleGAN loop: same networks and weights, same batch, same objective, one run.
+
+The textbook loop is written here from the published algorithm (Zhu et al. 2017, and the reference PyTorch code): six generator calls, six
+discriminator calls, three backward passes, two optimizers, discriminators frozen in the generators' step, `torch`'s own layers and defaults.
+It runs twice: with `torch`'s own layers, which is the textbook, and with the library's layers, which tells how much of the gain is the loop's
+and how much the layers'. The library runs as a user runs it: `cyclegan_learner`, callbacks included, R1 off because the textbook has none.
+Variants take turns, iteration by iteration, so that whatever else the machine does falls on all of them.
+"""
+import argparse, copy, os, platform, random, resource, statistics, subprocess, sys, time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+def plain(net):
+    "The network with `torch`'s own layers in place of the library's"
+    from neuroscope.models.components import InstanceNorm, PReLU, ReflectPad, RowConv
+    swap = {ReflectPad: lambda m: nn.ReflectionPad2d(m.padding), InstanceNorm: lambda m: nn.InstanceNorm2d(m.num_features),
+            PReLU: lambda m: nn.PReLU(m.num_parameters), RowConv: lambda m: nn.Conv2d(m.in_channels, m.out_channels, m.kernel_size)}
+    for name,child in net.named_children():
+        if type(child) in swap:
+            new = swap[type(child)](child)
+            new.load_state_dict(child.state_dict())
+            setattr(net, name, new)
+        else: plain(child)
+    return net
+
+class Buffer:
+    "The published replay buffer"
+    def __init__(self, size=50): self.size,self.images = size,[]
+    def __call__(self, images):
+        out = []
+        for image in images.detach():
+            if len(self.images)<self.size: self.images.append(image); out.append(image)
+            elif random.random()<.5: i = random.randrange(self.size); out.append(self.images[i]); self.images[i] = image
+            else: out.append(image)
+        return torch.stack(out)
+
+class Textbook:
+    "The published training loop"
+    def __init__(self, model, own_layers):
+        m = copy.deepcopy(model) if own_layers else plain(copy.deepcopy(model))
+        self.g_ab,self.g_ba,self.d_a,self.d_b = m.generator_a2b,m.generator_b2a,m.discriminator_a,m.discriminator_b
+        self.g_params,self.d_params = [*self.g_ab.parameters(), *self.g_ba.parameters()], [*self.d_a.parameters(), *self.d_b.parameters()]
+        self.opt_g,self.opt_d = (torch.optim.Adam(p, lr=lr, betas=(.5,.999)) for p,lr in ((self.g_params,1e-4), (self.d_params,4e-4)))
+        self.pool_a,self.pool_b = Buffer(),Buffer()
+
+    def step(self, real_a, real_b):
+        gan = lambda score,target: F.mse_loss(score, torch.full_like(score, target))
+        fake_b = self.g_ab(real_a); rec_a = self.g_ba(fake_b)
+        fake_a = self.g_ba(real_b); rec_b = self.g_ab(fake_a)
+        idt_a,idt_b = self.g_ba(real_a),self.g_ab(real_b)
+        for p in self.d_params: p.requires_grad_(False)
+        self.opt_g.zero_grad()
+        loss_g = gan(self.d_b(fake_b), 1.) + gan(self.d_a(fake_a), 1.)
+        loss_g = loss_g + 10*(F.l1_loss(rec_a, real_a) + F.l1_loss(rec_b, real_b)) + 5*(F.l1_loss(idt_a, real_a) + F.l1_loss(idt_b, real_b))
+        loss_g.backward()
+        self.opt_g.step()
+        for p in self.d_params: p.requires_grad_(True)
+        self.opt_d.zero_grad()
+        for d,real,fake,pool in ((self.d_a,real_a,fake_a,self.pool_a), (self.d_b,real_b,fake_b,self.pool_b)):
+            loss_d = .5*(gan(d(real), 1.) + gan(d(pool(fake)), 0.))
+            loss_d.backward()
+        self.opt_d.step()
+        return (loss_g+loss_d).item()
+
+class Library:
+    "One iteration of `cyclegan_learner`"
+    def __init__(self, model, batch, bf16):
+        from fastai.callback.all import ProgressCallback
+        from fastai.data.core import DataLoaders
+        from neuroscope.trainers.learner import cyclegan_learner
+        self.learn = cyclegan_learner(DataLoaders([batch],[batch]), copy.deepcopy(model), r1=0, bf16=bf16)
+        self.learn.remove_cb(ProgressCallback)
+        self.learn.create_opt()
+        self.learn.opt.set_hyper('lr', (1e-4,4e-4))
+        self.learn.n_iter = 1
+        for event in ('before_fit','before_epoch','before_train'): self.learn(event)
+
+    def step(self, real_a, real_b): self.learn.one_batch(0, (real_a,real_b))
+
+VARIANTS = {'textbook, fp32': lambda m,b: Textbook(m, own_layers=False),
+            "textbook with the library's layers, fp32": lambda m,b: Textbook(m, own_layers=True),
+            'neuroscope, fp32': lambda m,b: Library(m, b, bf16=False),
+            'neuroscope, bf16': lambda m,b: Library(m, b, bf16=True)}
+
+def make(args):
+    "Model and batch"
+    from neuroscope.models.implementations import CycleGAN
+    torch.manual_seed(0)
+    model = CycleGAN(generator_filters=args.filters, discriminator_filters=args.discriminator_filters or args.filters, n_residual_blocks=args.blocks)
+    return model,tuple(torch.rand(2, args.batch, 4, args.size, args.size)*2-1)
+
+def own_peak():
+    "This process's peak resident memory, in MB (VmHWM where there is one: ru_maxrss is handed down by the parent)"
+    if os.path.exists('/proc/self/status'): return next(int(l.split()[1])/1024 for l in open('/proc/self/status') if l.startswith('VmHWM'))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(2**20 if sys.platform=='darwin' else 2**10)
+
+def peak_memory(name, args):
+    "Peak resident memory of a process that runs two iterations of one variant, in MB"
+    cmd = [sys.executable, __file__, '--only', name] + [f'--{k.replace("_","-")}={v}' for k,v in vars(args).items() if k!='only' and v is not None]
+    return float(subprocess.run(cmd, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--filters', type=int, default=32, help='of the first layer of the generators (32; the standard network has 64)')
+    p.add_argument('--discriminator-filters', type=int, help='of the first layer of the discriminators (as the generators)')
+    p.add_argument('--blocks', type=int, default=9, help='residual blocks (9)')
+    p.add_argument('--size', type=int, default=96, help='pixels on a side (96)')
+    p.add_argument('--batch', type=int, default=4, help='pairs of slices (4)')
+    p.add_argument('--reps', type=int, help='timed iterations of each variant (as many as fit into about 75 seconds, at least 5)')
+    p.add_argument('--threads', type=int, help="of torch (torch's default)")
+    p.add_argument('--only', help=argparse.SUPPRESS)
+    args = p.parse_args()
+    if args.threads: torch.set_num_threads(args.threads)
+    from neuroscope.trainers.callbacks import cpu_has_bf16
+    model,batch = make(args)
+    if args.only:
+        v = VARIANTS[args.only](model, batch)
+        for _ in range(2): v.step(*batch)
+        return print(own_peak())
+
+    bf16 = cpu_has_bf16()
+    names = [n for n in VARIANTS if bf16 or 'bf16' not in n]
+    cpu = next((l.split(':')[1].strip() for l in open('/proc/cpuinfo') if l.startswith('model name')), '') if os.path.exists('/proc/cpuinfo') else ''
+    print(f'{cpu or platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}')
+    print(f'{args.filters} filters, {args.blocks} residual blocks, {args.batch} × 4 × {args.size} × {args.size} from each site')
+    variants = {n: VARIANTS[n](model, batch) for n in names}
+    def timed(v): start = time.perf_counter(); v.step(*batch); return time.perf_counter()-start
+    for v in variants.values(): timed(v)                              # once to warm up
+    reps = args.reps or max(5, min(200, int(75/sum(timed(v) for v in variants.values()))))
+    times = {n: [] for n in names}
+    for i in range(reps):
+        for n in (names if i%2 else names[::-1]): times[n].append(timed(variants[n]))
+
+    base = times[names[0]]
+    print(f'\n{"":42s}{"ms, median":>12s}{"fastest":>10s}{"ratio":>9s}{"(quartiles)":>16s}{"peak MB":>9s}')
+    for n,t in times.items():
+        q1,ratio,q3 = statistics.quantiles([b/x for b,x in zip(base, t)], n=4)
+        print(f'{n:42s}{1e3*statistics.median(t):12.0f}{1e3*min(t):10.0f}{ratio:8.2f}x{f"({q1:.2f}-{q3:.2f})":>16s}{peak_memory(n, args):9.0f}')
+    if not bf16: print('This processor has no bfloat16 arithmetic: the bf16 variant is left out.')
+    print(f'\nratio: time of the textbook loop over time of the variant, median over {reps} interleaved repetitions')
+
+if __name__=='__main__': main()
