@@ -20,6 +20,7 @@ COMMANDS = dict(   # name -> module and what it does
     simulate   = ('simulate', 'Write a simulated two-site glioma cohort with known truth'),
     convert    = ('convert_dicom', 'Convert DICOM to NIfTI, sorted into subjects and sequences'),
     assess     = ('assess_quality', 'Find the scans of a cohort that somebody should look at'),
+    doctor     = ('doctor', 'Say what is installed and whether a small end-to-end run works'),
 )
 
 def find_command(

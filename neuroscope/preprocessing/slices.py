@@ -173,9 +173,9 @@ def _box_size(subject, plane):
     box = brain_box(to_plane(to_ras(subject_mask(subject, imgs), imgs['t1'].affine), plane))
     return [b.stop-b.start for b in box[:2]]
 
-def _each(subjects, f, failed, desc):
+def _each(subjects, f, failed, desc, progress=True):
     "`f` of each subject; those that fail are logged and noted in `failed`"
-    for s in tqdm(subjects, desc=desc, leave=False):
+    for s in tqdm(subjects, desc=desc, leave=False, disable=not progress):
         if s.id in failed: continue
         try: yield s,f(s)
         except NeuroscopeError as e:
@@ -189,13 +189,14 @@ def write_slice_store(
     size=None, # (H,W); None: what holds the largest brain, a multiple of 4
     min_area=.1, # least brain on a slice, share of the subject's largest slice
     plane='axial', # one of `PLANES`
+    progress=True, # show a bar?
 ) -> SliceStore:
     "Cut the slices of a cohort into a store"
     dest,failed = Path(dest),{}
     if size is None:
-        sizes = [o for _,o in _each(cohort, lambda s: _box_size(s, plane), failed, 'measuring brains')]
+        sizes = [o for _,o in _each(cohort, lambda s: _box_size(s, plane), failed, 'measuring brains', progress)]
         if sizes: size = tuple(int(-(-n//4)*4) for n in np.max(sizes, 0))
-    parts = [o for _,o in _each(cohort, lambda s: subject_slices(s, size, min_area, plane), failed, 'cutting slices')]
+    parts = [o for _,o in _each(cohort, lambda s: subject_slices(s, size, min_area, plane), failed, 'cutting slices', progress)]
     if not parts: raise NoSubjectsError('no subject gave any slices', path=getattr(cohort, 'folder', None), fix='; '.join(failed.values()) or None)
     with atomic_path(dest) as p:
         p.mkdir()
