@@ -12,6 +12,7 @@ cfg = parser["DEFAULT"]
 lines = lambda key: [l for l in cfg.get(key, "").splitlines() if l.strip()]
 extras = {k.removeprefix("extras_"): lines(k) for k in cfg if k.startswith("extras_")}
 extras["all"] = sorted({r for k, reqs in extras.items() if k != "dev" for r in reqs})
+extras["extended"] = extras["all"]   # the name that the source document has for it
 extras["dev"] += extras["all"]  # the tests try the extras too
 
 setup(
