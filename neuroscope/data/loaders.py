@@ -6,19 +6,22 @@ Docs: https://ishrith-gowda.github.io/neuroscope/data/loaders.html.md"""
 
 # %% auto #0
 __all__ = ['SliceSource', 'slice_source', 'common_size', 'pad_crop', 'TensorSlice', 'ReadSlice', 'deal', 'RandomPartner',
-           'split_subjects', 'RandomFlip', 'UnpairedDL', 'SliceBlock', 'UnpairedSlices', 'check_sites',
-           'unpaired_dataloaders', 'site_store', 'show_batch', 'MRIPairDataset']
+           'split_subjects', 'RandomFlip', 'UnpairedDL', 'SliceBlock', 'UnpairedSlices', 'informative_weights',
+           'weigh_slices', 'check_sites', 'unpaired_dataloaders', 'ready_cohort', 'cohort_store', 'site_store',
+           'paired_slices', 'PairedSlices', 'show_batch', 'MRIPairDataset']
 
 # %% ../../nbs/data/01_loaders.ipynb #0920bb21
 import hashlib, random
 from dataclasses import dataclass
 from pathlib import Path
-import matplotlib.pyplot as plt, numpy as np, torch
+import matplotlib.pyplot as plt, numpy as np, pandas as pd, torch
 from fastai.data.all import (DataBlock, DataLoaders, L, Tensor, TensorImageBase, TfmdDL, Transform, TransformBlock, dispatch, patch, range_of,
     store_attr, subplots)
-from ..core import SEQUENCES, SEQUENCE_LABELS, InputError, NoSubjectsError, find_subjects, read_json
+from ..core import (SEQUENCES, SEQUENCE_LABELS, Cohort, GridMismatchError, InputError, NoSubjectsError, find_subjects, read_json, same_grid,
+    stack_sequences)
 from ..preprocessing.pipeline import preprocess_cohort
-from ..preprocessing.slices import SliceStore, to_model_range, write_slice_store
+from ..preprocessing.skull_strip import subject_mask
+from ..preprocessing.slices import SliceStore, center_in, extract_slices, to_model_range, to_ras, write_slice_store
 
 # %% ../../nbs/data/01_loaders.ipynb #a69fa58f
 @dataclass
@@ -28,6 +31,7 @@ class SliceSource:
     subjects: np.ndarray  # (N,) subject of each slice
     name: str = ''        # for messages: the folder, or the site
     plane: str = 'axial'  # that they were cut in
+    index: 'pd.DataFrame' = None # what is on each slice, where that is known: brain_area, lesion_area, entropy
 
     def __len__(self): return len(self.slices)
 
@@ -45,7 +49,7 @@ def slice_source(
     "Slices and subjects of anything that a loader can read"
     if isinstance(store, SliceSource): return store
     if isinstance(store, (str, Path)): store = SliceStore(store)
-    if isinstance(store, SliceStore): return SliceSource(store.slices, store.index.subject.to_numpy(dtype=str), str(store.folder), store.plane)
+    if isinstance(store, SliceStore): return SliceSource(store.slices, store.index.subject.to_numpy(dtype=str), str(store.folder), store.plane, store.index)
     if isinstance(store, tuple): x,subjects = store
     else: x,subjects = store,np.full(len(store), name or 'one subject')
     x = x.numpy() if isinstance(x, Tensor) else np.asarray(x)
@@ -105,9 +109,11 @@ def deal(
     rows, # row numbers to choose from
     n, # how many are wanted
     rng, # `random.Random`
+    weights=None, # how often each row is to come, relative to the others
 )->np.ndarray:
-    "`n` of `rows` in random order, none twice before all came once"
+    "`n` of `rows` in random order, none twice before all came once; with weights, drawn with replacement"
     if not n: return np.array([], dtype=int)
+    if weights is not None: return np.array(rng.choices(list(rows), weights, k=n))
     rounds = -(-n//len(rows))
     return np.concatenate([rng.sample(list(rows), len(rows)) for _ in range(rounds)])[:n]
 
@@ -116,11 +122,11 @@ class RandomPartner(ReadSlice):
     "Row number of site A -> the slice of site B that stands beside it in this epoch"
     def __init__(self, source, size, rows, splits, seed=0):
         super().__init__(source, size)
-        self.rows,self.splits,self.partner = rows,splits,{}      # rows of site B and of site A: (training, validation)
+        self.rows,self.splits,self.partner,self.weights = rows,splits,{},None # rows of site B and of site A: (training, validation)
         for i in range_of(splits): self.draw(i, random.Random(seed+i))
     def draw(self, i, rng):
         "New partners for split `i`"
-        self.partner.update(zip(self.splits[i], deal(self.rows[i], len(self.splits[i]), rng)))
+        self.partner.update(zip(self.splits[i], deal(self.rows[i], len(self.splits[i]), rng, None if i else self.weights)))
     def encodes(self, i): return self.read(int(self.partner[int(i)]))
 
 # %% ../../nbs/data/01_loaders.ipynb #6deb2d3f
@@ -154,7 +160,10 @@ class RandomFlip(Transform):
 
 # %% ../../nbs/data/01_loaders.ipynb #bb7400dd
 class UnpairedDL(TfmdDL):
-    "A `TfmdDL` that draws partners anew in every epoch, reproducibly"
+    "A `TfmdDL` that draws partners anew in every epoch, reproducibly; with `weights`, slices that weigh more come more often"
+    weights = None
+    def shuffle_fn(self, idxs): return super().shuffle_fn(idxs) if self.weights is None else self.rng.choices(idxs, self.weights, k=len(idxs))
+
     @property
     def partners(self): return next(f for f in self.dataset.tls[1].tfms.fs if isinstance(f, RandomPartner))
 
@@ -190,6 +199,35 @@ def UnpairedSlices(
                      get_x=ReadSlice(a, size), get_y=RandomPartner(b, size, rows, splits, seed),
                      batch_tfms=L(augment or None))
 
+# %% ../../nbs/data/01_loaders.ipynb #0bbfb8ac
+def informative_weights(
+    index, # table of a `SliceStore`: brain_area, entropy, and lesion_area where there are masks
+    brain=.5, # weight of the brain's area
+    entropy=.5, # of the intensities' entropy
+    lesion=3., # of the lesion's area
+    floor=.1, # of every slice, so that each can come
+)->np.ndarray: # (N,) mean 1
+    "How often each slice is to be drawn, relative to the others"
+    def part(name):
+        x = np.nan_to_num(index[name].to_numpy(float)) if name in index else np.zeros(len(index))
+        return x/x.max() if x.max()>0 else x
+    w = floor + brain*part('brain_area') + entropy*part('entropy') + lesion*part('lesion_area')
+    if not (np.isfinite(w).all() and w.min()>=0 and w.sum()>0): raise InputError(f'slice weights must be finite, not negative and not all zero; these go from {w.min():g} to {w.max():g}')
+    return w/w.mean()
+
+# %% ../../nbs/data/01_loaders.ipynb #7a17aba8
+def weigh_slices(
+    dl, # training `UnpairedDL`
+    a, # `SliceSource` of site A
+    b, # `SliceSource` of site B
+    **kwargs, # of `informative_weights`
+):
+    "Draw a loader's slices and their partners by what is on them"
+    for o in (a,b):
+        if o.index is None: raise InputError('nothing is known about what is on these slices', path=o.name or None, fix='Informative sampling needs slice stores, which have a table.')
+    dl.weights = informative_weights(a.index, **kwargs)[dl.dataset.items]
+    dl.partners.weights = informative_weights(b.index, **kwargs)[dl.partners.rows[0]]
+
 # %% ../../nbs/data/01_loaders.ipynb #94f5214b
 def check_sites(a, b, bs, valid_pct=0., seed=0):
     "Raise what is wrong with a pair of `SliceSource`s before a loader is built on them"
@@ -210,18 +248,20 @@ def unpaired_dataloaders(
     size=None, # (H, W) of all slices; default `common_size` of the two sites
     num_workers=0, # processes that read; a memory map is read so quickly that they rarely pay
     device=None, # default: fastai's
+    informative=False, # show informative slices more often in training: True, or keywords of `informative_weights`
 )->DataLoaders:
     "Loaders of batches `(a, b)`, each (bs,C,H,W) float32 in [-1,1]"
     a,b = slice_source(store_a, 'site A'),slice_source(store_b, 'site B')
     check_sites(a, b, bs, valid_pct, seed)
     dls = UnpairedSlices(a, b, size, valid_pct, seed, augment).dataloaders(a.slices, bs=bs, num_workers=num_workers, device=device)
     for i,dl in enumerate(dls.loaders): dl.rng = random.Random(f'{seed}-{i}')
+    if informative not in (False, None): weigh_slices(dls.train, a, b, **({} if informative is True else informative))
     return dls
 
 # %% ../../nbs/data/01_loaders.ipynb #ce21cf7a
-def _cache_folder(folder, pipeline, cache_dir):
+def _cache_folder(folder, pipeline, cache_dir, part=''):
     "Where the results of a folder of scans and a pipeline are kept"
-    what = f'{Path(folder).resolve()} {pipeline.steps if pipeline else None}'
+    what = f'{Path(folder).resolve()} {pipeline.steps if pipeline else None}' + part
     return Path(cache_dir)/f'{Path(folder).name}-{hashlib.sha256(what.encode()).hexdigest()[:8]}'
 
 def _is_current(folder, cohort):
@@ -232,8 +272,35 @@ def _is_current(folder, cohort):
     return held=={s.id for s in cohort} and (folder/'store.json').stat().st_mtime>=max(Path(p).stat().st_mtime for p in files)
 
 # %% ../../nbs/data/01_loaders.ipynb #a1fe52fd
+def ready_cohort(
+    found, # `Cohort` of raw or preprocessed scans
+    pipeline=None, # `VolumePreprocessor`; None: the scans are preprocessed already
+    dest=None, # folder for what is preprocessed
+    n_jobs=1, # subjects preprocessed at a time
+    progress=True, # show bars?
+)->Cohort: # complete and preprocessed; in its `problems`, what was left out and why
+    "The usable subjects of a cohort, preprocessed"
+    cohort,problems = found.complete,list(found.problems)
+    if not cohort: raise NoSubjectsError(f'none of the {len(found)} subjects has all four sequences', path=found.folder, fix='; '.join(problems))
+    if pipeline is None: return Cohort(cohort, found.folder, problems)
+    done,_ = preprocess_cohort(cohort, dest, pipeline, n_jobs=n_jobs, progress=progress)
+    problems += done.problems
+    if not done: raise NoSubjectsError('no subject could be preprocessed', path=found.folder, fix='; '.join(problems))
+    return Cohort(done, dest, problems)
+
+# %% ../../nbs/data/01_loaders.ipynb #93fae422
+def cohort_store(
+    cohort, # preprocessed and complete
+    dest, # folder of the store
+    plane='axial', # or 'coronal', 'sagittal'
+)->tuple: # `SliceStore`; what was left out and why, a sentence each
+    "The slice store of a cohort, made or brought up to date"
+    dest = Path(dest)
+    store = SliceStore(dest) if _is_current(dest, cohort) else write_slice_store(cohort, dest, plane=plane)
+    return store, cohort.problems + [f'{k}: {v}' for k,v in read_json(dest/'store.json')['left_out'].items()]
+
 def site_store(
-    folder, # scans of one site, in any naming scheme
+    folder, # scans of one site, in any naming scheme; or a `Cohort`
     pipeline=None, # `VolumePreprocessor`; None: the scans are preprocessed already
     cache_dir='neuroscope_cache', # where results are kept
     n_jobs=1, # subjects preprocessed at a time
@@ -241,16 +308,50 @@ def site_store(
     plane='axial', # or 'coronal', 'sagittal'
 )->tuple: # `SliceStore`; what was left out and why, a sentence each
     "The slice store of a folder of scans, made or brought up to date"
-    found = find_subjects(folder)
-    cohort,problems,cache = found.complete,list(found.problems),_cache_folder(folder, pipeline, cache_dir)
-    if not cohort: raise NoSubjectsError(f'none of the {len(found)} subjects has all four sequences', path=folder, fix='; '.join(problems))
-    if pipeline is not None:
-        cohort,_ = preprocess_cohort(cohort, cache/'preprocessed', pipeline, n_jobs=n_jobs, progress=progress)
-        problems += cohort.problems
-        if not cohort: raise NoSubjectsError('no subject could be preprocessed', path=folder, fix='; '.join(problems))
-    dest = cache/f'{plane}_slices'
-    store = SliceStore(dest) if _is_current(dest, cohort) else write_slice_store(cohort, dest, plane=plane)
-    return store, problems + [f'{k}: {v}' for k,v in read_json(dest/'store.json')['left_out'].items()]
+    found = folder if isinstance(folder, Cohort) else find_subjects(folder)
+    part = ' '.join(sorted(s.id for s in found)) if found is folder else ''           # splits of one folder have caches of their own
+    cache = _cache_folder(found.folder or 'cohort', pipeline, cache_dir, part)
+    cohort = ready_cohort(found, pipeline, cache/'preprocessed', n_jobs, progress)
+    return cohort_store(cohort, cache/f'{plane}_slices', plane)
+
+# %% ../../nbs/data/01_loaders.ipynb #d4019afe
+def _paired_volumes(a, b, plane):
+    "Both scans of a person, in RAS, and the brain they have in common"
+    imgs = [s.load_all() for s in (a,b)]
+    if not same_grid(*(o['t1'] for o in imgs)): raise GridMismatchError(f'{a.id} lies on another grid at site B than at site A', path=b.folder, fix='Register both scans to one grid.')
+    aff = imgs[0]['t1'].affine
+    mask = to_ras(subject_mask(a, imgs[0]) & subject_mask(b, imgs[1]), aff)
+    return [to_ras(stack_sequences(o), aff) for o in imgs], mask
+
+def paired_slices(
+    cohort_a, # preprocessed scans at site A
+    cohort_b, # of the same people at site B, under the same names
+    plane='axial', # or 'coronal', 'sagittal'
+    n=16, # slices of each person, evenly over the brain
+)->tuple: # two `SliceSource`s of one length and size; row for row the same place in the same person
+    "Slices of people who were scanned at both sites"
+    both = [(a, cohort_b.by_id(a.id)) for a in cohort_a if a.id in {s.id for s in cohort_b}]
+    if not both: raise NoSubjectsError('no subject is in both cohorts', path=getattr(cohort_a, 'folder', None), fix='The same person needs the same name at both sites.')
+    parts = []
+    for a,b in both:
+        vols,mask = _paired_volumes(a, b, plane)
+        x = [extract_slices(v, mask, plane=plane)[0] for v in vols]
+        rows = np.unique(np.linspace(0, len(x[0])-1, min(n, len(x[0]))).round().astype(int))
+        parts.append([o[rows] for o in x])
+    size = common_size(*(p[0].shape for p in parts))
+    who = np.repeat([a.id for a,_ in both], [len(p[0]) for p in parts])
+    return tuple(SliceSource(np.concatenate([center_in(p[i], size) for p in parts]), who, f'people scanned at both sites, {k}', plane) for i,k in enumerate('ab'))
+
+# %% ../../nbs/data/01_loaders.ipynb #0c5d0a51
+class PairedSlices(torch.utils.data.Dataset):
+    "Pairs `(a, b)` of the same place in the same person, in model range: `paired_slices` as a dataset"
+    def __init__(self, a, b, size=None):
+        self.size = size or common_size(a.slices.shape, b.slices.shape)
+        self.readers,self.subjects = [ReadSlice(o, self.size) for o in (a,b)],a.subjects
+    def __len__(self): return len(self.subjects)
+    def __getitem__(self, i):
+        if not 0<=i<len(self): raise IndexError(i)
+        return tuple(f.read(i).as_subclass(Tensor) for f in self.readers)
 
 # %% ../../nbs/data/01_loaders.ipynb #c2915f68
 @dispatch
