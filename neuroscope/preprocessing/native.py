@@ -7,14 +7,14 @@ Docs: https://ishrith-gowda.github.io/neuroscope/preprocessing/native.html.md"""
 # %% auto #0
 __all__ = ['denormalized', 'resample_masked', 'to_native', 'subject_to_native']
 
-# %% ../../nbs/preprocessing/09_native.ipynb #5b8feca4
+# %% ../../nbs/preprocessing/09_native.ipynb #c66bf6e6
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from scipy import ndimage as ndi
 
-from ..core import (GridMismatchError, InputError, MissingSequenceError, Subject, check_same_grid, image_data, load_volume, new_like, read_sidecar,
+from ..core import (EmptyVolumeError, GridMismatchError, InputError, MissingSequenceError, Subject, check_same_grid, image_data, load_volume, new_like, read_sidecar,
     same_grid, save_volume, strip_suffix, write_sidecar)
 from .normalization import normalizer_from
 from .pipeline import world_matrix
@@ -47,7 +47,7 @@ def resample_masked(
     nearest = ndi.distance_transform_edt(~mask, return_distances=False, return_indices=True)         # the edge goes on outside
     return np.where(inside, at(image_data(img)[tuple(nearest)]), 0), inside
 
-# %% ../../nbs/preprocessing/09_native.ipynb #6dcef7db
+# %% ../../nbs/preprocessing/09_native.ipynb #4e59abaa
 def to_native(
     img, # nibabel image: a preprocessed scan, or what a model has made of it
     figures:dict, # what preprocessing found out about the scan: 'figures' of its sidecar
@@ -62,6 +62,7 @@ def to_native(
     low = next((f['target_range'][0] for f in figures.values() if 'target_range' in f), 0)
     mask = image_data(img) != np.float32(low) if mask is None else np.asarray(mask) > 0
     if mask.shape != tuple(img.shape): raise GridMismatchError(f'a mask of shape {mask.shape} for a scan of shape {tuple(img.shape)}', path=img.get_filename())
+    if not mask.any(): raise EmptyVolumeError('there is no brain to bring back: the mask is empty', path=img.get_filename())
     values = new_like(img, denormalized(image_data(img), figures))
     M = world_matrix(figures)
     if same_grid(img, raw) and np.allclose(M, np.eye(4)): data,inside = np.where(mask, image_data(values), 0),mask
