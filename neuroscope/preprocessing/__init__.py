@@ -8,7 +8,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/preprocessing/index.html.md"""
 __all__ = []
 
 # %% ../../nbs/preprocessing/index.ipynb #63044043
-from .skull_strip import brain_mask, is_stripped
+from .skull_strip import brain_mask, is_stripped, skull_strip, strip_backends, strip_subject
 from .bias_correction import N4BiasFieldCorrection
 from .normalization import PercentileNormalizer, VolumeNormalization, ZScoreNormalizer
 from .augmentation import DataAugmentation
@@ -16,5 +16,5 @@ from .slices import SliceStore, extract_slices, write_slice_store
 from .pipeline import VolumePreprocessor, default_preprocessor, preprocess_cohort
 
 # %% ../../nbs/preprocessing/index.ipynb #ad27ba5a
-__all__ = ['brain_mask', 'is_stripped', 'N4BiasFieldCorrection', 'PercentileNormalizer', 'VolumeNormalization', 'ZScoreNormalizer', 'DataAugmentation',
+__all__ = ['brain_mask', 'is_stripped', 'skull_strip', 'strip_backends', 'strip_subject', 'N4BiasFieldCorrection', 'PercentileNormalizer', 'VolumeNormalization', 'ZScoreNormalizer', 'DataAugmentation',
     'SliceStore', 'extract_slices', 'write_slice_store', 'VolumePreprocessor', 'default_preprocessor', 'preprocess_cohort']
