@@ -288,6 +288,8 @@ def load_volume(
     except Exception as e: raise _bad(path, f'the voxels cannot be read ({type(e).__name__}: {e})') from e
     if finite and data.dtype.kind == 'f' and (n := data.size - np.isfinite(data).sum()):
         raise _bad(path, f'{n:,} voxels are NaN or infinite', 'Find the step that made them, or set them to 0 if they are background.', NonFiniteError)
+    if finite and data.dtype.kind == 'f' and data.dtype.itemsize > 4 and data.size and (top := np.abs(data).max()) > np.finfo(np.float32).max:
+        raise _bad(path, f'values up to {top:.1e} are more than single precision holds', 'Look at the slope in the header.', NonFiniteError)
     if nonzero and not data.any(): raise _bad(path, 'the volume is zero everywhere', 'Export the scan again.', EmptyVolumeError)
     return img
 

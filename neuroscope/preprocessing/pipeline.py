@@ -191,7 +191,7 @@ def world_matrix(
     "Where preprocessing has moved a sequence"
     return np.linalg.multi_dot([np.eye(4), np.eye(4), *[np.array(f['matrix']) for f in figures.values() if 'matrix' in f][::-1]])
 
-# %% ../../nbs/preprocessing/08_pipeline.ipynb #e3e30f6a
+# %% ../../nbs/preprocessing/08_pipeline.ipynb #6149013a
 @register_step('skull_strip')
 def skull_strip_step(
     imgs:dict, # sequence -> image
@@ -203,7 +203,7 @@ def skull_strip_step(
     "Remove everything but the brain"
     from neuroscope.preprocessing.skull_strip import skull_strip
     q = reference or reference_of(imgs)
-    together = all(same_grid(imgs[q], o) for o in imgs.values())
+    together = _together(imgs)
     was,given = all(map(is_stripped, imgs.values())),mask is not None
     if mask is None and (together or not was): mask = skull_strip(imgs if together else {q: imgs[q]}, backend=backend, **params)
     findings = dict(stripped_already=was, mask='given' if given else 'found', reference=q)
@@ -303,7 +303,7 @@ def json_ready(
     "`obj` as it looks after a trip through JSON (tuples become lists), so that it can be compared with what was read"
     return json.loads(json.dumps(obj, default=str))
 
-# %% ../../nbs/preprocessing/08_pipeline.ipynb #1e8ec3bb
+# %% ../../nbs/preprocessing/08_pipeline.ipynb #b3268160
 def _call_step(name, params, imgs, mask, lesion):
     "One step; a parameter that it does not have is an `InputError`"
     f = STEPS[name]
@@ -313,16 +313,17 @@ def _call_step(name, params, imgs, mask, lesion):
         if 'unexpected keyword' not in str(e): raise
         raise InputError(f"step '{name}': {e}", fix='Check the names of its parameters.') from e
 
+def _together(imgs): return all(same_grid(next(iter(imgs.values())), o) for o in imgs.values())
+
 def _first_mask(self, imgs, mask):
     "The brain before the first step, where it can and has to be known then"
     names = [n for n,_ in self.steps]
     if not imgs: raise MissingSequenceError('there are no images to preprocess')
-    if 'registration' not in names and 'skull_strip' not in names: check_same_grid(imgs)
     if mask is not None: return mask if hasattr(mask, 'dataobj') else np.asarray(mask) > 0
     if 'registration' in names or 'skull_strip' in names: return None
-    return brain_mask(imgs) if any(STEPS[n].needs_brain for n in names) or all(map(is_stripped, imgs.values())) else None
+    return brain_mask(imgs) if any(STEPS[n].needs_brain for n in names) or (_together(imgs) and all(map(is_stripped, imgs.values()))) else None
 
-# %% ../../nbs/preprocessing/08_pipeline.ipynb #47e5becd
+# %% ../../nbs/preprocessing/08_pipeline.ipynb #4d0e9fdc
 def carry(
     labels, # nibabel image on the grid of one of the raw scans: a lesion mask, a brain mask
     raw:dict, # sequence -> raw image
@@ -348,8 +349,7 @@ def apply(self:VolumePreprocessor,
         here = None if lesion is None else carry(lesion, raw, imgs, record)
         imgs,mask,findings = _call_step(name, params, imgs, mask, here)
         record.append(dict(step=name, params=params, findings=findings, seconds=round(time.perf_counter()-start, 3)))
-    check_same_grid(imgs)
-    if mask is not None or all(map(is_stripped, imgs.values())): mask = _brain(imgs, mask)
+    if mask is not None or (_together(imgs) and all(map(is_stripped, imgs.values()))): mask = _brain(imgs, mask)
     return imgs, mask, record
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #49e403c8

@@ -99,7 +99,8 @@ def load_transform(
     bad = InputError('this is not a whole transform', path=path, fix='Give a .tfm file, as `save_transform` writes it.')
     if not _is_whole(path): raise bad
     try: t = sitk.ReadTransform(str(path))
-    except RuntimeError as e: raise bad from e
+    except Exception as e: raise bad from e           # altered text: whatever ITK or its wrapper make of it
+    if not np.isfinite(t.GetParameters()).all(): raise bad
     if t.GetDimension() != 3: raise InputError(f'the transform has {t.GetDimension()} dimensions, 3 are needed', path=path)
     return t
 
