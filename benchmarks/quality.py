@@ -1,0 +1,277 @@
+#!/usr/bin/env python
+"""Which technique pays: an ablation of two recipes on a simulated cohort, against baselines and a rescan, over three seeds.
+
+Everything here is simulated. A cohort of patients at site A, other patients at site B, and travelling patients scanned at both (grid of 2.5 mm)
+is preprocessed as the library does it (N4, percentiles). Each method is trained without pairs and judged on the travelling patients: PSNR and
+SSIM in the brain against the real scan at the other site, noise included, means over the four sequences.
+
+Training is bounded by iterations, not by time, so that the load of the machine changes nothing. One JSON line is appended for each finished
+run; what is there already is not run again, so the script may be stopped at any moment and started anew. `--csv` writes the table that the
+notebook on quality reads.
+"""
+import argparse, copy, json, os, random, time
+from pathlib import Path
+
+import numpy as np, pandas as pd, torch
+
+RESULTS = Path(__file__).parent/'results'
+FAST = ('fast, without restoration','fast, before training','fast, two planes')
+SPACING,TRAIN,MORE,TRAVELLING = 2.5,6,12,8      # mm; training patients a site, and where more are to help; travelling patients
+
+# The cohort
+
+def preprocessed(images, mask):
+    "Four normalized sequences (4,X,Y,Z), background 0"
+    from neuroscope.core import stack_sequences
+    from neuroscope.preprocessing.pipeline import n4_step, percentile_step
+    images,*_ = n4_step(images, mask)
+    images,*_ = percentile_step(images, mask)
+    return stack_sequences(images).astype(np.float32)*mask
+
+def scan_of(group, i, sites, draws=(0,)):
+    "One simulated patient: {(site, draw): (4,X,Y,Z)}"
+    from neuroscope.simulate import scan, simulate_subject, subject_seed
+    p = simulate_subject(subject_seed(0, group, i), spacing=SPACING, margin=2)
+    return {(s,d): preprocessed(scan(p, s, draw=d), p.brain) for s in sites for d in draws}
+
+def cohort(cache):
+    "Training volumes of both sites and travelling patients, simulated once, and the folder where they are kept"
+    cache.mkdir(parents=True, exist_ok=True)
+    def get(group, i, sites, draws=(0,)):
+        path = cache/f'{group}_{i}.npz'
+        if not path.exists():
+            vols = scan_of(group, i, sites, draws)
+            np.savez(tmp := path.with_suffix('.tmp.npz'), **{f'{s}{d}': v.astype(np.float16) for (s,d),v in vols.items()})
+            tmp.replace(path)
+        with np.load(path) as f: return {k: f[k].astype(np.float32) for k in f.files}
+    travelling = [get('travelling', i, 'ab', (0,1)) for i in range(TRAVELLING)]
+    train = {s: [get(s, i, s)[f'{s}0'] for i in range(MORE)] for s in 'ab'}
+    return train,travelling,cache
+
+def store_of(vols, plane, size=None):
+    "Slices and their subjects, as a loader takes them"
+    from neuroscope.data.loaders import SliceSource, common_size, pad_crop
+    from neuroscope.preprocessing.slices import extract_slices
+    slices = [extract_slices(v, (v!=0).any(0), plane=plane)[0] for v in vols]
+    size = size or common_size(*[x.shape for x in slices])
+    return SliceSource(np.concatenate([pad_crop(x, size) for x in slices]), np.repeat([f's{i}' for i in range(len(vols))], [len(x) for x in slices]), plane=plane)
+
+# Measuring
+
+def judge(translate, travelling):
+    "A row a patient and direction: PSNR and SSIM, means over the sequences. `translate(vol, mask, direction)`"
+    from neuroscope.evaluation.image_quality import psnr, ssim
+    rows = []
+    for i,t in enumerate(travelling):
+        for d in ('a2b','b2a'):
+            truth,mask = t[f'{d[-1]}0'],(t['a0']!=0).any(0) & (t['b0']!=0).any(0)
+            out = translate(t[f'{d[0]}0'], (t[f'{d[0]}0']!=0).any(0), d)
+            rows.append(dict(subject=i, direction=d, psnr=float(np.mean([psnr(x, y, mask, 1.) for x,y in zip(out, truth)])),
+                             ssim=float(np.mean([ssim(x, y, mask, 1.) for x,y in zip(out, truth)]))))
+    return rows
+
+def rescan(travelling):
+    "The ceiling: the target site's second scan against its first"
+    by_shape = {(t[f'{d[0]}0']).tobytes(): t[f'{d[-1]}1'] for t in travelling for d in ('a2b','b2a')}
+    return lambda vol, mask, direction: by_shape[vol.tobytes()]
+
+# Training
+
+def iterations(n):
+    "A callback: stop after `n` iterations, with schedules that know it"
+    from fastai.basics import Callback, CancelFitException
+    from fastai.callback.all import ParamScheduler
+    class Iterations(Callback):
+        order,done = ParamScheduler.order-5,0
+        def before_batch(self): self.learn.pct_train = self.done/n
+        def after_batch(self):
+            self.done += 1
+            if self.done>=n: raise CancelFitException
+    return Iterations()
+
+def train(learn, n, lr, share=(0.,1.)):
+    "`n` iterations; the rate is constant for the first half of the whole training and decays linearly in the second. `share`: which part of the whole this is"
+    from fastai.callback.all import ParamScheduler
+    from neuroscope.trainers.learner import linear_decay
+    whole = linear_decay(.5, .5, lr)
+    sched = ParamScheduler(dict(lr=lambda pct: whole(share[0] + pct*(share[1]-share[0]))))
+    with learn.no_bar(), learn.no_logging(): learn.fit(10**6, lr=lr, cbs=[sched, iterations(n)])
+
+def without_spectral_norm(model):
+    from torch.nn.utils import parametrize
+    for m in list(model.discriminators().modules()):
+        if parametrize.is_parametrized(m): parametrize.remove_parametrizations(m, 'weight')
+
+def informative(store, seed, n=4):
+    "The slices drawn anew, `n` times as many, with weights of brain area times entropy"
+    from neuroscope.data.loaders import SliceSource
+    from neuroscope.preprocessing.slices import slice_entropy
+    w = np.array([slice_entropy(x)*(x!=0).any(0).sum() for x in store.slices])
+    rows = np.random.default_rng(seed).choice(len(w), n*len(w), p=w/w.sum())
+    return SliceSource(store.slices[rows], store.subjects[rows], plane=store.plane)
+
+def halved(store):
+    "The same slices at half the resolution"
+    from neuroscope.data.loaders import SliceSource, common_size, pad_crop
+    x = torch.nn.functional.avg_pool2d(torch.from_numpy(store.slices), 2).numpy()
+    return SliceSource(pad_crop(x, common_size(x.shape)), store.subjects, plane=store.plane)
+
+_MAPS = {}
+def tone_maps(vols, seed):
+    "The joint tone maps of a seed, fitted once"
+    from neuroscope.models.tone_map import fit_tone_maps, sample_voxels
+    if seed not in _MAPS: _MAPS[seed] = fit_tone_maps(*(sample_voxels(vols[s], seed=seed+k) for k,s in enumerate('ab')), seed=seed)
+    return copy.deepcopy(_MAPS[seed])
+
+def document(data, seed, n=50, lr=(1e-4,4e-4), filters=8, blocks=3, bs=2, pool=50, r1=10., identity=5., adversarial=1., spectral=True, tone_map=True, progressive=False, sampling=False):
+    "The document's recipe with small networks on axial slices, and what can be changed in it"
+    from neuroscope.data.loaders import unpaired_dataloaders
+    from neuroscope.models.components import ResnetGenerator
+    from neuroscope.models.implementations import CycleGAN
+    from neuroscope.models.tone_map import ToneMapGenerator
+    from neuroscope.trainers.learner import cyclegan_learner
+    from neuroscope.trainers.losses import CycleGANLoss
+    vols = {s: data[0][s][:TRAIN] for s in 'ab'}
+    maps = tone_maps(vols, seed) if tone_map else ()
+    torch.manual_seed(seed)
+    gens = {f'generator_{d}': ToneMapGenerator(m, ResnetGenerator(4, 4, filters, blocks)) for d,m in zip(('a2b','b2a'), maps)}
+    model = CycleGAN(4, filters, filters, blocks, pool_size=pool, identity=bool(identity), **gens)
+    if not spectral: without_spectral_norm(model)
+    stores = [store_of(vols[s], 'axial') for s in 'ab']
+    if sampling: stores = [informative(s, seed) for s in stores]
+    loaders = lambda stores: unpaired_dataloaders(*stores, bs=bs, valid_pct=0, seed=seed)
+    learn = cyclegan_learner(loaders([halved(s) for s in stores] if progressive else stores), model, CycleGANLoss(identity=identity, adversarial=adversarial), *lr, r1=r1)
+    if progressive:                               # half of the pixels are seen at half the resolution, in four times as many slices
+        train(learn, 2*n, lr, (0., .5))
+        learn.dls = loaders(stores)
+        train(learn, n//2, lr, (.5, 1.))
+    else: train(learn, n, lr)
+    return translator(learn.model)
+
+def translator(model, planes=None):
+    "A model as a method; with `planes` the mean of its results on slices of each of them"
+    from neuroscope.utils import Translator
+    ts = [Translator(model, planes=p) for p in planes or (model.meta.get('plane', 'axial'),)]
+    return lambda vol, mask, d: np.mean([t.translate_normalized(vol, mask, d) for t in ts], 0)
+
+def fast(data, seed, patients=TRAIN, names=(), blur=True, **kwargs):
+    "The fast preset before training: name -> method. Names, as far as wanted: without restoration, whole, in two planes"
+    from neuroscope.trainers.presets import degradations, fit_restoration, site_slices, start_generators
+    a,b = (site_slices(store_of(data[0][s][:patients], 'coronal')) for s in 'ab')
+    gens = start_generators(a, b, seed, blur=blur, **kwargs)
+    started = translator(coronal_cyclegan(copy.deepcopy(gens), seed))
+    for g,y,d in zip(gens, (b[0],a[0]), degradations(gens, a[0], b[0])): fit_restoration(g, y, d, 600 if any(d.blur) else 300, seed=seed)
+    restored = coronal_cyclegan(gens, seed)
+    if names==FAST: restored.save_model(data[2]/f'fast_{seed}')
+    return {k: v for k,v in zip(names, (started, translator(restored), translator(restored, ('coronal','sagittal')))) if k}
+
+def coronal_cyclegan(gens, seed):
+    "A model of two generators that work on coronal slices"
+    from neuroscope.models.implementations import CycleGAN
+    torch.manual_seed(seed)
+    model = CycleGAN(generator_a2b=gens[0], generator_b2a=gens[1], discriminator_filters=8, identity=False)
+    model.meta['plane'] = 'coronal'
+    return model
+
+def fast_trained(data, seed, adversarial=0., n=60):
+    "The fast preset, trained on from where `fast` ended"
+    from neuroscope.data.loaders import unpaired_dataloaders
+    from neuroscope.models.implementations import load_model
+    from neuroscope.trainers.learner import cyclegan_learner
+    from neuroscope.trainers.losses import CycleGANLoss
+    from neuroscope.trainers.presets import Restoration, degradations, site_slices
+    stores = [store_of(data[0][s][:TRAIN], 'coronal') for s in 'ab']
+    gens = load_model(data[2]/f'fast_{seed}').generators()
+    degrade = degradations(gens, *(site_slices(s)[0] for s in stores))
+    model,dls = coronal_cyclegan(gens, seed).train(),unpaired_dataloaders(*stores, bs=4, valid_pct=0, seed=seed)
+    train(cyclegan_learner(dls, model, CycleGANLoss(cycle=1., identity=0., adversarial=adversarial), 2e-4, 4e-4, r1=0., cbs=[Restoration(degrade, 10.)]), n, (2e-4,4e-4))
+    return translator(model)
+
+def mean_of_seeds(data):
+    "The mean of what the restored models of all seeds say, in two planes"
+    from neuroscope.models.implementations import load_model
+    each = [translator(load_model(f), ('coronal','sagittal')) for f in sorted(data[2].glob('fast_*'))]
+    return lambda *x: np.mean([t(*x) for t in each], 0)
+
+def baseline(name, patients=TRAIN):
+    def f(data, seed):
+        from neuroscope.evaluation import baselines as B
+        m = dict(identity=B.Identity, histogram_matching=B.HistogramMatching, joint_tone_map=lambda: B.JointToneMapBaseline(seed=seed))[name]()
+        pairs = [[(v, (v!=0).any(0)) for v in data[0][s][:patients]] for s in 'ab']
+        return m.fit(*pairs).translate
+    return f
+
+def with_(f, **kwargs): return lambda data, seed: f(data, seed, **kwargs)
+
+RUNS = {   # names of the methods -> function that gives them
+    ('identity',): baseline('identity'),
+    ('histogram matching',): baseline('histogram_matching'),
+    ('rescan',): lambda data, seed: rescan(data[1]),
+    ('joint tone map',): baseline('joint_tone_map'),
+    FAST: with_(fast, names=FAST),
+    ('document, tone-map start',): with_(document),
+    ('document',): with_(document, tone_map=False),
+    ('document, higher rates',): with_(document, tone_map=False, lr=(1e-3,4e-3)),
+    ('without adversary',): with_(document, adversarial=0.),
+    ('without TTUR',): with_(document, lr=(1e-4,1e-4)),
+    ('without R1',): with_(document, r1=0.),
+    ('without pool',): with_(document, pool=0),
+    ('without identity',): with_(document, identity=0.),
+    ('without spectral norm',): with_(document, spectral=False),
+    ('progressive resizing',): with_(document, progressive=True),
+    ('informative sampling',): with_(document, sampling=True),
+    ('fast, trained',): fast_trained,
+    ('fast, trained with adversary .1',): with_(fast_trained, adversarial=.1),
+    ('', 'fast, without tone map'): with_(fast, names=('', 'fast, without tone map'), lr=0.),
+    ('', 'fast, without blur'): with_(fast, names=('', 'fast, without blur'), blur=False),
+    ('joint tone map, 12 patients',): baseline('joint_tone_map', MORE),
+    ('', 'fast, before training, 12 patients', 'fast, two planes, 12 patients'): with_(fast, patients=MORE, names=('', 'fast, before training, 12 patients', 'fast, two planes, 12 patients')),
+}
+MEAN = 'fast, two planes, mean of seeds'
+CORE = {('identity',), ('histogram matching',), ('rescan',), ('joint tone map',), FAST}
+UNSEEDED = ('identity','histogram matching','rescan')
+
+def record(path, name, seed, seconds, rows):
+    "Append a finished run and say how it went"
+    with open(path, 'a') as out:
+        out.write(json.dumps(dict(method=name, seed=seed, cpu_seconds=round(seconds, 1), rows=rows))+'\n')
+        out.flush(); os.fsync(out.fileno())
+    t = pd.DataFrame(rows).groupby('direction')[['psnr','ssim']].mean()
+    print(f'{name} (seed {seed}): ' + '  '.join(f'{d} {r.psnr:.2f} / {r.ssim:.3f}' for d,r in t.iterrows()) + f'  {seconds:.0f} s', flush=True)
+
+def done(path): return [json.loads(l) for l in path.read_text().splitlines()] if path.exists() else []
+
+def write_csv(runs, path):
+    "A row a run, patient and direction"
+    rows = [dict(method=r['method'], seed=r['seed'], cpu_seconds=r['cpu_seconds'], **o) for r in runs for o in r['rows']]
+    pd.DataFrame(rows).round(dict(psnr=3, ssim=4, cpu_seconds=1)).to_csv(path, index=False)
+    print(f'{len(runs)} runs written to {path}')
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--results', type=Path, default=RESULTS/'quality.jsonl', help='a line for each finished run (benchmarks/results/quality.jsonl)')
+    p.add_argument('--cache', type=Path, default=Path.home()/'.cache/neuroscope/quality', help='where the simulated cohort is kept')
+    p.add_argument('--seeds', type=int, default=3)
+    p.add_argument('--only', nargs='+', choices=[n for names in RUNS for n in names if n], metavar='METHOD', help='these methods alone')
+    p.add_argument('--csv', action='store_true', help='write quality.csv beside the results, of what is there, and do nothing else')
+    p.add_argument('--minutes', type=float, default=1e9, help='start no run after so many minutes')
+    a = p.parse_args()
+    if a.csv: return write_csv(done(a.results), a.results.with_suffix('.csv'))
+    torch.set_num_threads(1)
+    start,data = time.perf_counter(),cohort(a.cache)
+    print(f'cohort ready after {time.process_time():.0f} s of processor time', flush=True)
+    a.results.parent.mkdir(parents=True, exist_ok=True)
+    for group in (CORE, set(RUNS)-CORE):          # what matters most comes first, with all its seeds
+        for seed,(names,f) in ((s,r) for s in range(a.seeds) for r in RUNS.items() if r[0] in group):
+            wanted = [n for n in names if n]
+            if a.only and not set(a.only)&set(wanted) or seed and wanted[0] in UNSEEDED: continue
+            if {(n,seed) for n in wanted} <= {(r['method'],r['seed']) for r in done(a.results)}: continue
+            if time.perf_counter()-start>60*a.minutes: return
+            random.seed(seed); np.random.seed(seed); torch.manual_seed(seed)
+            t = time.process_time()
+            methods = f(data, seed)
+            seconds = time.process_time()-t
+            for name,m in (methods if isinstance(methods, dict) else {wanted[0]: methods}).items(): record(a.results, name, seed, seconds, judge(m, data[1]))
+    if not a.only and (MEAN,0) not in {(r['method'],r['seed']) for r in done(a.results)}: record(a.results, MEAN, 0, 0., judge(mean_of_seeds(data), data[1]))
+
+if __name__=='__main__': main()
