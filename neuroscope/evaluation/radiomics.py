@@ -8,7 +8,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/evaluation/radiomics.html.md"""
 __all__ = ['FAMILIES', 'FEATURES', 'ENGINES', 'MIN_REGION', 'GOOD', 'radiomics_engine', 'radiomic_features', 'radiomic_regions',
            'region_features', 'evaluate_radiomics', 'feature_agreement', 'radiomics_summary']
 
-# %% ../../nbs/evaluation/02_radiomics.ipynb #bc16b3be
+# %% ../../nbs/evaluation/02_radiomics.ipynb #fa0ede5f
 import importlib.util, logging, numpy as np, pandas as pd
 from contextlib import contextmanager
 from ..core import (SEQUENCES, InputError, EmptyVolumeError, MissingExtraError, NeuroscopeError, NoSubjectsError, NonFiniteError, GridMismatchError,
@@ -18,10 +18,10 @@ from .baselines import DIRECTIONS, check_direction
 from .lesions import LesionCase, load_case, mirrored
 from .statistics import AGREEMENT, agreement, bootstrap_statistic
 
-# %% ../../nbs/evaluation/02_radiomics.ipynb #0b1c3050
+# %% ../../nbs/evaluation/02_radiomics.ipynb #dce470e4
 _log = get_logger('radiomics')
 
-# %% ../../nbs/evaluation/02_radiomics.ipynb #8985b7b0
+# %% ../../nbs/evaluation/02_radiomics.ipynb #537bff19
 _PAIRS = lambda text: dict(zip(text.split()[::2], text.split()[1::2]))
 FAMILIES = dict(      # pyradiomics' class -> (IBSI prefix, {IBSI name: pyradiomics name})
     firstorder=('stat', _PAIRS('mean Mean var Variance skew Skewness kurt Kurtosis median Median min Minimum p10 10Percentile p90 90Percentile max Maximum '
@@ -45,7 +45,7 @@ FAMILIES = dict(      # pyradiomics' class -> (IBSI prefix, {IBSI name: pyradiom
         'gl_var GrayLevelVariance dc_var DependenceVariance dc_entr DependenceEntropy')))
 FEATURES = tuple(f'{p}_{k}' for p,names in FAMILIES.values() for k in names)
 
-# %% ../../nbs/evaluation/02_radiomics.ipynb #12f66e8b
+# %% ../../nbs/evaluation/02_radiomics.ipynb #d8f72755
 ENGINES = dict(pyradiomics='radiomics', mirp='mirp')       # name -> module
 MIN_REGION = 30         # voxels; textures of fewer mean nothing
 
@@ -65,7 +65,7 @@ def _pyradiomics(image, mask, bins):
     out = {f'{p}_{k}':float(got[f'original_{c}_{n}']) for c,(p,names) in FAMILIES.items() for k,n in names.items()}
     return out | dict(stat_kurt=out['stat_kurt']-3)
 
-# %% ../../nbs/evaluation/02_radiomics.ipynb #5251acec
+# %% ../../nbs/evaluation/02_radiomics.ipynb #eeba12af
 @contextmanager
 def _quiet():
     "Keep a package from configuring the root logger"
@@ -84,7 +84,7 @@ def _mirp(image, mask, bins):
     cut = {c.split('_d1')[0].split('_3d')[0]:c for c in got.index}
     return {f:float(got[cut[f]]) for f in FEATURES}
 
-# %% ../../nbs/evaluation/02_radiomics.ipynb #d4eba7ab
+# %% ../../nbs/evaluation/02_radiomics.ipynb #65504930
 def radiomic_features(image, # (X,Y,Z) grey values
                       mask, # (X,Y,Z) region
                       bins=32, # grey levels within the region
@@ -100,7 +100,7 @@ def radiomic_features(image, # (X,Y,Z) grey values
     box = tuple(slice(max(i.min()-1, 0), i.max()+2) for i in np.nonzero(m))
     return (_pyradiomics if engine=='pyradiomics' else _mirp)(np.ascontiguousarray(np.where(m, img, v.min())[box]), m[box], bins)
 
-# %% ../../nbs/evaluation/02_radiomics.ipynb #186b996e
+# %% ../../nbs/evaluation/02_radiomics.ipynb #17d36e9d
 def radiomic_regions(case, # `LesionCase` with a lesion mask
                     )->dict: # 'lesion' and 'normal' -> (X,Y,Z) bool; those large enough
     "Lesion and mirrored normal tissue of a patient"
@@ -117,7 +117,7 @@ def region_features(vol, # (4,X,Y,Z)
     return pd.DataFrame([dict(sequence=q, region=r, feature=f, value=v) for q in sequences for r,m in regions.items()
                          for f,v in radiomic_features(vol[SEQUENCES.index(q)], m, **kwargs).items()])
 
-# %% ../../nbs/evaluation/02_radiomics.ipynb #b3133596
+# %% ../../nbs/evaluation/02_radiomics.ipynb #65345f53
 def _case_radiomics(case, methods, directions, problems, **kwargs):
     "Tidy rows of one patient"
     regions,rows = radiomic_regions(case),[]
@@ -148,7 +148,7 @@ def evaluate_radiomics(methods, # dict: name -> fitted method or function (vol, 
     if not rows: raise NoSubjectsError('no patient could be measured', fix='; '.join(problems))
     return pd.concat(rows, ignore_index=True)[['subject','direction','method','sequence','region','feature','value']]
 
-# %% ../../nbs/evaluation/02_radiomics.ipynb #dac6dd50
+# %% ../../nbs/evaluation/02_radiomics.ipynb #3ed21b68
 _GROUP = ['direction','sequence','region']
 
 def _feature_pairs(table, against):
@@ -169,8 +169,13 @@ def feature_agreement(table, # of `evaluate_radiomics`
     rows = [agreement(x, y, **kwargs).assign(**keys, feature=f) for keys,names,a,b in _feature_pairs(table, against) for f,x,y in zip(names, a.T, b.T)]
     return pd.concat(rows, ignore_index=True)[['method','against',*_GROUP,'feature','measure','n','value','low','high']]
 
-# %% ../../nbs/evaluation/02_radiomics.ipynb #cbd65c69
+# %% ../../nbs/evaluation/02_radiomics.ipynb #ca3951b6
 GOOD = .75              # from here an ICC is called good (Koo and Li, J Chiropr Med 15, 2016)
+
+def _defined_mean(v): # (…,features)
+    "Mean over the last axis of what is defined; NaN where nothing is"
+    ok = np.isfinite(v); n = ok.sum(-1)
+    return np.where(n>0, np.where(ok, v, 0).sum(-1)/np.maximum(n, 1), np.nan)
 
 def radiomics_summary(table, # of `evaluate_radiomics`
                       against='truth', # or 'source', or 'rescan'
@@ -184,6 +189,6 @@ def radiomics_summary(table, # of `evaluate_radiomics`
         for m in measures:
             per = (lambda f: lambda x,y: f(np.swapaxes(x, -1, -2), np.swapaxes(y, -1, -2)))(AGREEMENT[m])
             v = per(a, b) if len(a)>2 else np.full(len(names), np.nan); ok = np.isfinite(v)
-            lo,hi = bootstrap_statistic(lambda x,y: np.nanmean(per(x, y), -1), a[:,ok], b[:,ok], n_boot=n_boot, seed=seed) if ok.any() else (np.nan, np.nan)
+            lo,hi = bootstrap_statistic(lambda x,y: _defined_mean(per(x, y)), a[:,ok], b[:,ok], n_boot=n_boot, seed=seed) if ok.any() else (np.nan, np.nan)
             rows.append(keys | dict(measure=m, n=len(a), features=int(ok.sum()), mean=v[ok].mean() if ok.any() else np.nan, low=lo, high=hi, good=(v[ok]>=GOOD).mean() if ok.any() else np.nan))
     return pd.DataFrame(rows)[['method','against',*_GROUP,'measure','n','features','mean','low','high','good']]
