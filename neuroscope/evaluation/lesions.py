@@ -160,10 +160,9 @@ def lost_lesions(after, # (4,X,Y,Z) harmonized
                  affine=np.eye(4), # (4,4)
                 )->pd.DataFrame: # lesion, part, sequence, expected, contrast, kept, shows, lost
     "For each lesion where it shows: how much of its contrast is left"
-    rows = []; seg = check_seg(seg, np.shape(mask)); labels = lesion_masks(seg)
+    rows = []; seg = check_seg(seg, np.shape(mask))
     for i,one in enumerate(connected_lesions(seg)):
         inside = one>0; only = np.where(inside, seg, 0); rest = mask&~((seg>0)&~inside)          # other lesions are no reference tissue
-        if labels['enhancing'].any() and not (labels['enhancing']&inside).any(): only = np.where(only>2, 0, only)
         tabs = [lesion_contrast(v, rest, only, affine).set_index(['part','sequence']).contrast for v in (reference, after)]
         for k in WATCHED:
             if k not in tabs[0].index: continue
