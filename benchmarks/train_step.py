@@ -5,7 +5,12 @@ The textbook loop is written here from the published algorithm (Zhu et al. 2017,
 discriminator calls, three backward passes, two optimizers, discriminators frozen in the generators' step, `torch`'s own layers and defaults.
 It runs twice: with `torch`'s own layers, which is the textbook, and with the library's layers, which tells how much of the gain is the loop's
 and how much the layers'. The library runs as a user runs it: `cyclegan_learner`, callbacks included, R1 off because the textbook has none.
-Variants take turns, iteration by iteration, so that whatever else the machine does falls on all of them.
+Variants take turns, iteration by iteration, so that whatever else the machine does falls on all of them. Ratios are given for wall time and,
+in brackets, for processor time, which a busy machine disturbs less.
+
+Two more figures put the times in place. The arithmetic floor is what the step's floating-point operations would take at the rate at which
+this machine, in the same run, multiplies large matrices; convolutions may run a little faster than that or slower. And the share of an
+iteration that goes into making its batch is measured on a slice store's kind of array.
 """
 import argparse, copy, os, platform, random, resource, statistics, subprocess, sys, time
 
@@ -102,6 +107,32 @@ def peak_memory(name, args):
     cmd = [sys.executable, __file__, '--only', name] + [f'--{k.replace("_","-")}={v}' for k,v in vars(args).items() if k!='only' and v is not None]
     return float(subprocess.run(cmd, capture_output=True, text=True, check=True).stdout.split()[-1])
 
+def best(f, reps=5):
+    "Least time of several calls, s: wall and processor"
+    times = []
+    for _ in range(reps): start = time.perf_counter(),time.process_time(); f(); times.append((time.perf_counter()-start[0], time.process_time()-start[1]))
+    return tuple(map(min, zip(*times)))
+
+def step_flops(variant, batch):
+    "Floating-point operations of one iteration"
+    from torch.utils.flop_counter import FlopCounterMode
+    with FlopCounterMode(display=False) as count: variant.step(*batch)
+    return count.get_total_flops()
+
+def matmul_rate(dtype, n=1536):
+    "Operations a second in a product of large matrices: by wall time, by processor time"
+    a,b = (torch.rand(n, n).to(dtype) for _ in 'ab')
+    return tuple(2*n**3/t for t in best(lambda: a@b))
+
+def loading(args, n=32):
+    "Wall and processor time of making a batch, s"
+    from neuroscope.data.loaders import unpaired_dataloaders
+    slices = torch.rand(n*args.batch, 4, args.size, args.size).numpy().astype('float16')
+    dl = unpaired_dataloaders(slices, slices, bs=args.batch, valid_pct=0, device='cpu').train
+    def epoch():
+        for _ in dl: pass
+    return tuple(t/n for t in best(epoch, 3))
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--filters', type=int, default=32, help='of the first layer of the generators (32; the standard network has 64)')
@@ -127,19 +158,34 @@ def main():
     print(f'{cpu or platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}')
     print(f'{args.filters} filters, {args.blocks} residual blocks, {args.batch} × 4 × {args.size} × {args.size} from each site')
     variants = {n: VARIANTS[n](model, batch) for n in names}
-    def timed(v): start = time.perf_counter(); v.step(*batch); return time.perf_counter()-start
+    def timed(v):
+        start = time.perf_counter(),time.process_time(); v.step(*batch)
+        return time.perf_counter()-start[0],time.process_time()-start[1]
     for v in variants.values(): timed(v)                              # once to warm up
-    reps = args.reps or max(5, min(200, int(75/sum(timed(v) for v in variants.values()))))
+    reps = args.reps or max(5, min(200, int(75/sum(timed(v)[0] for v in variants.values()))))
     times = {n: [] for n in names}
     for i in range(reps):
         for n in (names if i%2 else names[::-1]): times[n].append(timed(variants[n]))
 
-    base = times[names[0]]
-    print(f'\n{"":42s}{"ms, median":>12s}{"fastest":>10s}{"ratio":>9s}{"(quartiles)":>16s}{"peak MB":>9s}')
+    base,memory = times[names[0]],{n: peak_memory(n, args) for n in names}
+    print(f'\n{"":42s}{"ms, median":>12s}{"fastest":>10s}{"ratio":>9s}{"(quartiles)":>16s}{"[processor]":>13s}{"peak MB":>9s}{"ratio":>8s}')
     for n,t in times.items():
-        q1,ratio,q3 = statistics.quantiles([b/x for b,x in zip(base, t)], n=4)
-        print(f'{n:42s}{1e3*statistics.median(t):12.0f}{1e3*min(t):10.0f}{ratio:8.2f}x{f"({q1:.2f}-{q3:.2f})":>16s}{peak_memory(n, args):9.0f}')
+        q1,ratio,q3 = statistics.quantiles([b[0]/x[0] for b,x in zip(base, t)], n=4)
+        cpu_ratio = statistics.median(b[1]/x[1] for b,x in zip(base, t))
+        wall = [x[0] for x in t]
+        print(f'{n:42s}{1e3*statistics.median(wall):12.0f}{1e3*min(wall):10.0f}{ratio:8.2f}x{f"({q1:.2f}-{q3:.2f})":>16s}{f"[{cpu_ratio:.2f}x]":>13s}{memory[n]:9.0f}{memory[n]/memory[names[0]]:7.2f}x')
     if not bf16: print('This processor has no bfloat16 arithmetic: the bf16 variant is left out.')
-    print(f'\nratio: time of the textbook loop over time of the variant, median over {reps} interleaved repetitions')
+    print(f'\nratio: time of the textbook loop over time of the variant, median over {reps} interleaved repetitions; of memory: the variant over the textbook')
+    in_place(args, {n: (variants[n], times[n]) for n in names if n.startswith('neuroscope')}, batch)
+
+def in_place(args, measured, batch):
+    "Print the arithmetic floor of the library's step, and the share of loading"
+    load = loading(args)
+    for n,(variant,t) in measured.items():
+        flops,rate = step_flops(variant, batch),matmul_rate(torch.bfloat16 if 'bf16' in n else torch.float32)
+        took = [min(x[i] for x in t) for i in (0,1)]
+        print(f'{n}: {flops/1e9:.1f} GFLOP in {1e3*took[0]:.0f} ms [{1e3*took[1]:.0f} ms of processor]; at the matrix-product rate of {rate[0]/1e9:.0f} GFLOP/s [{rate[1]/1e9:.0f}] it would be '
+              f'{1e3*flops/rate[0]:.0f} ms [{1e3*flops/rate[1]:.0f}]: the step runs at {100*flops/rate[0]/took[0]:.0f} % [{100*flops/rate[1]/took[1]:.0f} %] of that rate')
+        print(f'{n}: making a batch takes {1e3*load[0]:.1f} ms [{1e3*load[1]:.1f}], {100*load[1]/took[1]:.1f} % of an iteration')
 
 if __name__=='__main__': main()

@@ -45,7 +45,7 @@ def main():
     p.add_argument('--filters', type=int, default=64, help='of the first layer of the generator (64, the standard)')
     p.add_argument('--blocks', type=int, default=9, help='residual blocks (9)')
     p.add_argument('--slices', type=int, default=155, help='of the loop that are timed (155, all); fewer are extrapolated, for the library too')
-    p.add_argument('--batch', type=int, default=4, help='slices at a time, for the library (4)')
+    p.add_argument('--batch', type=int, default=8, help='slices at a time, for the library (8)')
     p.add_argument('--threads', type=int, help="of torch (torch's default)")
     p.add_argument('--bf16', action='store_true', help='time the library in bfloat16 too, where the processor has it')
     args = p.parse_args()
