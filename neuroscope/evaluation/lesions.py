@@ -19,7 +19,7 @@ from ..core import (SEQUENCES, LESION_PARTS, Subject, InputError, EmptyVolumeErr
                              check_same_grid, get_logger, image_data, lesion_labels, stack_sequences)
 from ..simulate import SITES, scan, simulate_subject
 from .image_quality import check_mask, masked_pair
-from .baselines import DIRECTIONS, check_direction, load_pair, load_travelling
+from .baselines import DIRECTIONS, apply_method, check_direction, load_pair, load_travelling
 from .statistics import bootstrap_statistic, mean_over_subjects
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #bad3b130
@@ -261,7 +261,7 @@ def _case_lesions(case, methods, directions):
         src,dst = check_direction(d)[0],d[-1]
         if src not in case.vols: continue
         for name,m in methods.items():
-            out = getattr(m, 'translate', m)(case.vols[src], case.masks[src], d)
+            out = apply_method(m, case.id, case.vols[src], case.masks[src], d)
             rows.append(subject_lesions(case.vols[src], out, case.mask, case.seg, case.vols.get(dst), case.affine).assign(subject=case.id, direction=d, method=name))
     if not rows: raise InputError(f'{case.id} was not scanned at {" or ".join(d[0].upper() for d in directions)}')
     return pd.concat(rows)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from ..core import (SEQUENCES, InputError, EmptyVolumeError, MissingExtraError, NeuroscopeError, NoSubjectsError, NonFiniteError, GridMismatchError,
                              get_logger, require_extra)
 from .image_quality import check_mask
-from .baselines import DIRECTIONS, check_direction
+from .baselines import DIRECTIONS, apply_method, check_direction
 from .lesions import LesionCase, load_case, mirrored
 from .statistics import AGREEMENT, agreement, bootstrap_statistic
 
@@ -127,7 +127,7 @@ def _case_radiomics(case, methods, directions, problems, **kwargs):
         src,dst = check_direction(d)[0],d[-1]
         if src not in case.vols: continue
         vols = dict(source=case.vols[src]) | {k:v[dst] for k,v in dict(truth=case.vols, rescan=case.rescans).items() if dst in v}
-        vols |= {n:getattr(f, 'translate', f)(case.vols[src], case.masks[src], d) for n,f in methods.items()}
+        vols |= {n:apply_method(f, case.id, case.vols[src], case.masks[src], d) for n,f in methods.items()}
         rows += [region_features(v, regions, **kwargs).assign(subject=case.id, direction=d, method=n) for n,v in vols.items()]
     return rows
 
