@@ -1,4 +1,4 @@
-"""Pictures of subjects and charts of results; and a front door, so that `from neuroscope.visualization import show_subject` works.
+"""Pictures of subjects, charts of results, and a viewer; and a front door, so that `from neuroscope.visualization import show_subject` works.
 
 Docs: https://ishrith-gowda.github.io/neuroscope/visualization/index.html.md"""
 
@@ -9,7 +9,10 @@ __all__ = []
 
 # %% ../../nbs/visualization/index.ipynb #2c5435df
 from .figures import *
-from . import figures
+from .viewer import Scans, ViewState, VolumeViewer, draw_view, open_scans
+from .inspector import Inspection, InspectorSettings, PreprocessingInspector, inspector_figure
+from . import figures, viewer, inspector
 
 # %% ../../nbs/visualization/index.ipynb #c81fce10
-__all__ = [*figures.__all__]
+__all__ = [*figures.__all__, 'Scans', 'ViewState', 'VolumeViewer', 'draw_view', 'open_scans',
+           'Inspection', 'InspectorSettings', 'PreprocessingInspector', 'inspector_figure']

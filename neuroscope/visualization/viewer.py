@@ -598,14 +598,14 @@ def save(self:VolumeViewer,
     with atomic_path(path) as p: p.write_bytes(self._repr_png_())
     return Path(path)
 
-# %% ../../nbs/visualization/01_viewer.ipynb #e85e6a3d
+# %% ../../nbs/visualization/01_viewer.ipynb #39b1e795
 def _toggles(options, value, **kw):
     import ipywidgets as W
     return W.ToggleButtons(options=[(label, k) for k,label in options.items()], value=value, style=dict(button_width='auto'), **kw)
 
 def _slider(label, lo, hi, value, kind='IntSlider', width='272px', **kw):
     import ipywidgets as W
-    return getattr(W, kind)(value=value, min=lo, max=hi, description=label, layout=W.Layout(width=width), style=dict(description_width='70px'), **kw)
+    return getattr(W, kind)(value=value, min=lo, max=hi, description=label, layout=W.Layout(width=width), style=dict(description_width='76px'), **kw)
 
 def keys_html(keys:dict, summary='Keys and mouse', more=''):
     "A table of keys that unfolds"
