@@ -6,14 +6,15 @@ Docs: https://ishrith-gowda.github.io/neuroscope/trainers/callbacks.html.md"""
 
 # %% auto #0
 __all__ = ['PairBatch', 'SpectralNormStep', 'r1_penalty', 'R1', 'LossTerm', 'loss_terms', 'ComponentRecorder', 'cpu_has_bf16',
-           'CPUMixedPrecision', 'TimeBudget', 'DivergedError', 'StopOnNaN']
+           'CPUMixedPrecision', 'shared_number', 'TimeBudget', 'DivergedError', 'StopOnNaN']
 
 # %% ../../nbs/trainers/01_callbacks.ipynb #1eaf796e
 import math, time
 
 import pandas as pd
 import torch
-from fastai.basics import (Callback, CancelFitException, CancelTrainException, Metric, Recorder, Tensor, find_bs, get_model, to_float)
+from fastai.basics import (Callback, CancelFitException, CancelTrainException, Metric, Recorder, Tensor, find_bs, get_model, num_distrib,
+                           to_float)
 from fastai.callback.all import GradientAccumulation, ParamScheduler
 from fastcore.basics import patch
 
@@ -143,6 +144,16 @@ class CPUMixedPrecision(Callback):
 
     def after_fit(self): self.learn.model.__dict__.pop('forward', None)
 
+# %% ../../nbs/trainers/01_callbacks.ipynb #975dd263
+def shared_number(
+    x:float,
+) -> float: # the first process's
+    "A number on which all processes of a distributed training agree"
+    if num_distrib()<2: return x
+    t = torch.tensor(float(x), device='cuda' if torch.distributed.get_backend()=='nccl' else 'cpu', dtype=torch.float64)
+    torch.distributed.broadcast(t, 0)
+    return t.item()
+
 # %% ../../nbs/trainers/01_callbacks.ipynb #d96de4d8
 class TimeBudget(Callback):
     "Bound training by wall time, and let the schedules follow the clock"
@@ -151,17 +162,18 @@ class TimeBudget(Callback):
         minutes:float, # from the first batch on
         report=None, # called with a line of text now and then, for instance `print`
         every:float=20., # seconds between reports
-    ): self.minutes,self.report,self.every,self.start = minutes,report,every,None
+        spent:float=0., # minutes of the budget that are used up already, by a training that is resumed
+    ): self.minutes,self.report,self.every,self.spent,self.start = minutes,report,every,spent,None
 
-    def before_fit(self): self.start,self.over,self.iterations,self.told = None,False,0,0.
+    def before_fit(self): self.start,self.over,self.iterations,self.told = None,False,0,60*self.spent
     @property
-    def elapsed(self): return 0. if self.start is None else time.perf_counter()-self.start   # seconds
+    def elapsed(self): return 60*self.spent + (0. if self.start is None else time.perf_counter()-self.start)   # seconds
 
     def before_batch(self):
         if not self.training: return
         if self.start is None: self.start = time.perf_counter()
         by_epochs = (self.epoch + self.iter/self.n_iter)/self.n_epoch
-        self.learn.pct_train = min(1., max(self.elapsed/(60*self.minutes), by_epochs))
+        self.learn.pct_train = min(1., max(shared_number(self.elapsed)/(60*self.minutes), by_epochs))
 
 # %% ../../nbs/trainers/01_callbacks.ipynb #72f9fd30
 @patch
@@ -171,7 +183,7 @@ def after_batch(self:TimeBudget):
     if self.report and self.elapsed-self.told>=self.every:
         self.told = self.elapsed
         self.report(f'{self.elapsed:.0f} of {60*self.minutes:.0f} s, iteration {self.iterations}, loss {float(self.smooth_loss):.3f}')
-    if self.elapsed>=60*self.minutes:
+    if shared_number(self.elapsed)>=60*self.minutes:
         self.over = True
         raise CancelTrainException
 

@@ -6,26 +6,27 @@ Docs: https://ishrith-gowda.github.io/neuroscope/trainers/learner.html.md"""
 
 # %% auto #0
 __all__ = ['players', 'gan_opt', 'cyclegan_learner', 'synth_slices', 'synth_gan_dls', 'synth_gan_learner', 'linear_decay',
-           'SkipDone', 'CheckpointEvery']
+           'SkipDone', 'CheckpointEvery', 'distributed']
 
 # %% ../../nbs/trainers/02_learner.ipynb #fecdf9d8
 import json, math, random, time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from fastai.basics import (Callback, DataLoaders, L, Learner, OptimWrapper, Recorder, SkipToEpoch, default_device, get_model, noop,
-                           to_float, trainable_params)
+                           num_distrib, rank_distrib, to_float, trainable_params)
 from fastai.callback.all import ParamScheduler, ProgressCallback
 from fastai.data.load import DataLoader
 from fastcore.basics import patch
 from safetensors.torch import save_file
 
-from ..core import InputError, atomic_path, get_logger, versions
+from ..core import InputError, atomic_path, get_logger, require_extra, versions
 from ..models.implementations import CycleGAN, _load_tensors, _read_tensors, _tensors
 from .callbacks import (ComponentRecorder, CPUMixedPrecision, PairBatch, R1, SpectralNormStep, StopOnNaN, TimeBudget,
-                                           loss_terms)
+                                           loss_terms, shared_number)
 from .losses import CycleGANLoss
 
 _log = get_logger('trainers')
@@ -201,7 +202,9 @@ def _to_training_device(self:Learner):
     return next(self.model.parameters()).device
 
 # %% ../../nbs/trainers/02_learner.ipynb #66f3e26f
-def _loader_rngs(dls): return [dl.rng for dl in dls.loaders if isinstance(getattr(dl, 'rng', None), random.Random)]
+def _loader_rngs(dls):
+    inner = [getattr(dl, 'dl', dl) for dl in dls.loaders]             # of several processes, each has a part of the loader
+    return [dl.rng for dl in inner if isinstance(getattr(dl, 'rng', None), random.Random)]
 
 def _rng_state(dls):
     "Random states as tensors and as JSON-ready values"
@@ -230,17 +233,26 @@ def fit_for(self:Learner,
     report=None, # called with a line of text now and then, for instance `print`
     cbs=None, # further callbacks
 ):
-    "Train for a given time"
-    iters = len(self.dls.train)
-    expected = 60*minutes/max(self.seconds_per_iteration(), 1e-6)
-    _log.info('about %.0f iterations, %.0f epochs, in %.1f minutes', expected, expected/iters, minutes)
-    if report: report(f'about {expected:.0f} iterations ({expected/iters:.0f} epochs) fit into {minutes:g} min')
+    "Train for a given time, or for what a checkpoint that was just loaded has left of it"
+    done,spent = getattr(self, 'epochs_done', 0),getattr(self, 'minutes_done', 0.)
+    self.epochs_done,self.minutes_done,left = 0,0.,minutes-spent
+    if left<=0: return _log.info('the %.1f minutes are over', minutes)
+    iters,expected = len(self.dls.train),60*left/max(self._shared_seconds(), 1e-6)
+    _log.info('about %.0f iterations, %.0f epochs, in %.1f minutes', expected, expected/iters, left)
+    if report: report(f'about {expected:.0f} iterations ({expected/iters:.0f} epochs) fit into {left:.3g} min')
     sched = ParamScheduler(dict(lr=linear_decay(flat, 1-flat, (lr_g,lr_d))))
-    self.fit(math.ceil(2*expected/iters), lr=(lr_g,lr_d), cbs=[sched, TimeBudget(minutes, report), *L(cbs)])
+    self.fit(done + math.ceil(2*expected/iters), lr=(lr_g,lr_d), cbs=[sched, TimeBudget(minutes, report, spent=spent), *L(cbs), *([SkipDone(done)] if done else [])])
+
+@patch
+def _shared_seconds(self:Learner): return shared_number(self.seconds_per_iteration())
 
 # %% ../../nbs/trainers/02_learner.ipynb #e2a09793
 def _opt_tensors(opt): return {f'{i}.{k}': v for i,s in opt.opt.state_dict()['state'].items() for k,v in s.items() if torch.is_tensor(v)}
-def _cb_states(learn): return {cb.name: cb.state_dict() for cb in learn.cbs if hasattr(type(cb), 'state_dict')}
+def _cb_states(learn):
+    "States of the callbacks: tensors by name, and the rest, JSON-ready"
+    states = {cb.name: cb.state_dict() for cb in learn.cbs if hasattr(type(cb), 'state_dict')}
+    tensors = {f'{n}.{k}': v for n,s in states.items() for k,v in s.items() if torch.is_tensor(v)}
+    return tensors,{n: {k: v for k,v in s.items() if not torch.is_tensor(v)} for n,s in states.items()}
 def _prefixed(prefix, d): return {f'{prefix}.{k}': v for k,v in d.items()}
 def _with_prefix(prefix, d): return {k[len(prefix)+1:]: v for k,v in d.items() if k.startswith(prefix+'.')}
 
@@ -252,11 +264,12 @@ def save_checkpoint(self:Learner,
     "Write everything that going on with the training needs"
     if self.opt is None: self.create_opt()
     path = Path(folder)/'checkpoint.safetensors'
-    rng,rng_values = _rng_state(self.dls)
-    tensors = {**_prefixed('model', get_model(self.model).state_dict()), **_prefixed('opt', _opt_tensors(self.opt)), **_prefixed('rng', rng)}
+    (rng,rng_values),(cb_tensors,cb_values) = _rng_state(self.dls),_cb_states(self)
+    tensors = {**_prefixed('model', get_model(self.model).state_dict()), **_prefixed('opt', _opt_tensors(self.opt)), **_prefixed('rng', rng), **_prefixed('cb', cb_tensors)}
     groups = [{k: v for k,v in g.items() if k!='params'} for g in self.opt.opt.state_dict()['param_groups']]
     tensors['history'] = torch.tensor(self.component_recorder.epochs, dtype=torch.float64)
-    state = dict(epochs_done=epochs_done, groups=groups, callbacks=_cb_states(self), rng=rng_values, versions=versions())
+    budget = getattr(self, 'time_budget', None)
+    state = dict(epochs_done=epochs_done, minutes_done=budget.elapsed/60 if budget else 0., groups=groups, callbacks=cb_values, rng=rng_values, versions=versions())
     with atomic_path(path) as tmp: save_file(_tensors(tensors), tmp, metadata=dict(format='neuroscope.checkpoint', state=json.dumps(state)))
     return path
 
@@ -286,16 +299,16 @@ def load_checkpoint(self:Learner,
     self.create_opt()
     _load_opt(self.opt, _with_prefix('opt', tensors), state['groups'], path)
     for cb in self.cbs:
-        if cb.name in state['callbacks']: cb.load_state_dict(state['callbacks'][cb.name])
+        if cb.name in state['callbacks']: cb.load_state_dict({**state['callbacks'][cb.name], **_with_prefix(f'cb.{cb.name}', tensors)})
     _set_rng_state(self.dls, _with_prefix('rng', tensors), state['rng'])
     self.component_recorder.epochs = [tuple(r) for r in tensors['history'].tolist()]
-    self.epochs_done = state['epochs_done']
+    self.epochs_done,self.minutes_done = state['epochs_done'],state['minutes_done']
     return state
 
 # %% ../../nbs/trainers/02_learner.ipynb #8c8b59e7
 class CheckpointEvery(Callback):
     "Write a checkpoint after every few epochs, and after the last"
-    order = Recorder.order+2                                          # before a time budget calls off the fit
+    order = Recorder.order+4                                          # after all that it is to hold, and before a time budget calls off the fit
     def __init__(self,
         folder, # where to; the file is replaced each time
         every:int=1, # epochs
@@ -304,4 +317,34 @@ class CheckpointEvery(Callback):
     def before_train(self): self.trained = True                       # not so in an epoch that is passed over
     def after_epoch(self):
         done = self.epoch+1
-        if self.trained and (done%self.every==0 or done==self.n_epoch): self.learn.save_checkpoint(self.folder, epochs_done=done)
+        last = done==self.n_epoch or getattr(getattr(self.learn, 'time_budget', None), 'over', False)
+        if self.trained and (done%self.every==0 or last) and not rank_distrib(): self.learn.save_checkpoint(self.folder, epochs_done=done)
+
+# %% ../../nbs/trainers/02_learner.ipynb #07db359c
+def _distributed_trainer(**kwargs):
+    require_extra('accelerate', 'distributed')
+    from accelerate import DistributedDataParallelKwargs
+    from fastai.distributed import DistributedDL, DistributedTrainer
+    class SharedDL(DistributedDL):
+        def _broadcast(self, t, rank):
+            t = torch.tensor(t, device='cuda' if torch.distributed.get_backend()=='nccl' else 'cpu')
+            torch.distributed.broadcast(t, rank)
+            return t.tolist()
+        def get_idxs(self): return super().get_idxs() if len(self.dl) else []     # nobody to validate on
+    class CycleGANDistributed(DistributedTrainer):
+        def _wrap_dl(self, dl): return dl if isinstance(dl, DistributedDL) else SharedDL(dl, device=self.learn.model.device)
+    return CycleGANDistributed(sync_bn=False, kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)], **kwargs)
+
+# %% ../../nbs/trainers/02_learner.ipynb #241ca634
+@contextmanager
+def distributed(
+    learn, # `Learner`
+    **kwargs, # of `accelerate.Accelerator`
+):
+    "Within it, `learn` trains in all processes that `accelerate launch` has started; with one process it changes nothing"
+    if num_distrib()<2: yield learn; return
+    cb = _distributed_trainer(**kwargs)
+    learn.add_cb(cb)
+    if rank_distrib(): learn.remove_cb(ProgressCallback)
+    yield learn
+    learn.remove_cb(cb)
