@@ -50,7 +50,7 @@ def _thin(x, m, factor):
     "The image and its mask on every `factor`-th voxel, cropped to the mask"
     box = ndi.find_objects(sitk.GetArrayViewFromImage(m).T)[0]
     lo,size = [s.start for s in box],[s.stop-s.start for s in box]
-    k = [int(max(1, min(factor, n//12))) for n in size]
+    k = [int(max(1, min(f, n//12))) for f,n in zip(np.broadcast_to(factor, 3), size)]
     return *(sitk.Shrink(sitk.RegionOfInterest(o, size, lo), k) for o in (x, m)), k
 
 def _lay_out(x, m, distance):
@@ -64,7 +64,7 @@ def _lay_out(x, m, distance):
 class N4BiasFieldCorrection:
     "N4 with the field estimated on a thinned image and applied at full resolution"
     def __init__(self,
-        shrink_factor=4, # every so-manyth voxel is used for the estimate
+        shrink_factor=4, # every so-manyth voxel is used for the estimate: one number, or one for each axis
         iterations=(50,50,30,20), # most iterations at each level; the spline grid is halved from level to level
         convergence_threshold=.001, # a level ends when the field changes less than this (coefficient of variation in the mask)
         spline_order=3, # of the B-spline
@@ -75,7 +75,7 @@ class N4BiasFieldCorrection:
     ):
         store_attr()
         if not len(self.iterations) or min(self.iterations) < 1: raise InputError(f'iterations have to be positive, one number a level, these are {iterations}')
-        if min(shrink_factor, spline_distance, n_threads) <= 0: raise InputError('shrink factor, spline distance and threads have to be positive')
+        if min(*np.broadcast_to(shrink_factor, 3), spline_distance, n_threads) <= 0: raise InputError('shrink factor, spline distance and threads have to be positive')
 
 # %% ../../nbs/preprocessing/03_bias_correction.ipynb #279e415b
 @patch(as_prop=True)
@@ -83,6 +83,24 @@ def levels(self:N4BiasFieldCorrection) -> dict: # distance of control points, mm
     "The levels that are run"
     ds = [self.spline_distance/2**i for i in range(len(self.iterations))]
     return {d: int(n) for i,(d,n) in enumerate(zip(ds, self.iterations)) if i == 0 or d >= self.finest_distance}
+
+# %% ../../nbs/preprocessing/03_bias_correction.ipynb #ccf70c96
+@patch(cls_method=True)
+def adaptive(cls:N4BiasFieldCorrection,
+    img, # nibabel image
+    mask=None, # brain: (X,Y,Z) bool, or image; None: found in the scan
+    finest_distance=40., # mm between control points at the last level
+    **kwargs, # further parameters, which then are not chosen
+) -> N4BiasFieldCorrection:
+    "A correction whose shrink factors, control points and iterations suit a scan"
+    if not finest_distance > 0: raise InputError(f'the finest distance of control points is {finest_distance} mm', fix='Give more than 0.')
+    mask,zooms = _as_mask(mask, img),np.array(img.header.get_zooms()[:3], float)
+    if not mask.any(): raise EmptyVolumeError('the mask is empty', path=img.get_filename(), fix='Give the mask of the brain.')
+    extent = max((s.stop-s.start)*z for s,z in zip(ndi.find_objects(mask.astype(np.uint8))[0], zooms))
+    first = float(np.clip(10*np.ceil(extent/10), finest_distance, 200))
+    levels = 1 + int(np.log2(first/finest_distance) + 1e-9)
+    chosen = dict(shrink_factor=tuple(int(max(1, np.floor(finest_distance/5/z + .1))) for z in zooms), spline_distance=first, iterations=(100,)*levels)
+    return cls(**(chosen | dict(finest_distance=finest_distance) | kwargs))
 
 # %% ../../nbs/preprocessing/03_bias_correction.ipynb #cceb4b73
 def _run_n4(self, x, m, spans):
@@ -159,14 +177,16 @@ def _figures(self, log_field, changes, k, img):
 def correct_volume(self:N4BiasFieldCorrection,
     image, # nibabel image, path, or SimpleITK image
     mask=None, # brain: (X,Y,Z) bool, or image; None: found in the scan
-    exclude=None, # (X,Y,Z) bool, not to be fitted, for instance a large tumour
+    exclude=None, # (X,Y,Z) bool, not to be fitted
+    lesion=None, # tumour, array or image (labels above 0), not to be fitted either
 ) -> tuple: # corrected image; bias field image (geometric mean 1 in the mask)
     "Estimate the bias field of a scan and divide it out"
     if isinstance(image, sitk.Image):
-        both = [to_sitk(o) for o in self.correct_volume(from_sitk(image), mask, exclude)]
+        both = [to_sitk(o) for o in self.correct_volume(from_sitk(image), mask, exclude, lesion)]
         for o in both: o.CopyInformation(image)
         return tuple(both)
     img = load_volume(image)
+    if lesion is not None: exclude = _as_mask(lesion, img) if exclude is None else _as_mask(lesion, img) | np.asarray(exclude, bool)
     b = self.estimate(img, _as_mask(mask, img), exclude)
     _log.info('%s: field %s to %s in the mask', img.get_filename() or 'image', *b.figures['field_range'])
     field = np.exp(b.log_field)
