@@ -11,7 +11,7 @@ __all__ = ['log', 'STEPS', 'REFERENCES', 'NAMES', 'register_step', 'n4_step', 'p
            'subject_folder', 'output_names', 'folder_id', 'record_path', 'peak_mb', 'limited_threads', 'cohort_page',
            'preprocess_cohort']
 
-# %% ../../nbs/preprocessing/08_pipeline.ipynb #13d84622
+# %% ../../nbs/preprocessing/08_pipeline.ipynb #2fb6ba75
 import base64, html, inspect, io, json, os, re, resource, shutil, sys, time, tomllib
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,12 +28,12 @@ from tqdm.auto import tqdm
 
 from .. import __version__
 from ..core import (SCHEMES, SEQUENCES, SEQUENCE_LABELS, Cohort, GridMismatchError, InputError, MissingSequenceError, NeuroscopeError, Subject,
-    atomic_path, check_same_grid, file_hash, from_sitk, get_logger, image_data, load_volume, new_like, read_json, require_extra, same_grid, save_volume,
+    atomic_path, check_same_grid, file_hash, from_sitk, get_logger, image_data, load_volume, new_like, read_json, same_grid, save_volume,
     sidecar_path, strip_suffix, to_sitk, versions, write_json, write_sidecar)
 from .bias_correction import N4BiasFieldCorrection
 from .normalization import PercentileNormalizer, ZScoreNormalizer
-from .registration import apply_transform, compose, from_matrix, register_subject, save_transform, to_matrix
-from .skull_strip import brain_mask, brainmask_path, is_stripped
+from .registration import apply_transform, compose, register_subject, save_transform, to_matrix
+from .skull_strip import brain_mask, brainmask_path, is_stripped, skull_strip, strip_plan
 
 log = get_logger('pipeline')
 
@@ -53,7 +53,7 @@ def register_step(
         return f
     return _f
 
-# %% ../../nbs/preprocessing/08_pipeline.ipynb #2f8d445d
+# %% ../../nbs/preprocessing/08_pipeline.ipynb #91e91604
 @register_step('n4_bias_correction')
 def n4_step(
     imgs:dict, # sequence -> image
@@ -72,6 +72,8 @@ def n4_step(
         findings[q] = dict(bias_field_range=[round(float(v), 4) for v in np.percentile(inside, [0, 100])], bias_field_cv=round(float(inside.std()/inside.mean()), 4))
         if save_bias: findings[q]['biasfield'] = field
     return out, mask, findings
+
+def _together(imgs): return all(same_grid(next(iter(imgs.values())), o) for o in imgs.values())
 
 def _mask_on(mask, img):
     "A mask (array or image) as an array on the grid of `img`; None if it lies on another"
@@ -148,7 +150,7 @@ def _register(imgs, mask, reference, template, **kwargs):
     res.images = {q: apply_transform(o, res.transforms[q], grid, kwargs.get('interpolation', 'linear'), n_threads=kwargs.get('n_threads')) for q,o in imgs.items()}
     return res
 
-# %% ../../nbs/preprocessing/08_pipeline.ipynb #e7472258
+# %% ../../nbs/preprocessing/08_pipeline.ipynb #92afab0c
 def reference_of(
     imgs:dict, # sequence -> anything
 ) -> str:
@@ -174,10 +176,16 @@ def registration_step(
         grid = resample_image(out[reference], target_spacing)
         out = {q: apply_transform(o, t[q], grid, interpolation) for q,o in imgs.items()}
     if mask is not None: mask = image_data(apply_transform(mask, t[reference], out[reference], 'nearest')) > 0
+    elif all(map(is_stripped, imgs.values())): mask = _moved_brains(imgs, t, out)
     if mask is not None: out = {q: new_like(o, np.where(mask, image_data(o), 0)) for q,o in out.items()}
     return out, mask, {q: _registration_findings(r, q) for q in imgs}
 
-# %% ../../nbs/preprocessing/08_pipeline.ipynb #abb5bd3a
+# %% ../../nbs/preprocessing/08_pipeline.ipynb #2121a5d5
+def _moved_brains(imgs, transforms, out):
+    "The brain of stripped scans (the union over the sequences, as in `brain_mask`) on the grid that they were moved to"
+    at = lambda q,o: image_data(apply_transform(new_like(o, brain_mask(o).astype(np.uint8)), transforms[q], out[q], 'nearest')) > 0
+    return np.logical_or.reduce([at(q, o) for q,o in imgs.items()])
+
 def _registration_findings(r, q):
     "What is written down about the registration of a sequence; `matrix` takes points of the result to points of the scan, mm, RAS"
     reports = {k: v for k,v in r.reports.items() if k in (q, 'atlas')}
@@ -191,22 +199,23 @@ def world_matrix(
     "Where preprocessing has moved a sequence"
     return np.linalg.multi_dot([np.eye(4), np.eye(4), *[np.array(f['matrix']) for f in figures.values() if 'matrix' in f][::-1]])
 
-# %% ../../nbs/preprocessing/08_pipeline.ipynb #6149013a
+# %% ../../nbs/preprocessing/08_pipeline.ipynb #84e7f0c0
 @register_step('skull_strip')
 def skull_strip_step(
     imgs:dict, # sequence -> image
     mask, # brain, if it is known already
     backend='auto', # of `skull_strip`
-    reference=None, # sequence that is looked at where the grids differ; None: the first of `REFERENCES` that is there
+    reference=None, # sequence that the brain is looked for in; None: T1, and where the grids differ the reference of the registration
     **params, # more parameters of `skull_strip`
 ):
     "Remove everything but the brain"
-    from neuroscope.preprocessing.skull_strip import skull_strip
     q = reference or reference_of(imgs)
     together = _together(imgs)
     was,given = all(map(is_stripped, imgs.values())),mask is not None
-    if mask is None and (together or not was): mask = skull_strip(imgs if together else {q: imgs[q]}, backend=backend, **params)
-    findings = dict(stripped_already=was, mask='given' if given else 'found', reference=q)
+    look = imgs if together else {q: imgs[q]}
+    plan = dict(backend='none, the mask was given') if given else strip_plan(look, backend, reference if together else q)
+    if mask is None and (together or not was): mask = skull_strip(look, backend, reference if together else q, **params)
+    findings = dict(stripped_already=was, backend=plan['backend'], brain_found_in=plan.get('reference'))
     if mask is None: return imgs, None, {q: findings for q in imgs}
     if not together: return imgs, mask if hasattr(mask, 'dataobj') else new_like(imgs[q], mask.astype(np.uint8)), {q: findings for q in imgs}
     m = _brain(imgs, mask)
@@ -303,7 +312,7 @@ def json_ready(
     "`obj` as it looks after a trip through JSON (tuples become lists), so that it can be compared with what was read"
     return json.loads(json.dumps(obj, default=str))
 
-# %% ../../nbs/preprocessing/08_pipeline.ipynb #b3268160
+# %% ../../nbs/preprocessing/08_pipeline.ipynb #56e94268
 def _call_step(name, params, imgs, mask, lesion):
     "One step; a parameter that it does not have is an `InputError`"
     f = STEPS[name]
@@ -312,8 +321,6 @@ def _call_step(name, params, imgs, mask, lesion):
     except TypeError as e:
         if 'unexpected keyword' not in str(e): raise
         raise InputError(f"step '{name}': {e}", fix='Check the names of its parameters.') from e
-
-def _together(imgs): return all(same_grid(next(iter(imgs.values())), o) for o in imgs.values())
 
 def _first_mask(self, imgs, mask):
     "The brain before the first step, where it can and has to be known then"

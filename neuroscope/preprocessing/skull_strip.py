@@ -132,7 +132,10 @@ def brainmask_path(
     folder=None, # by default where its scans lie
 ):
     "Where the brain mask of a subject stands"
-    return (folder or subject.folder)/f'{subject.id}_brainmask.nii.gz'
+    folder = Path(folder or subject.folder)
+    p = folder/f'{subject.id}_brainmask.nii.gz'
+    bids = sorted(folder.glob(f'{subject.id}_*desc-brain_mask.nii.gz')) if subject.scheme == 'bids' and not p.exists() else []
+    return bids[0] if len(bids) == 1 else p
 
 def subject_mask(
     subject:Subject,
