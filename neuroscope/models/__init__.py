@@ -10,9 +10,15 @@ __all__ = []
 # %% ../../nbs/models/index.ipynb #ae408fe4
 from .components import *
 from .implementations import *
+from .losses import *
 from .site_blur import *
 from .tone_map import *
-from . import components, implementations, site_blur, tone_map
+from .volumes import *
+from . import components, implementations, losses, site_blur, tone_map, volumes
 
 # %% ../../nbs/models/index.ipynb #a68f4318
-__all__ = [*components.__all__, *implementations.__all__, *site_blur.__all__, *tone_map.__all__]
+__all__ = [n for m in (components, implementations, losses, site_blur, tone_map, volumes) for n in m.__all__]
+
+def __getattr__(name): # `CycleGANLightning` needs an extra, and is made on first use
+    if name!='CycleGANLightning': raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return implementations.CycleGANLightning
