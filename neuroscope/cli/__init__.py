@@ -20,6 +20,12 @@ COMMANDS = dict(   # name -> module and what it does
     simulate   = ('simulate', 'Write a simulated two-site glioma cohort with known truth'),
     convert    = ('convert_dicom', 'Convert DICOM to NIfTI, sorted into subjects and sequences'),
     assess     = ('assess_quality', 'Find the scans of a cohort that somebody should look at'),
+    preprocess = ('preprocess_volumes', 'Skull strip, N4, registration and normalization of a cohort'),
+    n4         = ('n4_bias_correction', 'N4 bias field correction alone'),
+    split      = ('create_dataset_splits', 'Training, validation and test subjects, without leaks'),
+    train      = ('train_cyclegan', 'Train a model, or go on training'),
+    translate  = ('translate', 'Write harmonized scans of a cohort'),
+    evaluate   = ('evaluate', 'Judge harmonized scans: image, site effect, biology'),
     doctor     = ('doctor', 'Say what is installed and whether a small end-to-end run works'),
 )
 
