@@ -10,9 +10,12 @@ __all__ = []
 # %% ../../nbs/trainers/index.ipynb #3659a9f3
 from .losses import *
 from .callbacks import *
+from .techniques import *
+from .validation import *
+from .tracking import *
 from .learner import *
 from .trainer import *
-from . import callbacks, learner, losses, trainer
+from . import callbacks, learner, losses, techniques, tracking, trainer, validation
 
 # %% ../../nbs/trainers/index.ipynb #30b85021
-__all__ = [*losses.__all__, *callbacks.__all__, *learner.__all__, *trainer.__all__]
+__all__ = [*losses.__all__, *callbacks.__all__, *techniques.__all__, *validation.__all__, *tracking.__all__, *learner.__all__, *trainer.__all__]
