@@ -71,7 +71,7 @@ def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
     problems += [f'{s.id} was not harmonized and is left out' for s in src if s.id not in both]
     problems += [f'{s.id} has no truth: it takes no part in what is measured against it' for s in src if len(tru) and s.id in both and s.id not in {t.id for t in tru}]
     check_no_leak([(s.id, s) for s in src], tgt)
-    own = {k: m if callable(m) or hasattr(m, 'translate') else FolderMethod({'a2b': m}, k) for k,m in (methods or {}).items()}
+    own = {k: FolderMethod({'a2b': m}, k) if isinstance(m, (str,Path)) else m for k,m in (methods or {}).items()}
     rows = fit_baselines(src, tgt, baselines) | own | {JUDGED: FolderMethod({'a2b': har.folder}, JUDGED)}
     return Evaluation(check_direction(direction), _only(src, both), tgt, _only(tru, both), rows, problems=problems, simulated=_is_simulated(src) if simulated is None else simulated)
 
@@ -167,6 +167,7 @@ def _site_words(ev):
     ci = f' ({a.low:.2f} to {a.high:.2f})' if np.isfinite(a.low) else ''
     before = '' if b is None else f', before harmonization {b.value:.2f}'
     say = f'A classifier trained anew tells harmonized from real scans with an AUC of {a.value:.2f}{ci}; chance is 0.50{before}. '
+    if a.p>.05 and a.value>.7: return 'unknown', say + f'That is far from chance, but with so few subjects chance alone could give it (p = {a.p:.2f}).'
     if a.p>.05: return ('beats' if b is None or b.p<=.05 else 'ahead'), say + f'That is what chance gives (p = {a.p:.2f}).'
     return ('mixed' if b is not None and a.value<b.value else 'loses'), say + f'More than chance (p = {a.p:.2f}): a site effect is left.' 
 
@@ -248,7 +249,6 @@ def site_map(ev, # `Evaluation`
             xy = ((x-mu)/np.where(sd>0, sd, 1))@axes[:2].T
             ax.scatter(*xy.T, s=42, color=COLORS[k], label=k, edgecolor='white', linewidth=.6, zorder=3)
         ax.set(xlabel='first principal component', ylabel='second'); ax.legend(frameon=False, fontsize=8)
-        fig.tight_layout()
     return fig
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #1a0d3c3b
@@ -266,7 +266,6 @@ def lesion_scatter(table, # of `evaluate_lesions`, with truth
             for part,g in w.groupby('part', sort=False): ax.scatter(g.contrast_truth, g[f'contrast_{k}'], s=18, label=part, alpha=.85)
             ax.plot([-lim,lim], [-lim,lim], color='grey', lw=.8, zorder=0); ax.set(title=f'{k} harmonization', xlabel='contrast in the true scan', xlim=(-lim,lim), ylim=(-lim,lim))
         axs[0].set_ylabel('contrast in the scan'); axs[1].legend(frameon=False, fontsize=8)
-        fig.tight_layout()
     return fig
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #137de0eb
