@@ -36,7 +36,7 @@ index = ast.literal_eval(re.search(r'd = (\{.*\})', (root/'neuroscope/_modidx.py
 symbols = {s.split('.')[-1].lower() for m in index['syms'].values() for s in m}
 words = lambda text: set(re.findall(r'\w+', text))
 ours = words(' '.join(p.read_text(encoding='utf-8') for p in (root/'neuroscope').rglob('*.py')))
-elsewhere = {'conv3d', 'CastToTensor'}                              # names of torch and fastai that the prose speaks of and no code uses
+elsewhere = {'conv3d', 'CastToTensor', 'toggle_optimizer', 'progress_bar_refresh_rate', 'MLFLOW_TRACKING_URI', 'DistributedDataParallel', 'gloo'}                              # names of torch, fastai and Lightning that the prose speaks of and no code uses
 notebooks = [p for p in sorted(nbs.rglob('*.ipynb')) if not any(o.startswith(('.', '_')) for o in p.relative_to(nbs).parts)]
 n_links = n_names = 0
 

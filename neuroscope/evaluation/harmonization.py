@@ -249,6 +249,7 @@ def site_map(ev, # `Evaluation`
             xy = ((x-mu)/np.where(sd>0, sd, 1))@axes[:2].T
             ax.scatter(*xy.T, s=42, color=COLORS[k], label=k, edgecolor='white', linewidth=.6, zorder=3)
         ax.set(xlabel='first principal component', ylabel='second'); ax.legend(frameon=False, fontsize=8)
+    plt.close(fig)                                                      # or a notebook would show it twice
     return fig
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #1a0d3c3b
@@ -266,6 +267,7 @@ def lesion_scatter(table, # of `evaluate_lesions`, with truth
             for part,g in w.groupby('part', sort=False): ax.scatter(g.contrast_truth, g[f'contrast_{k}'], s=18, label=part, alpha=.85)
             ax.plot([-lim,lim], [-lim,lim], color='grey', lw=.8, zorder=0); ax.set(title=f'{k} harmonization', xlabel='contrast in the true scan', xlim=(-lim,lim), ylim=(-lim,lim))
         axs[0].set_ylabel('contrast in the scan'); axs[1].legend(frameon=False, fontsize=8)
+    plt.close(fig)                                                      # or a notebook would show it twice
     return fig
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #137de0eb
