@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from ..core import (SEQUENCES, InputError, NeuroscopeError, NoSubjectsError, Subject, atomic_path, find_subjects, get_logger, image_data,
                              read_json, save_volume, write_json)
+from .statistics import icc
 from ..visualization.viewer import KEYS, Scans, Shown, VolumeViewer, keys_html
 
 _log = get_logger('reader_study')
@@ -405,11 +406,7 @@ def reader_icc(
     "ICC(2,1) of a score over all readers, first showings"
     w = answers[answers.showing == 1].pivot(index='code', columns='reader', values=question).dropna().astype(float).to_numpy()
     n,k = w.shape
-    if n < 2 or k < 2 or w.std() == 0: return dict(icc=float('nan'), items=n, readers=k)
-    rows,cols = w.mean(1),w.mean(0)
-    ms_r,ms_c = k*((rows-w.mean())**2).sum()/(n-1),n*((cols-w.mean())**2).sum()/(k-1)
-    ms_e = ((w-rows[:,None]-cols+w.mean())**2).sum()/((n-1)*(k-1))
-    return dict(icc=float((ms_r-ms_e)/(ms_r+(k-1)*ms_e+k*(ms_c-ms_e)/n)), items=n, readers=k)
+    return dict(icc=float(icc(w)) if n > 1 and k > 1 and w.std() > 0 else float('nan'), items=n, readers=k)
 
 # %% ../../nbs/evaluation/08_reader_study.ipynb #02cf436e
 def item_table(

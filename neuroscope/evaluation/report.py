@@ -17,6 +17,7 @@ from jinja2 import Environment, DictLoader
 from matplotlib.figure import Figure
 from ..core import SEQUENCES, SEQUENCE_LABELS, InputError, atomic_path, versions as core_versions
 from .image_quality import LOWER_IS_BETTER
+from .statistics import bootstrap_statistic, mean_over_subjects
 from ..visualization.figures import DIRECTION_LABELS, METRIC_LABELS, method_label, metric_plot, training_curves
 
 # %% ../../nbs/evaluation/05_report.ipynb #161357ad
@@ -60,10 +61,8 @@ def bootstrap_interval(values, # one number a subject
                        seed=0, # of the draws
                       )->tuple|None: # (low, high); None with fewer than 3 subjects
     "Percentile bootstrap interval of the mean over subjects"
-    v = np.asarray(values, float); v = v[np.isfinite(v)]
-    if len(v)<3: return None
-    means = np.random.default_rng(seed).choice(v, (n_boot, len(v))).mean(1)
-    return tuple(float(o) for o in np.quantile(means, [(1-level)/2, (1+level)/2]))
+    v = np.asarray(values, float); lo,hi = bootstrap_statistic(mean_over_subjects, v[np.isfinite(v)], level=level, n_boot=n_boot, seed=seed)
+    return None if np.isnan(lo) else (lo,hi)
 
 # %% ../../nbs/evaluation/05_report.ipynb #bb491e65
 def compare_methods(metrics, # tidy table
