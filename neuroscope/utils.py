@@ -20,6 +20,7 @@ from .preprocessing.skull_strip import brain_mask, subject_mask
 from .preprocessing.normalization import PercentileNormalizer
 from .preprocessing.slices import PLANES, brain_box, extract_slices, from_model_range, from_plane, from_ras, to_model_range, to_plane, to_ras
 from .data.loaders import common_size, pad_crop
+from .models.components import with_neighbours
 from .models.implementations import CycleGAN, load_model
 from .trainers.callbacks import cpu_has_bf16
 
@@ -125,11 +126,13 @@ def blend_tiles(
     "`f` of `x`, computed in overlapping tiles"
     h,w = (min(tile//4*4, n) for n in x.shape[-2:])
     window = torch.outer(*(torch.sin(torch.pi*(torch.arange(n, dtype=torch.float64)+.5)/n)**2 for n in (h,w))).to(x)
-    out,total = torch.zeros_like(x),torch.zeros_like(x[0,0])
+    out,total = 0.,torch.zeros_like(x[0,0])
     for i in tile_starts(x.shape[-2], h):
         for j in tile_starts(x.shape[-1], w):
             at = (...,slice(i,i+h),slice(j,j+w))
-            out[at] += window*f(x[at]); total[at] += window
+            y = f(x[at])
+            if not torch.is_tensor(out): out = y.new_zeros((*y.shape[:2], *x.shape[-2:]))   # a model that is shown neighbours puts out fewer channels than it takes
+            out[at] += window*y; total[at] += window
     return out/total
 
 
@@ -137,18 +140,21 @@ def blend_tiles(
 @patch
 @torch.inference_mode()
 def translate_slices(self:Translator,
-    x, # (N,4,H,W) normalized, background 0
+    x, # (N,4,H,W) normalized, background 0; consecutive ones, if the model looks at neighbours
     direction='a2b', # or 'b2a'
 )->np.ndarray: # (N,4,H,W) normalized
     "Slices through the model, in batches"
     size,was_training = common_size(x.shape, self.size or (16,16)),self.model.training
+    k = getattr(self.model, 'neighbours', 0)
     net = lambda b: self._network(b, direction)
-    def one(b):
+    def one(i):
+        b = x[np.arange(i-k, min(i+self.batch_size, len(x))+k).clip(0, len(x)-1)]
         b = to_model_range(torch.from_numpy(np.ascontiguousarray(pad_crop(b, size))).to(self.device)).clamp(-1, 1)
+        if k: b = with_neighbours(b, k)[k:-k]
         y = net(b) if self.tile is None or max(size)<=self.tile else blend_tiles(net, b, self.tile)
         return pad_crop(from_model_range(y.cpu()), x.shape[-2:]).numpy()
     self.model.eval()
-    try: return np.concatenate([one(x[i:i+self.batch_size]) for i in range(0, len(x), self.batch_size)])
+    try: return np.concatenate([one(i) for i in range(0, len(x), self.batch_size)])
     finally: self.model.train(was_training)
 
 
