@@ -30,7 +30,7 @@ def as_subject(
     vol:np.ndarray, # (4,X,Y,Z) normalized, 0 outside the brain
     patch_size, # (x,y,z) voxels
     mask:np.ndarray=None, # (X,Y,Z) brain; where any sequence is not zero, unless given
-) -> 'torchio.Subject': # `image` in [-1,1], `brain`
+) -> dict: # a `torchio.Subject`: `image` in [-1,1], `brain`
     "A volume's brain as a `torchio` subject"
     import torchio as tio
     mask = (vol!=0).any(0) if mask is None else mask
