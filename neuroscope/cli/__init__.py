@@ -26,6 +26,8 @@ COMMANDS = dict(   # name -> module and what it does
     train      = ('train_cyclegan', 'Train a model, or go on training'),
     translate  = ('translate', 'Write harmonized scans of a cohort'),
     evaluate   = ('evaluate', 'Judge harmonized scans: image, site effect, biology'),
+    report     = ('report', 'Make a report again, or lay several runs side by side'),
+    read       = ('read', 'Make and analyse a blinded reader study'),
     doctor     = ('doctor', 'Say what is installed and whether a small end-to-end run works'),
 )
 

@@ -78,6 +78,8 @@ def _analyse(a):
     return int(bool(res.answers.attrs['unfinished']))
 
 def _run(argv):
+    job = [w for w in argv if w in ('make','analyse')][:1]          # options from a file come before it
+    if job: argv = job + [w for i,w in enumerate(argv) if i!=argv.index(job[0])]
     a = parser().parse_args(argv)
     return (_make if a.job=='make' else _analyse)(a)
 
