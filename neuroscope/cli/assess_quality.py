@@ -24,9 +24,9 @@ def _jobs(s):
 
 def parser()->argparse.ArgumentParser:
     "The arguments of the command"
-    p = argparse.ArgumentParser(prog='python -m neuroscope.cli.assess_quality', formatter_class=argparse.RawDescriptionHelpFormatter,
+    p = argparse.ArgumentParser(prog='neuroscope assess', formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Measure the image quality of every subject in a folder, and check for what ruins a study.',
-        epilog='example:\n  python -m neuroscope.cli.assess_quality --input-dir raw --output-dir quality\n\n'
+        epilog='example:\n  neuroscope assess --input-dir raw --output-dir quality\n\n'
                'Exit status: 0 when no subject failed, 1 when some did, 2 when nothing could be done.')
     p.add_argument('--input-dir', required=True, metavar='DIR', help='folder with the scans of the subjects, in any naming scheme')
     p.add_argument('--output-dir', required=True, metavar='DIR', help='folder for quality.csv, quality.html and pictures/')

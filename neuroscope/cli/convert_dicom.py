@@ -25,9 +25,9 @@ def _assignment(s):
 
 def parser()->argparse.ArgumentParser:
     "The arguments of the command"
-    p = argparse.ArgumentParser(prog='python -m neuroscope.cli.convert_dicom', formatter_class=argparse.RawDescriptionHelpFormatter,
+    p = argparse.ArgumentParser(prog='neuroscope convert', formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Convert DICOM series to NIfTI with BIDS sidecars, sorted into subjects and sequences by their headers.',
-        epilog='example:\n  python -m neuroscope.cli.convert_dicom --input-dir scanner_export --output-dir raw\n\nSubjects get pseudonyms; the key to them is written beside the output folder. Exit status: 0, 1 if some series failed, 2 if nothing could be done.')
+        epilog='example:\n  neuroscope convert --input-dir scanner_export --output-dir raw\n\nSubjects get pseudonyms; the key to them is written beside the output folder. Exit status: 0, 1 if some series failed, 2 if nothing could be done.')
     p.add_argument('--input-dir', required=True, metavar='DIR', help='folder with DICOM files or archives in it, or a .zip or .tar')
     p.add_argument('--output-dir', required=True, metavar='DIR', help='folder of the cohort')
     p.add_argument('--scheme', choices=list(SCHEMES), default='bids', help='naming scheme of the output (bids)')

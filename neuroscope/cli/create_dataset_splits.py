@@ -17,9 +17,9 @@ from ..data.splits import create_dataset_splits
 # %% ../../nbs/cli/08_create_dataset_splits.ipynb #0e71ce05
 def parser()->argparse.ArgumentParser:
     "The arguments of the command"
-    p = argparse.ArgumentParser(prog='python -m neuroscope.cli.create_dataset_splits', formatter_class=argparse.RawDescriptionHelpFormatter,
+    p = argparse.ArgumentParser(prog='neuroscope split', formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Split the patients of two sites into training, validation and test, balanced by site and lesion volume, and check for leaks.',
-        epilog='example:\n  python -m neuroscope.cli.create_dataset_splits --domain-a-dir brats --domain-b-dir upenn --output-dir splits\n\n'
+        epilog='example:\n  neuroscope split --domain-a-dir brats --domain-b-dir upenn --output-dir splits\n\n'
                'Exit status: 0, or 2 when the splits cannot be made.')
     p.add_argument('--domain-a-dir', required=True, metavar='DIR', help='scans of site A, in any naming scheme')
     p.add_argument('--domain-b-dir', required=True, metavar='DIR', help='scans of site B')

@@ -357,8 +357,10 @@ def closing_words(
 # %% ../../nbs/cli/01_demo.ipynb #4662c204
 def parser()->argparse.ArgumentParser:
     "The arguments of the command"
-    p = argparse.ArgumentParser(prog='neuroscope demo', description='The main job on sample data: preprocess two sites, train without pairs, harmonize, measure, report.',
-        epilog='A folder given with --data holds site_a/ and site_b/ (patients to train on) and travelling/a/ and travelling/b/ (patients scanned at both sites, under one name).')
+    p = argparse.ArgumentParser(prog='neuroscope demo', formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='The main job on sample data: preprocess two sites, train without pairs,\nharmonize, measure, report.',
+        epilog='A folder given with --data holds site_a/ and site_b/ (patients to train on) and\ntravelling/a/ and travelling/b/ (patients scanned at both sites, under one name).\n\n'
+               'examples:\n  neuroscope demo\n  neuroscope demo --data my_cohort --output-dir my_demo --minutes 30 --recipes cyclegan')
     p.add_argument('--data', metavar='DIR', help='the scans (default: data_samples/ here, or else a simulated cohort)')
     p.add_argument('--output-dir', metavar='DIR', default='neuroscope_demo', help='where everything is written (neuroscope_demo)')
     p.add_argument('--minutes', type=_minutes, default=DEFAULT_MINUTES, metavar='M', help=f'training time of each recipe, in minutes ({DEFAULT_MINUTES:g})')

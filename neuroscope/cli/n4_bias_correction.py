@@ -18,9 +18,9 @@ from ..preprocessing.pipeline import NAMES, VolumePreprocessor, preprocess_cohor
 # %% ../../nbs/cli/06_n4_bias_correction.ipynb #22d69703
 def parser()->argparse.ArgumentParser:
     "The arguments of the command"
-    p = argparse.ArgumentParser(prog='python -m neuroscope.cli.n4_bias_correction', formatter_class=argparse.RawDescriptionHelpFormatter,
+    p = argparse.ArgumentParser(prog='neuroscope n4', formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Correct the bias field of every scan in a folder. What is there already is left as it is.',
-        epilog='example:\n  python -m neuroscope.cli.n4_bias_correction --input-dir raw --output-dir corrected --save-bias\n\n'
+        epilog='example:\n  neuroscope n4 --input-dir raw --output-dir corrected --save-bias\n\n'
                'Exit status: 0 when all subjects are done, 1 when some failed, 2 when nothing could be done.')
     p.add_argument('--input-dir', required=True, metavar='DIR', help='folder with the scans of the subjects, in any naming scheme')
     p.add_argument('--output-dir', required=True, metavar='DIR', help='folder of the corrected scans, with preprocessing.csv and preprocessing.html')

@@ -115,9 +115,9 @@ CHOICES = dict(preset=('document','fast'), plane=('axial','coronal','sagittal'),
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #b63bb03e
 def parser()->argparse.ArgumentParser:
     "The arguments of the command"
-    p = argparse.ArgumentParser(prog='python -m neuroscope.cli.train_cyclegan', formatter_class=argparse.RawDescriptionHelpFormatter,
+    p = argparse.ArgumentParser(prog='neuroscope train', formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Train a CycleGAN between two sites.',
-        epilog='example:\n  python -m neuroscope.cli.train_cyclegan --data-root study --checkpoints-dir checkpoints --name brats2upenn --n-epochs 200 --batch-size 4\n\n'
+        epilog='example:\n  neuroscope train --data-root study --checkpoints-dir checkpoints --name brats2upenn --n-epochs 200 --batch-size 4\n\n'
                'Exit status: 0, 1 when subjects were left out, 2 when the input cannot be used or training diverged.')
     p.add_argument('--data-root', required=True, metavar='DIR', help='folder with site_a/ and site_b/, or with splits.json')
     p.add_argument('--checkpoints-dir', default='checkpoints', metavar='DIR', help='where runs are written (checkpoints)')
