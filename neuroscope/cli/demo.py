@@ -138,9 +138,10 @@ def cut_slices(
     demo, # where to write
     cohorts, # preprocessed
     plane='axial', # or 'coronal', 'sagittal'
+    progress=True, # show a bar?
 )->tuple: # slice stores of sites A and B
     "A slice store for each training site, in `slices/<plane>`"
-    return tuple(write_slice_store(cohorts[r], demo.out/'slices'/plane/r, plane=plane) for r in ('site_a','site_b'))
+    return tuple(write_slice_store(cohorts[r], demo.out/'slices'/plane/r, plane=plane, progress=progress) for r in ('site_a','site_b'))
 
 # %% ../../nbs/cli/01_demo.ipynb #ae33829b
 def fast_recipe(a, b, minutes, seed, **kwargs):
@@ -322,7 +323,7 @@ def run_demo(
     demo = plan_demo(find_data(data, out, progress), out)
     steps(f'preprocessing {sum(map(len, demo.cohorts.values()))} scans in {demo.data}')
     ready = preprocess_demo(demo, n_jobs, progress=progress)
-    stores = {p: cut_slices(demo, ready, p) for p in sorted({RECIPE_PLANES[r] for r in recipes})}
+    stores = {p: cut_slices(demo, ready, p, progress) for p in sorted({RECIPE_PLANES[r] for r in recipes})}
     steps(f'training {minutes:g} min for each of {", ".join(recipes)}')
     trained = {r: train_recipe(demo, stores[RECIPE_PLANES[r]], r, minutes, seed, partial(_told, steps, r)) for r in recipes}
     demo.notes += [NO_ADVERSARY.format(method_label(r)) for r,(m,_) in trained.items() if not m.meta['loss_weights']['adversarial']]
