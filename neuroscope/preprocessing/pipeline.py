@@ -377,12 +377,12 @@ def apply(self:VolumePreprocessor,
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #49e403c8
 def _middle(img, mask):
-    "The axial slice with most brain (most head, where there is no mask), in RAS, for drawing: image and mask with anterior up, the pixels' aspect, the grey scale"
+    "The axial slice with most brain (most head, where there is no mask), for drawing: image and mask in the radiological view, the pixels' aspect, the grey scale"
     ras = nib.as_closest_canonical(img)
     x,zooms = image_data(ras),ras.header.get_zooms()
     m = nib.as_closest_canonical(new_like(img, mask)).get_fdata() > 0 if mask is not None else x > .1*np.percentile(x, 99.5)
     z = m.sum((0,1)).argmax()
-    return x[..., z].T, m[..., z].T, zooms[1]/zooms[0], np.percentile(x[..., z][m[..., z]], [.5, 99.5]) if m.any() else (0, 1)
+    return x[::-1,:,z].T, m[::-1,:,z].T, zooms[1]/zooms[0], np.percentile(x[..., z][m[..., z]], [.5, 99.5]) if m.any() else (0, 1)
 
 def _draw(ax, img, mask):
     "One slice, with the outline of the mask where there is one"
