@@ -9,9 +9,9 @@ __all__ = ['SEQUENCES', 'SEQUENCE_LABELS', 'LESION_PARTS', 'SCHEMES', 'Neuroscop
            'GridMismatchError', 'MissingSequenceError', 'EmptyVolumeError', 'NonFiniteError', 'NoSubjectsError',
            'MissingExtraError', 'require_extra', 'get_logger', 'log_to', 'atomic_path', 'write_json', 'read_json',
            'file_hash', 'strip_suffix', 'versions', 'sidecar_path', 'write_sidecar', 'read_sidecar', 'shared_data',
-           'load_volume', 'image_data', 'new_like', 'save_volume', 'same_grid', 'check_same_grid', 'stack_sequences',
-           'to_sitk', 'sitk_affine', 'from_sitk', 'Subject', 'sequence_filename', 'match_name', 'Cohort',
-           'find_subjects', 'lesion_labels']
+           'as_image', 'as_images', 'load_volume', 'image_data', 'new_like', 'save_volume', 'same_grid',
+           'check_same_grid', 'stack_sequences', 'to_sitk', 'sitk_affine', 'from_sitk', 'Subject', 'sequence_filename',
+           'match_name', 'Cohort', 'find_subjects', 'lesion_labels']
 
 # %% ../nbs/00_core.ipynb #afcf63df
 import gzip, hashlib, importlib, json, logging, os, re, shutil, sys, tempfile, time
@@ -273,14 +273,47 @@ def _drop_trailing(img, ndim):
     res.file_map['image'].filename = img.get_filename()
     return res
 
+# %% ../nbs/00_core.ipynb #ca6c5024
+def _is_torchio(x): return {'affine','data','spacing','path'} <= set(dir(x)) and not hasattr(x, 'dataobj')
+
+def _from_torchio(x):
+    "A torchio image as a nibabel image; several channels become the last axis"
+    import nibabel as nib
+    data = np.moveaxis(np.asarray(x.data), 0, -1)
+    data = data[...,0] if data.shape[-1] == 1 else data
+    res = nib.Nifti1Image(data, np.asarray(x.affine, dtype=float), dtype=_storage_dtype(data))
+    res.header.set_xyzt_units('mm', 'sec')
+    res.set_sform(res.affine, 1); res.set_qform(res.affine, 1)
+    if isinstance(x.path, (str, os.PathLike)): res.file_map['image'].filename = str(x.path)
+    return res
+
+# %% ../nbs/00_core.ipynb #08f56f6e
+def as_image(
+    x, # a file, or an image of nibabel, SimpleITK or torchio
+): # nibabel image; a path comes back as it is
+    "What another library calls an image, as a nibabel image"
+    if isinstance(x, (str, os.PathLike)) or hasattr(x, 'dataobj'): return x
+    if _is_torchio(x): return _from_torchio(x)
+    if not hasattr(x, 'GetSpacing'): raise InputError(f'an object of type {type(x).__name__} is not a volume', fix='Give a NIfTI file, or an image of nibabel, SimpleITK or torchio.')
+    if (n := (x.GetDimension(), x.GetNumberOfComponentsPerPixel())) != (3, 1):
+        raise InputError(f'the image has {n[0]} dimensions and {n[1]} values per voxel, 3 and 1 are needed')
+    return from_sitk(x)
+
+def as_images(
+    x, # name -> image, or a torchio `Subject`
+) -> dict: # name -> image; what else a subject knows is left out
+    "The images of a subject by name"
+    return x.get_images_dict(intensity_only=False) if hasattr(x, 'get_images_dict') else dict(x)
+
 # %% ../nbs/00_core.ipynb #c12a7e11
 def load_volume(
-    path, # a NIfTI file, or a nibabel image (checked the same way)
+    path, # a NIfTI file, or an image of nibabel, SimpleITK or torchio (checked the same way)
     ndim=3, # dimensions that the volume must have, after trailing ones are dropped
     finite=True, # refuse NaN and infinite values
     nonzero=True, # refuse a volume that is zero everywhere
 ) -> 'nib.Nifti1Image': # the image, all its bytes read
     "Read a volume, or say which file is unusable, why, and what to do"
+    path = as_image(path)
     img,path = (path, path.get_filename()) if hasattr(path, 'dataobj') else (_read_image(path), Path(path))
     img = _check_geometry(img, path, ndim)
     if not (int(img.header['sform_code']) or int(img.header['qform_code'])): _log.warning('%s: the header does not say how the patient lay; left and right are a guess', path)

@@ -14,7 +14,7 @@ from pathlib import Path
 import nibabel as nib, numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from fastcore.imports import noop
-from .core import (SEQUENCES, Cohort, EmptyVolumeError, InputError, MissingSequenceError, NeuroscopeError, Subject, check_same_grid, file_hash, get_logger,
+from .core import (SEQUENCES, Cohort, EmptyVolumeError, InputError, MissingSequenceError, NeuroscopeError, Subject, _is_torchio, check_same_grid, file_hash, get_logger,
     image_data, load_volume, new_like, read_sidecar, save_volume, sidecar_path, write_sidecar)
 from .preprocessing.skull_strip import brain_mask, subject_mask
 from .preprocessing.normalization import PercentileNormalizer
@@ -60,11 +60,11 @@ def fill_missing(
 
 # %% ../nbs/06_utils.ipynb #e8b60246
 def open_input(
-    x, # 4-D image or its path, dict or list of four 3-D images or paths, `Subject`, or array (4,X,Y,Z)
+    x, # 4-D image or its path, dict or list of four 3-D images or paths, `Subject` (also torchio's), or array (4,X,Y,Z)
     missing='refuse', # a dict or `Subject` with gaps: 'refuse' it, or fill them by 'stand_in'
 )->tuple: # dict of four 3-D images; function from such a dict to the kind of `x`
     "The four sequences of `x`, checked, and the way back"
-    if isinstance(x, (str, Path)) or hasattr(x, 'dataobj'): imgs,pack = _open_4d(x)
+    if isinstance(x, (str, Path)) or hasattr(x, 'dataobj') or _is_torchio(x): imgs,pack = _open_4d(x)
     elif isinstance(x, (np.ndarray, torch.Tensor)): imgs,pack = _open_array(x)
     elif isinstance(x, Subject): imgs,pack = x.load_all(require=SEQUENCES if missing=='refuse' else ()),dict
     elif isinstance(x, dict): imgs,pack = x,dict

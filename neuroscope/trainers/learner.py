@@ -75,7 +75,7 @@ def cyclegan_learner(
     model,loss_func = model or CycleGAN(),loss_func or CycleGANLoss()
     own = [PairBatch(), SpectralNormStep(), ComponentRecorder(), StopOnNaN()] + ([R1(r1, r1_every)] if r1 else [])
     learn = Learner(dls, model, loss_func=loss_func, opt_func=gan_opt, lr=(lr_g,lr_d), splitter=players, cbs=[*own, *L(cbs)],
-                    metrics=loss_terms() if metrics is None else metrics, **kwargs)
+                    metrics=loss_terms(loss_func) if metrics is None else metrics, **kwargs)
     learn.recorder.train_metrics = True
     if bf16: learn.to_bf16() if (getattr(dls, 'device', None) or default_device()).type=='cuda' else learn.add_cb(CPUMixedPrecision())
     return learn
@@ -269,7 +269,7 @@ def save_checkpoint(self:Learner,
     groups = [{k: v for k,v in g.items() if k!='params'} for g in self.opt.opt.state_dict()['param_groups']]
     tensors['history'] = torch.tensor(self.component_recorder.epochs, dtype=torch.float64)
     budget = getattr(self, 'time_budget', None)
-    state = dict(epochs_done=epochs_done, minutes_done=budget.elapsed/60 if budget else 0., groups=groups, callbacks=cb_values, rng=rng_values, versions=versions())
+    state = dict(epochs_done=epochs_done, minutes_done=budget.elapsed/60 if budget else 0., groups=groups, columns=self.component_recorder.columns, callbacks=cb_values, rng=rng_values, versions=versions())
     with atomic_path(path) as tmp: save_file(_tensors(tensors), tmp, metadata=dict(format='neuroscope.checkpoint', state=json.dumps(state)))
     return path
 
@@ -301,7 +301,7 @@ def load_checkpoint(self:Learner,
     for cb in self.cbs:
         if cb.name in state['callbacks']: cb.load_state_dict({**state['callbacks'][cb.name], **_with_prefix(f'cb.{cb.name}', tensors)})
     _set_rng_state(self.dls, _with_prefix('rng', tensors), state['rng'])
-    self.component_recorder.epochs = [tuple(r) for r in tensors['history'].tolist()]
+    self.component_recorder.restore(tensors['history'].tolist(), state.get('columns'))
     self.epochs_done,self.minutes_done = state['epochs_done'],state['minutes_done']
     return state
 
