@@ -6,7 +6,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/models/implementations.html.md"
 
 # %% auto #0
 __all__ = ['ReplayPool', 'CycleGANOutput', 'CycleGAN', 'frozen', 'steady_spectral_norm', 'advance_spectral_norm', 'CycleGAN3D',
-           'load_model']
+           'model_card', 'load_model']
 
 # %% ../../nbs/models/01_implementations.ipynb #bfb07524
 import json, random
@@ -250,6 +250,35 @@ class CycleGAN3D(CycleGAN):
         self.discriminator_a,self.discriminator_b = (PatchDiscriminator(c, discriminator_filters, 2, dims=3) for _ in range(2))
         self._finish()
 
+# %% ../../nbs/models/01_implementations.ipynb #748ba40b
+def _listed(d): return '\n'.join(f'- {k}: {v:.4g}' if isinstance(v, float) else f'- {k}: {v}' for k,v in d.items())
+
+def model_card(
+    config:dict, # as in `config.json`
+) -> str: # Markdown
+    "What a model is, was trained on and is good for, as far as its notes tell"
+    meta = dict(config['meta'])
+    figures,sites = meta.pop('figures', None),meta.pop('sites', 'sites A and B')
+    figures = _listed(figures) if figures else 'None were recorded with the model.'
+    n = config['model']['input_channels']
+    return f'''# {config["kind"]}: {sites}
+
+Translates MRI of {n} sequences in both directions between {sites}. Made with neuroscope {config["version"]}.
+
+**Not for diagnosis.** For research only; what it makes is a guess at another scanner's picture, and may add or remove findings.
+
+## Training
+{_listed(meta) or "Nothing was noted about it."}
+
+## Figures of the last validation
+{figures}
+
+## Networks
+{_listed(config["model"])}
+
+Licence: MIT
+'''
+
 # %% ../../nbs/models/01_implementations.ipynb #9f314d96
 def _tensors(state): return {k: v.detach().cpu().contiguous().clone() for k,v in state.items()} # clone: safetensors refuses shared memory
 
@@ -264,6 +293,7 @@ def save_model(self:CycleGAN,
     tensors = _tensors({k: v for k,v in self.state_dict().items() if not k.startswith('pool_')})
     with atomic_path(folder/'model.safetensors') as tmp: save_file(tensors, tmp, metadata=dict(config=json.dumps(config, sort_keys=True)))
     write_json(config, folder/'config.json')
+    with atomic_path(folder/'README.md') as tmp: tmp.write_text(model_card(config), encoding='utf-8')
     return folder
 
 # %% ../../nbs/models/01_implementations.ipynb #eb8cbe8e

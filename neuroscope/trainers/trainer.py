@@ -112,9 +112,11 @@ def _prepare(self:CycleGANTrainer, dls, folder, paired, images):
 @patch
 def _write_results(self:CycleGANTrainer, folder):
     self.model.meta['slice_size'] = list(look_at(self.learn.dls.train)[0].shape[-2:])
+    v = getattr(self.learn, 'validation', None)
+    if v and v.rows: self.model.meta['figures'] = v.rows[-1]
     with export_weights(self.learn) as model: model.save_model(folder)
     with atomic_path(folder/'history.csv') as tmp: self.learn.component_recorder.frame().to_csv(tmp)
-    if (v := getattr(self.learn, 'validation', None)) and v.rows:
+    if v and v.rows:
         with atomic_path(folder/'validation.csv') as tmp: v.frame().to_csv(tmp, index=False)
 
 # %% ../../nbs/trainers/03_trainer.ipynb #ec439340
