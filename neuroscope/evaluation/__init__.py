@@ -15,11 +15,12 @@ from .lesions import LesionCase, adversaries, evaluate_lesions, lesion_summary
 from .radiomics import evaluate_radiomics, radiomics_summary
 from .domain_gap import site_effect, site_effect_summary, site_effect_table
 from .statistics import agreement, bootstrap_statistic, compare_paired, icc
+from .downstream import downstream_dice, downstream_gain, site_case
 from .reader_study import Reading, ReadingRoom, analyse_study, create_study
 from .harmonization import Evaluation, evaluate_harmonization
 from . import image_quality, baselines, report
 
 # %% ../../nbs/evaluation/index.ipynb #43e49655
 __all__ = [*image_quality.__all__, *baselines.__all__, *report.__all__, 'LesionCase', 'adversaries', 'evaluate_lesions', 'lesion_summary', 'evaluate_radiomics', 'radiomics_summary',
-    'site_effect', 'site_effect_summary', 'site_effect_table', 'agreement', 'bootstrap_statistic', 'compare_paired', 'icc',
+    'site_effect', 'site_effect_summary', 'site_effect_table', 'agreement', 'bootstrap_statistic', 'compare_paired', 'icc', 'downstream_dice', 'downstream_gain', 'site_case',
     'Reading', 'ReadingRoom', 'analyse_study', 'create_study', 'Evaluation', 'evaluate_harmonization']
