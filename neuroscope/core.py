@@ -9,9 +9,9 @@ __all__ = ['SEQUENCES', 'SEQUENCE_LABELS', 'LESION_PARTS', 'SCHEMES', 'Neuroscop
            'GridMismatchError', 'MissingSequenceError', 'EmptyVolumeError', 'NonFiniteError', 'NoSubjectsError',
            'MissingExtraError', 'require_extra', 'get_logger', 'log_to', 'atomic_path', 'write_json', 'read_json',
            'file_hash', 'strip_suffix', 'versions', 'sidecar_path', 'write_sidecar', 'read_sidecar', 'shared_data',
-           'as_image', 'as_images', 'load_volume', 'image_data', 'new_like', 'save_volume', 'same_grid',
-           'check_same_grid', 'stack_sequences', 'to_sitk', 'sitk_affine', 'from_sitk', 'Subject', 'sequence_filename',
-           'match_name', 'Cohort', 'find_subjects', 'lesion_labels']
+           'as_image', 'load_volume', 'image_data', 'new_like', 'save_volume', 'same_grid', 'check_same_grid',
+           'stack_sequences', 'to_sitk', 'sitk_affine', 'from_sitk', 'Subject', 'sequence_filename', 'match_name',
+           'Cohort', 'find_subjects', 'lesion_labels']
 
 # %% ../nbs/00_core.ipynb #afcf63df
 import gzip, hashlib, importlib, json, logging, os, re, shutil, sys, tempfile, time
@@ -298,12 +298,6 @@ def as_image(
     if (n := (x.GetDimension(), x.GetNumberOfComponentsPerPixel())) != (3, 1):
         raise InputError(f'the image has {n[0]} dimensions and {n[1]} values per voxel, 3 and 1 are needed')
     return from_sitk(x)
-
-def as_images(
-    x, # name -> image, or a torchio `Subject`
-) -> dict: # name -> image; what else a subject knows is left out
-    "The images of a subject by name"
-    return x.get_images_dict(intensity_only=False) if hasattr(x, 'get_images_dict') else dict(x)
 
 # %% ../nbs/00_core.ipynb #c12a7e11
 def load_volume(
