@@ -7,16 +7,17 @@ Docs: https://ishrith-gowda.github.io/neuroscope/core.html.md"""
 # %% auto #0
 __all__ = ['SEQUENCES', 'SEQUENCE_LABELS', 'LESION_PARTS', 'SCHEMES', 'NeuroscopeError', 'InputError', 'UnreadableVolumeError',
            'GridMismatchError', 'MissingSequenceError', 'EmptyVolumeError', 'NonFiniteError', 'NoSubjectsError',
-           'MissingExtraError', 'require_extra', 'get_logger', 'log_to', 'atomic_path', 'write_json', 'read_json',
-           'file_hash', 'strip_suffix', 'versions', 'sidecar_path', 'write_sidecar', 'read_sidecar', 'shared_data',
-           'as_image', 'load_volume', 'image_data', 'new_like', 'save_volume', 'same_grid', 'check_same_grid',
-           'stack_sequences', 'to_sitk', 'sitk_affine', 'from_sitk', 'Subject', 'sequence_filename', 'match_name',
-           'Cohort', 'find_subjects', 'lesion_labels']
+           'MissingExtraError', 'require_extra', 'get_logger', 'log_to', 'progress_bar', 'atomic_path', 'write_json',
+           'read_json', 'file_hash', 'strip_suffix', 'versions', 'sidecar_path', 'write_sidecar', 'read_sidecar',
+           'shared_data', 'as_image', 'load_volume', 'image_data', 'new_like', 'save_volume', 'same_grid',
+           'check_same_grid', 'stack_sequences', 'to_sitk', 'sitk_affine', 'from_sitk', 'Subject', 'sequence_filename',
+           'match_name', 'Cohort', 'find_subjects', 'lesion_labels']
 
 # %% ../nbs/00_core.ipynb #afcf63df
 import gzip, hashlib, importlib, json, logging, os, re, shutil, sys, tempfile, time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,52 @@ def log_to(
     get_logger().addHandler(h)
     get_logger().setLevel(level)
     return h
+
+# %% ../nbs/00_core.ipynb #efe06178
+@lru_cache
+def _log_lines():
+    "tqdm for a log file: plain lines now and then (made at the first use, because tqdm takes a while to load)"
+    from tqdm.std import tqdm
+    class LogLines(tqdm):
+        monitor_interval,least,most = 0,2.,30.     # seconds between two lines
+        said,said_at = 0,None
+        def line(self):
+            fd,end = self.format_dict,self.total is not None and self.n >= self.total
+            share = f' of {self.total:.0f}' if self.total is not None else ''
+            left = f', {self.format_interval(fd["elapsed"]/self.n*(self.total-self.n))} left' if self.total and self.n and not end else ''
+            unit = {'%': ' %', 'it': ''}.get(self.unit, f' {self.unit}s')
+            return f'{self.desc or "progress"}: {self.n:.0f}{share}{unit}, {self.format_interval(fd["elapsed"])} gone{left}{self.postfix and f", {self.postfix}" or ""}'
+        def say(self): self.said,self.said_at = self.n,self._time(); print(self.line(), file=self.fp, flush=True)
+        def display(self, msg=None, pos=None):
+            if self.n <= self.said: return
+            wait = self._time() - (self.start_t if self.said_at is None else self.said_at)
+            tenth = self.total and int(10*self.n/self.total) > int(10*self.said/self.total)
+            if wait >= self.most or (tenth and wait >= self.least): self.say()
+        def clear(self, nolock=False): pass
+        def close(self):
+            if self.disable: return
+            if self.leave and (self.n > self.said or self.said_at is None): self.say()
+            self.disable = True; self._decr_instances(self)
+    return LogLines
+
+# %% ../nbs/00_core.ipynb #e0e4dc21
+def progress_bar(
+    items=None, # what is gone through; None: `update` moves the bar
+    desc:str='', # what is being done
+    total:int=None, # number of items, where `items` has no length
+    progress=True, # show it?
+    unit:str='it', # what the items are, in the singular
+    leave=True, # does the bar stay when all is done?
+    file=None, # where to; None: standard error, in a notebook a widget
+    **kwargs, # of tqdm
+): # the items, counted as they are taken
+    "Go through `items` and say how far it is: a bar on a terminal, a widget in a notebook, plain lines in a log"
+    out = sys.stderr if file is None else file
+    shell = sys.modules['IPython'].get_ipython() if file is None and 'IPython' in sys.modules else None
+    if progress and shell is not None and 'IPKernelApp' in shell.config: from tqdm.auto import tqdm
+    elif not progress or getattr(out, 'isatty', lambda: False)(): from tqdm.std import tqdm
+    else: tqdm,kwargs = _log_lines(),kwargs | dict(mininterval=0, miniters=1)
+    return tqdm(items, desc=desc or None, total=total, disable=not progress, unit=unit, leave=leave, file=file, **kwargs)
 
 # %% ../nbs/00_core.ipynb #49ed17b1
 @contextmanager

@@ -27,9 +27,8 @@ from joblib import Parallel, delayed
 from nibabel.affines import apply_affine, from_matvec, voxel_sizes
 from scipy import ndimage as ndi
 from scipy.interpolate import make_interp_spline
-from tqdm.auto import tqdm
 
-from .core import InputError, Subject, atomic_path, find_subjects, sequence_filename, save_volume, write_json, versions
+from .core import InputError, Subject, atomic_path, find_subjects, progress_bar, sequence_filename, save_volume, write_json, versions
 
 # %% ../nbs/01_simulate.ipynb #32e0587e
 def named_rng(seed:int, # the one number that a user gives
@@ -614,7 +613,7 @@ def simulate_cohort(dest,                  # new folder; an older simulated coho
         part.mkdir()
         jobs = (delayed(_simulate_one)(part, *p, truth, rescan, settings['grid']) for p in plan)
         done = Parallel(n_jobs=n_jobs, return_as='generator')(jobs)
-        subjects = list(tqdm(done, total=len(plan), desc='simulating', disable=not progress))
+        subjects = list(progress_bar(done, 'simulating', len(plan), progress, unit='subject'))
         _write_records(part, dest.name, sites, built_in, settings, subjects)
         if dest.exists(): shutil.rmtree(dest)
     return dest

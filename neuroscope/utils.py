@@ -297,7 +297,7 @@ def translate_cohort(self:Translator,
     cohort, # `Cohort`, or any list of `Subject`s
     dest, # folder
     direction='a2b',
-    progress=noop, # wrapped around the subjects, for instance `tqdm`
+    progress=noop, # wrapped around the subjects, for instance `progress_bar`
     **kwargs # of `translate_subject`
 )->tuple: # `Cohort` of what was written; table with a row per subject
     "Translate subjects one after the other; one that fails does not stop the rest"

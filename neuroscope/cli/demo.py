@@ -18,9 +18,8 @@ from pathlib import Path
 import pandas as pd, torch
 from jinja2 import Environment
 from fastai.torch_core import default_device
-from tqdm.auto import tqdm
 from . import run_command
-from ..core import (Cohort, InputError, NeuroscopeError, NoSubjectsError, atomic_path, find_subjects, get_logger, image_data, read_json, stack_sequences, versions, write_json)
+from ..core import (Cohort, InputError, NeuroscopeError, NoSubjectsError, atomic_path, find_subjects, get_logger, image_data, progress_bar, read_json, stack_sequences, versions, write_json)
 from ..evaluation.baselines import DIRECTIONS, evaluate_pairs, fit_baselines, load_travelling, travelling_pairs
 from ..evaluation.report import METRIC_COLUMNS, STYLE, figure_uri, flat_settings, mean_sd, summary_table, write_metrics_csv, write_report
 from ..preprocessing.pipeline import default_preprocessor, preprocess_cohort
@@ -188,7 +187,7 @@ def translate_demo(
 )->dict: # direction -> `Cohort` of what was written
     "Write harmonized scans in both directions"
     dest = demo.out/('harmonized' if recipe=='cyclegan' else f'harmonized_{recipe}')
-    kind,res,bar = 'travelling' if cohorts['travelling_a'] else 'site',{},lambda c: tqdm(c, desc=f'harmonizing {d}', unit='subject', disable=not progress)
+    kind,res,bar = 'travelling' if cohorts['travelling_a'] else 'site',{},lambda c: progress_bar(c, f'harmonizing {d}', progress=progress, unit='subject')
     for d in DIRECTIONS:
         res[d],table = Translator(model).translate_cohort(cohorts[f'{kind}_{d[0]}'], dest/d, d, progress=bar)
         demo.left_out += [f'{recipe} {d}: {p}' for p in res[d].problems]
@@ -208,7 +207,7 @@ def evaluate_demo(
     "Every method on every travelling subject against its real scan, written to `metrics.csv`"
     if not cohorts['travelling_a']: return pd.DataFrame(columns=METRIC_COLUMNS)
     baselines,tables = fit_baselines(cohorts['site_a'], cohorts['site_b']),[]
-    for id,a,b in tqdm(travelling_pairs(cohorts['travelling_a'], cohorts['travelling_b']), desc='measuring', unit='subject', disable=not progress):
+    for id,a,b in progress_bar(travelling_pairs(cohorts['travelling_a'], cohorts['travelling_b']), 'measuring', progress=progress, unit='subject'):
         try: tables.append(evaluate_pairs(baselines | {r: _written(h, id) for r,h in harmonized.items()}, [(id, a, b)]))
         except NeuroscopeError as e: demo.left_out.append(f'{id} was not measured: {e}')
     if not tables: return pd.DataFrame(columns=METRIC_COLUMNS)

@@ -19,10 +19,9 @@ import numpy as np
 import torch
 from fastai.basics import Callback, defaults, noop, num_distrib, rank_distrib
 from fastai.callback.all import GradientAccumulation, ParamScheduler, ProgressCallback
-from tqdm.auto import tqdm
 
 from . import run_command
-from ..core import Cohort, InputError, NoSubjectsError, find_subjects, image_data, read_json, require_extra, write_json
+from ..core import Cohort, InputError, NoSubjectsError, find_subjects, image_data, progress_bar, read_json, require_extra, write_json
 from ..data.loaders import PairedSlices, ReadSlice, common_size, paired_slices, ready_cohort, site_store, slice_source, unpaired_dataloaders
 from ..data.splits import read_splits
 from ..models.implementations import CycleGAN
@@ -208,14 +207,14 @@ class ProgressLine(Callback):
     def __init__(self, show=True): self.show = show
     def after_create(self): self.learn.remove_cb(ProgressCallback); self.learn.logger = noop
     def before_fit(self):
-        self.bar = tqdm(total=100, disable=not self.show or bool(rank_distrib()), file=sys.stderr, bar_format='{percentage:3.0f}%|{bar:24}| {elapsed} gone, {remaining} left{postfix}')
+        self.bar = progress_bar(desc='training', total=100, progress=self.show and not rank_distrib(), unit='%', file=sys.stderr, bar_format='{percentage:3.0f}%|{bar:24}| {elapsed} gone, {remaining} left{postfix}')
     def after_batch(self):
         if not self.training: return
         self.bar.update(min(100, 100*self.pct_train)-self.bar.n)
         self.bar.set_postfix_str(f'epoch {self.epoch+1}, loss {float(self.smooth_loss):.3f}', refresh=False)
     def after_validate(self):
         v = getattr(self.learn, 'validation', None)
-        if self.show and v and v.rows and not rank_distrib(): tqdm.write(said_row(v.rows[-1]), file=sys.stderr)
+        if self.show and v and v.rows and not rank_distrib(): self.bar.write(said_row(v.rows[-1]), file=sys.stderr)
     def after_fit(self): self.bar.update(100-self.bar.n); self.bar.close()
 
 def said_row(row):

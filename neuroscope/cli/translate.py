@@ -10,10 +10,9 @@ __all__ = ['parser', 'summary', 'main']
 # %% ../../nbs/cli/09_translate.ipynb #0862e6a0
 import argparse, sys
 
-from tqdm.auto import tqdm
 
 from . import run_command
-from ..core import InputError, NoSubjectsError, find_subjects
+from ..core import InputError, NoSubjectsError, find_subjects, progress_bar
 from ..preprocessing.slices import PLANES
 from ..utils import SCALES, Translator, site_scale
 
@@ -63,7 +62,7 @@ def _run(argv):
     a = parser().parse_args(argv)
     tr = Translator(a.model, batch_size=a.batch_size, device=a.device, planes=a.planes, tile=a.tile, bf16=a.bf16)
     cohort,reference = find_subjects(a.input_dir),_reference(a)
-    bar = lambda c: tqdm(c, desc=f'translating {a.direction}', unit='subject', disable=a.quiet)
+    bar = lambda c: progress_bar(c, f'translating {a.direction}', progress=not a.quiet, unit='subject')
     _,table = tr.translate_cohort(cohort, a.output_dir, a.direction, progress=bar, scale=a.scale, reference=reference, missing=a.missing, overwrite=a.overwrite)
     if not a.quiet: print(summary(table, cohort.problems, a.output_dir))
     if not (table.status=='ok').any(): raise NoSubjectsError(f'none of {len(table)} subjects could be translated', path=a.input_dir, fix=table.message[0])

@@ -293,10 +293,11 @@ def cohort_store(
     cohort, # preprocessed and complete
     dest, # folder of the store
     plane='axial', # or 'coronal', 'sagittal'
+    progress=True, # show a bar?
 )->tuple: # `SliceStore`; what was left out and why, a sentence each
     "The slice store of a cohort, made or brought up to date"
     dest = Path(dest)
-    store = SliceStore(dest) if _is_current(dest, cohort) else write_slice_store(cohort, dest, plane=plane)
+    store = SliceStore(dest) if _is_current(dest, cohort) else write_slice_store(cohort, dest, plane=plane, progress=progress)
     return store, cohort.problems + [f'{k}: {v}' for k,v in read_json(dest/'store.json')['left_out'].items()]
 
 def site_store(
@@ -312,7 +313,7 @@ def site_store(
     part = ' '.join(sorted(s.id for s in found)) if found is folder else ''           # splits of one folder have caches of their own
     cache = _cache_folder(found.folder or 'cohort', pipeline, cache_dir, part)
     cohort = ready_cohort(found, pipeline, cache/'preprocessed', n_jobs, progress)
-    return cohort_store(cohort, cache/f'{plane}_slices', plane)
+    return cohort_store(cohort, cache/f'{plane}_slices', plane, progress)
 
 # %% ../../nbs/data/01_loaders.ipynb #d4019afe
 def _paired_volumes(a, b, plane):

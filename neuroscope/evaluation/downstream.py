@@ -15,8 +15,7 @@ from torch import nn
 from fastai.basics import DataLoaders, Learner
 from fastai.callback.all import ProgressCallback
 from fastai.data.load import DataLoader
-from tqdm.auto import tqdm
-from ..core import EmptyVolumeError, GridMismatchError, InputError, NeuroscopeError, NonFiniteError, NoSubjectsError, get_logger, image_data, lesion_labels
+from ..core import EmptyVolumeError, GridMismatchError, InputError, NeuroscopeError, NonFiniteError, NoSubjectsError, get_logger, image_data, lesion_labels, progress_bar
 from .baselines import DIRECTIONS, Identity, apply_method, check_direction, load_pair
 from .lesions import LesionCase, _axis, check_seg
 from .statistics import holm, paired_comparison
@@ -176,7 +175,7 @@ def downstream_dice(train, # `LesionCase`s to learn from, scanned at either site
         parts = PARTS if any((y==2).any() for _,y in learn) else PARTS[:1]
         if len(parts)<2: problems.append(f'{d}: no enhancing tumour to learn from at {dst.upper()}, whole tumour only'); _log.warning(problems[-1])
         todo = {c.id:(c, y) for k,cs in ((src, test),(dst, [c for c in test if src not in c.vols])) for c,(_,y) in _usable(cs, k, problems)}
-        for c,y in tqdm(todo.values(), desc=d, leave=False, disable=not todo):
+        for c,y in progress_bar(todo.values(), f'segmenting {d}', leave=False, unit='subject'):
             made = {n:(lambda m=m: apply_method(m, c.id, c.vols[src], c.masks[src], d)) for n,m in methods.items()} if src in c.vols else {}
             rows += _case_dice(net, c, y, parts, made|({'target_scan': lambda: c.vols[dst]} if dst in c.vols else {}), d, problems)
     if not rows: raise NoSubjectsError('nothing could be segmented', fix='; '.join(problems) or 'Give test cases with lesions')

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from fastcore.basics import patch
 from jinja2 import Environment
-from tqdm.auto import tqdm
 
 from ..core import (Cohort, InputError, MissingExtraError, NeuroscopeError, NoSubjectsError, atomic_path, find_subjects, get_logger,
-                             image_data, versions, write_json)
+                             image_data, progress_bar, versions, write_json)
 from .baselines import BASELINES, FolderMethod, apply_method, check_direction, check_no_leak, evaluate_pairs, fit_baselines, load_pair, load_travelling
 from .domain_gap import histogram_features, site_effect_table
 from .lesions import LesionCase, check_seg, evaluate_lesions, lesion_summary
@@ -361,7 +360,7 @@ def evaluate_harmonization(source, # folder or `Cohort`: preprocessed scans of o
     "Everything that can be measured of a harmonization, and a page that says it"
     ev = plan_evaluation(source, harmonized, target, truth, direction, baselines, methods, simulated)
     jobs = dict(quality=ev.measure_quality, site_effect=lambda: ev.measure_site_effect(n_permutations), lesions=ev.measure_lesions) | (dict(features=ev.measure_features) if radiomics else {})
-    for name,job in (bar := tqdm(jobs.items(), disable=not progress, unit='part')):
+    for name,job in (bar := progress_bar(jobs.items(), 'measuring', progress=progress, unit='part')):
         bar.set_description(name.replace('_',' ')); job()
     if output_dir is not None: ev.write(output_dir, readers=readers, settings=dict(direction=direction, baselines=list(baselines), permutations=n_permutations))
     return ev

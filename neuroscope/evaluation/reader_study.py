@@ -19,10 +19,9 @@ from pathlib import Path
 import nibabel as nib, numpy as np, pandas as pd
 from fastcore.basics import patch
 from scipy import stats
-from tqdm.auto import tqdm
 
 from ..core import (SEQUENCES, InputError, NeuroscopeError, NoSubjectsError, Subject, atomic_path, find_subjects, get_logger, image_data,
-                             read_json, save_volume, write_json)
+                             progress_bar, read_json, save_volume, write_json)
 from .statistics import icc
 from ..visualization.viewer import KEYS, Scans, Shown, VolumeViewer, keys_html
 
@@ -103,7 +102,7 @@ def create_study(
     codes = [f'{c:05X}' for c in rng.choice(16**5, len(order), replace=False)]
     with atomic_path(folder) as tmp:
         (tmp/'scans').mkdir(parents=True)
-        for i,code in tqdm(list(zip(order, codes)), desc='writing items', leave=False):
+        for i,code in progress_bar(list(zip(order, codes)), 'writing items', leave=False):
             for q in SEQUENCES: os.utime(save_volume(bare_image(items[i][0].load(q)), tmp/'scans'/f'{code}_{q}.nii.gz'), (0, 0))
         truth = [dict(code=c, item=i, subject=items[i][0].id, truth=items[i][1], showing=1 + order[:n].count(i)) for n,(i,c) in enumerate(zip(order, codes))]
         sealed = dict(title=title, seed=seed, nonce=secrets.token_hex(16), items=truth)

@@ -19,9 +19,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
-from ..core import (SEQUENCES, SCHEMES, InputError, NeuroscopeError, NoSubjectsError, atomic_path, get_logger, load_volume, read_json,
+from ..core import (SEQUENCES, SCHEMES, InputError, NeuroscopeError, NoSubjectsError, atomic_path, get_logger, load_volume, progress_bar, read_json,
                              require_extra, sequence_filename, sidecar_path, versions, write_json)
 from ..simulate import synth_volume
 
@@ -237,7 +236,7 @@ def find_series(
     groups,strange,seen = {},[],set()
     folders = [folders] if isinstance(folders, (str, Path)) else folders
     files = sorted(p for d in folders for p in Path(d).rglob('*') if p.is_file() and not p.name.startswith('.') and p.name != 'DICOMDIR')
-    for p in tqdm(files, desc='reading headers', disable=not progress):
+    for p in progress_bar(files, 'reading headers', progress=progress, unit='file'):
         try: ds,wrong = read_header(p)
         except OSError as e: ds,wrong = None,f'it cannot be read ({e.strerror})'
         uid = None if ds is None or wrong else str(ds.get('SOPInstanceUID') or p)
@@ -656,7 +655,7 @@ def convert_dicom(
         if unknown := set(assign) - {r['key'] for _,_,r in rows}: raise InputError(f'no series has the key {", ".join(sorted(unknown))}', path=src, fix='Keys are in the column `key` of the table.')
         names.save()
         # claims given up first: a slot must be free before it is given to another
-        done = [_convert_one(dest, s, v, r, scheme, personal_data, convert_other) for s,v,r in tqdm(sorted(rows, key=lambda r: r[1].sequence in SEQUENCES), desc='converting', disable=not progress)]
+        done = [_convert_one(dest, s, v, r, scheme, personal_data, convert_other) for s,v,r in progress_bar(sorted(rows, key=lambda r: r[1].sequence in SEQUENCES), 'converting', progress=progress)]
     done = sorted(done, key=lambda r: (r['subject'], r['session'], r['series'])) + _strange_rows(strange)
     table = pd.DataFrame([{c: r.get(c, '') for c in COLUMNS} for r in done], columns=COLUMNS)
     _write_notes(dest, table, scheme, personal_data)

@@ -24,11 +24,10 @@ from fastcore.basics import patch
 from joblib import Parallel, delayed, effective_n_jobs
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
-from tqdm.auto import tqdm
 
 from .. import __version__
 from ..core import (SCHEMES, SEQUENCES, SEQUENCE_LABELS, Cohort, GridMismatchError, InputError, MissingSequenceError, NeuroscopeError, Subject,
-    atomic_path, check_same_grid, file_hash, from_sitk, get_logger, image_data, load_volume, new_like, read_json, same_grid, save_volume,
+    atomic_path, check_same_grid, file_hash, from_sitk, get_logger, image_data, load_volume, new_like, progress_bar, read_json, same_grid, save_volume,
     sidecar_path, strip_suffix, to_sitk, versions, write_json, write_sidecar)
 from .bias_correction import N4BiasFieldCorrection
 from .normalization import NyulNormalizer, PercentileNormalizer, WhiteStripeNormalizer, ZScoreNormalizer, load_nyul
@@ -708,7 +707,7 @@ def preprocess_cohort(
     n = n_jobs if client is not None else effective_n_jobs(n_jobs)
     steps = {k: STEPS[k] for k,_ in preprocessor.steps}
     calls = [(preprocessor, s, dest, max(1, (os.cpu_count() or 1)//max(1, n)), names, steps) for s in cohort]
-    bar = tqdm(_run_all(calls, n_jobs, client), total=len(calls), desc=f'preprocessing {cohort[0].site or ""}'.strip() if len(cohort) else 'preprocessing', unit='subject', disable=not progress)
+    bar = progress_bar(_run_all(calls, n_jobs, client), f'preprocessing {cohort[0].site or ""}'.strip() if len(cohort) else 'preprocessing', len(calls), progress, unit='subject')
     rows = [r for _,r in sorted(bar, key=lambda x: x[0])]
     return _finish(cohort, dest, preprocessor, names, pd.DataFrame(rows, columns=['subject', 'site', 'status', 'seconds', 'reason', 'remarks', 'peak_mb']))
 

@@ -30,10 +30,9 @@ import SimpleITK as sitk
 from fastcore.basics import patch
 from joblib import Parallel, delayed
 from scipy import fft, ndimage as ndi
-from tqdm.auto import tqdm
 
 from ..core import (SEQUENCES, SEQUENCE_LABELS, InputError, NeuroscopeError, Subject, atomic_path, check_same_grid, get_logger, image_data,
-                             load_volume, same_grid)
+                             load_volume, progress_bar, same_grid)
 from .skull_strip import brainmask_path, fill_holes, foreground, largest_component, why_not_stripped
 
 log = get_logger('quality')
@@ -1000,7 +999,7 @@ def assess_cohort(cohort,           # `Cohort`, or any list of `Subject`
     "Measure and check every subject of a cohort"
     if pictures is not None: Path(pictures).mkdir(parents=True, exist_ok=True)
     jobs = Parallel(n_jobs=n_jobs, return_as='generator')(delayed(_assess_one)(s, pictures) for s in cohort)
-    rows = list(tqdm(jobs, total=len(cohort), disable=not progress, desc='quality'))
+    rows = list(progress_bar(jobs, 'quality', len(cohort), progress, unit='subject'))
     first = ['id', 'site', 'verdict', 'n_fail', 'n_look', 'reasons', 'checks', 'seconds']
     df = pd.DataFrame(rows, columns=first if not rows else None)
     return df[first + [f'{q}_{m}' for q in SEQUENCES for m in MEASURES if f'{q}_{m}' in df]]

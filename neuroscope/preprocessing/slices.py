@@ -18,10 +18,9 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
-from tqdm.auto import tqdm
 
 from ..core import (SEQUENCES, Cohort, EmptyVolumeError, GridMismatchError, InputError, NeuroscopeError, NoSubjectsError, Subject, atomic_path,
-    get_logger, image_data, read_json, stack_sequences, write_json)
+    get_logger, image_data, progress_bar, read_json, stack_sequences, write_json)
 from .skull_strip import subject_mask
 
 log = get_logger('slices')
@@ -175,7 +174,7 @@ def _box_size(subject, plane):
 
 def _each(subjects, f, failed, desc, progress=True):
     "`f` of each subject; those that fail are logged and noted in `failed`"
-    for s in tqdm(subjects, desc=desc, leave=False, disable=not progress):
+    for s in progress_bar(subjects, desc, progress=progress, unit='subject', leave=False):
         if s.id in failed: continue
         try: yield s,f(s)
         except NeuroscopeError as e:
