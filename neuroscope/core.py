@@ -585,10 +585,14 @@ def _repr_markdown_(self:Subject):
     return '\n'.join([head, '', '| | file |', '|---|---|', *[row(SEQUENCE_LABELS[q], self.paths.get(q)) for q in SEQUENCES], row('lesion mask', self.seg)])
 
 # %% ../nbs/00_core.ipynb #86f503a0
+def _with_agent(t1):
+    "`t1` as it is written after a contrast agent"
+    return tuple(f'{t1}{w}{sep}{a}' for w in ('', 'w', 'W') for sep in ('', '_') for a in ('ce', 'Ce', 'CE', 'gd', 'Gd', 'GD'))
+
 SCHEMES = dict(   # the first name of each is the one that is written
-    brats     = dict(sep='_', t1=('t1',), t1ce=('t1ce','t1Gd','t1gd','t1c'), t2=('t2',), flair=('flair','fla'), seg=('seg','GlistrBoost_ManuallyCorrected','seg_auto','GlistrBoost')),
+    brats     = dict(sep='_', t1=('t1','t1w'), t1ce=('t1ce',*_with_agent('t1'),'t1c'), t2=('t2','t2w'), flair=('flair','fla','t2_flair','t2flair','t2w_flair'), seg=('seg','GlistrBoost_ManuallyCorrected','seg_auto','GlistrBoost')),
     brats2023 = dict(sep='-', t1=('t1n',), t1ce=('t1c',), t2=('t2w',), flair=('t2f',), seg=('seg',)),
-    upenn     = dict(sep='_', t1=('T1',), t1ce=('T1GD',), t2=('T2',), flair=('FLAIR',), seg=('segm','automated_approx_segm')),
+    upenn     = dict(sep='_', t1=('T1','T1W','T1w'), t1ce=('T1GD',*_with_agent('T1'),'T1C','T1c'), t2=('T2','T2W','T2w'), flair=('FLAIR','Flair','T2_FLAIR','T2FLAIR','T2W_FLAIR'), seg=('segm','automated_approx_segm')),
     bids      = dict(sep='_', t1=('T1w',), t1ce=('ce-gadolinium_T1w',), t2=('T2w',), flair=('FLAIR',), seg=('label-lesion_mask',)))
 _AUTOMATIC = ('seg_auto','GlistrBoost','automated_approx_segm')   # masks that no person has corrected
 
@@ -613,12 +617,14 @@ def _match_simple(stem, scheme):
     "The reading of a name under one of the three schemes of the form {id}{sep}{name}"
     sch = SCHEMES[scheme]
     names = {n: slot for slot,ns in sch.items() if slot != 'sep' for n in ns}
-    m = re.fullmatch(f"(.+?){sch['sep']}({'|'.join(map(re.escape, names))})", stem)
-    return [_Match(m[1], names[m[2]], scheme, automatic=m[2] in _AUTOMATIC)] if m else []
+    name = '|'.join(map(re.escape, names))
+    ms = [m for q in ('?', '') if (m := re.fullmatch(f"(.+{q}){sch['sep']}({name})", stem))]      # the longest name that fits, then the shortest
+    return [_Match(id, names[n], scheme, automatic=n in _AUTOMATIC) for id,n in dict.fromkeys(m.groups() for m in ms[:1 if ms and names[ms[0][2]] == 'seg' else 2])]
 
 # %% ../nbs/00_core.ipynb #085447dc
 _BIDS_NAME = re.compile(r'(sub-[A-Za-z0-9+]+(?:_ses-[A-Za-z0-9+]+)?)((?:_[a-zA-Z]+-[A-Za-z0-9+]+)*)_([A-Za-z0-9]+)')
-_BIDS_SLOTS = dict(T1w='t1', T2w='t2', FLAIR='flair', mask='seg', dseg='seg', roi='seg')
+_BIDS_SLOTS = dict(T1w='t1', T1W='t1', T2w='t2', T2W='t2', FLAIR='flair', mask='seg', dseg='seg', roi='seg')
+_BIDS_ONLY = re.compile(r'sub-.*_T[12][wW]')
 
 def _match_bids(stem):
     "The reading of a BIDS name: suffix and entities say what it is"
@@ -638,6 +644,7 @@ def match_name(
     "How a file name can be read under the naming schemes"
     stem = strip_suffix(path)
     bids = _match_bids(stem)
+    if _BIDS_ONLY.fullmatch(stem) and _BIDS_NAME.fullmatch(stem): return bids
     return bids + [m for s in ('brats', 'brats2023', 'upenn') for m in _match_simple(stem, s) if not (bids and m.slot != 'flair')]
 
 # %% ../nbs/00_core.ipynb #cc5e475b
@@ -684,7 +691,7 @@ def _repr_html_(self:Cohort):
 
 # %% ../nbs/00_core.ipynb #ce8a2eb4
 _OWN = re.compile(r'(brainmask|biasfield|brain_?mask|desc-brain_mask)$', re.I)
-_LOOKS_LIKE = re.compile(r'(?:^|[^a-z0-9])(t1\w{0,3}|t2|t2w|t2f|fla|flair|mprage|seg|segm|segmentation|mask|tumou?r|lesion)(?=$|[^a-z0-9])', re.I)
+_LOOKS_LIKE = re.compile(r'(?:^|[^a-z0-9])(t[12]\w{0,8}|fla|flair|mprage|seg|segm|segmentation|mask|tumou?r|lesion)(?=$|[^a-z0-9])', re.I)
 
 def _walk_nifti(folder):
     "All NIfTI files under a folder, sorted; links are followed, hidden files and folders are not looked at"
@@ -697,14 +704,20 @@ def _walk_nifti(folder):
     return sorted(res)
 
 # %% ../nbs/00_core.ipynb #21502404
+def _without_lone_words(readings):
+    "The readings without those that take a word like T1 for the end of a subject's name where no second sequence has that name; if one has, it is a time point, and the only reading"
+    slots = {}
+    for m in (m for ms in readings for m in ms): slots.setdefault((m.path.parent, m.id), {'seg'}).add(m.slot)
+    def sound(ms):
+        ends = [m for m in ms if m.slot != 'seg' and re.search('[_-]t[12]w?$', m.id, re.I)]
+        return [m for m in ends if slots[m.path.parent, m.id] - {'seg', m.slot}] or [m for m in ms if m not in ends]
+    return [sound(ms) for ms in readings]
+
 def _read_names(files):
     "The readings of all files, and the files that only look like scans"
-    found,strange = [],[]
-    for f in files:
-        if _OWN.search(strip_suffix(f)): continue
-        ms = match_name(f)
-        if ms: found.append([_Match(m.id, m.slot, m.scheme, f, m.automatic) for m in ms])
-        elif _LOOKS_LIKE.search(strip_suffix(f)): strange.append(f)
+    read = {f: [_Match(m.id, m.slot, m.scheme, f, m.automatic) for m in match_name(f)] for f in files if not _OWN.search(strip_suffix(f))}
+    read = dict(zip(read, _without_lone_words(read.values())))
+    found,strange = [ms for ms in read.values() if ms],[f for f,ms in read.items() if not ms and _LOOKS_LIKE.search(strip_suffix(f))]
     sure = {(m[0].path.parent, m[0].id, m[0].scheme) for m in found if len(m) == 1}
     pick = lambda ms: next((m for m in ms[1:] if (m.path.parent, m.id, m.scheme) in sure and (m.path.parent, m.id, 'bids') not in sure), ms[0])
     return [pick(ms) for ms in found], strange
@@ -743,7 +756,7 @@ def _without_derivatives(ms, folder):
     return [m for m in ms if not deriv(m)], [f'{len(out)} scans under derivatives/ are left out beside the raw ones: give that folder itself to use them']
 
 def _nothing_found(folder, files):
-    ends = 'X_t1/_t1ce/_t2/_flair (BraTS), X-t1n/-t1c/-t2w/-t2f (BraTS 2023), X_T1/_T1GD/_T2/_FLAIR (UPenn-GBM) or sub-X_T1w/_ce-gadolinium_T1w/_T2w/_FLAIR (BIDS)'
+    ends = 'X_t1/_t1ce/_t2/_flair (BraTS), X-t1n/-t1c/-t2w/-t2f (BraTS 2023), X_T1/_T1GD/_T2/_FLAIR (UPenn-GBM; also X_T1W/_T1CE/_T2W) or sub-X_T1w/_ce-gadolinium_T1w/_T2w/_FLAIR (BIDS)'
     what = f'{len(files)} NIfTI files, but none is named as a subject\'s scan (for instance {files[0].name})' if files else 'there are no NIfTI files here'
     return NoSubjectsError(what, path=folder, fix=f'Names have to end like {ends}, with .nii or .nii.gz.')
 
