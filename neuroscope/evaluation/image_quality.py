@@ -6,7 +6,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/evaluation/image_quality.html.m
 
 # %% auto #0
 __all__ = ['METRICS', 'LOWER_IS_BETTER', 'check_mask', 'masked_pair', 'check_range', 'mse', 'mae', 'psnr', 'nmi', 'ssim_window',
-           'window_mean', 'pad_mirror', 'ssim_map', 'ssim', 'image_metrics', 'subject_metrics', 'cycle_consistency']
+           'window_mean', 'ssim_map', 'ssim', 'image_metrics', 'subject_metrics', 'cycle_consistency']
 
 # %% ../../nbs/evaluation/00_image_quality.ipynb #0150f824
 import math, numpy as np, pandas as pd, torch
@@ -111,40 +111,67 @@ def ssim_window(window='uniform', # 'uniform' or 'gaussian'
     return (g/g.sum()).tolist()
 
 # %% ../../nbs/evaluation/00_image_quality.ipynb #448dbd50
-def window_mean(v, # (C,X,Y,Z) tensor, padded by half a window on every side
+def _equal_mean(v, d, k):
+    "Mean of `k` neighbours along dimension `d`: sums of 1, 2, 4 … by doubling, those added that make up `k`"
+    out,s,start,step,n = 0,v,0,1,v.shape[d]-k+1
+    for bit in range(k.bit_length()):
+        if k>>bit&1: out = s.narrow(d, start, n)+out; start += step
+        if k>>bit>1: m = s.shape[d]-step; s = s.narrow(d, 0, m)+s.narrow(d, step, m); step *= 2
+    return out.div_(k)
+
+def window_mean(v, # (C,…) tensor, padded by half a window on every side
                 w, # weights along one axis
-               )->torch.Tensor: # (C,X-k+1,Y-k+1,Z-k+1): weighted mean around each voxel
-    "Separable weighted mean: a 3-D convolution as three passes of shifted sums"
-    for d in (1,2,3):
-        n = v.shape[d]-len(w)+1
-        out = v.narrow(d, 0, n)*w[0]
+               )->torch.Tensor: # (C,…), k-1 smaller along each axis: weighted mean around each voxel
+    "Separable weighted mean: a convolution as passes of shifted sums, one an axis"
+    for d in range(1, v.ndim):
+        if len(set(w))==1: v = _equal_mean(v, d, len(w)); continue
+        n = v.shape[d]-len(w)+1; out = v.narrow(d, 0, n)*w[0]
         for i,c in enumerate(w[1:], 1): out.add_(v.narrow(d, i, n), alpha=c)
         v = out
     return v
 
-def pad_mirror(v, # (C,X,Y,Z) tensor
-               p, # voxels on every side
-              )->torch.Tensor: # (C,X+2p,Y+2p,Z+2p)
-    "Mirror the volume at its faces, edge voxels repeated: c b a|a b c|c b a"
-    for d in (1,2,3):
-        n = v.shape[d]; i = torch.arange(-p, n+p)
-        i = torch.where(i<0, -1-i, i); v = v.index_select(d, torch.where(i>=n, 2*n-1-i, i))
-    return v
-
 # %% ../../nbs/evaluation/00_image_quality.ipynb #4beae978
-def _ssim_slab(a, b, w, r, sample_covariance, m=None):
-    "SSIM of a padded slab; with weights `m` local moments are taken over `m` only"
-    s,n = window_mean(torch.stack([a, b, a*a, b*b, a*b] + ([] if m is None else [m])), w),len(w)**3
-    if m is not None:
-        share = s[5].clamp_min(.5/n); s,n = s[:5]/share,n*share       # share of the window that lies in the mask
+def _moments(a, b, m=None):
+    "What SSIM averages over its window: a, b, a²+b², ab and perhaps the mask"
+    s = a.new_empty((4+(m is not None),*a.shape))
+    s[0],s[1] = a,b; torch.mul(a, a, out=s[2]).addcmul_(b, b); torch.mul(a, b, out=s[3])
+    if m is not None: s[4] = m
+    return s
+
+def _ssim_of(s, n, r, sample_covariance):
+    "SSIM of the window means of `_moments` over `n` voxels; `s` is used up"
+    if len(s)>4:
+        share = s[4].clamp_min(.5/n); s,n = s[:4].div_(share),n*share # share of the window that lies in the mask
         k = n/(n-1).clamp_min(1) if sample_covariance else 1.         # one voxel has no variance: 0, whatever k
     else: k = n/(n-1) if sample_covariance else 1.
-    ma,mb,aa,bb,ab = s
-    va,vb,vab = k*(aa-ma*ma),k*(bb-mb*mb),k*(ab-ma*mb)
-    c1,c2 = (.01*r)**2,(.03*r)**2
-    return (2*ma*mb+c1)*(2*vab+c2)/((ma*ma+mb*mb+c1)*(va+vb+c2))
+    ma,mb,sq,ab = s; c1,c2 = (.01*r)**2,(.03*r)**2
+    mean2,prod = (ma*ma).addcmul_(mb, mb),ma*mb
+    var,cov = sq.sub_(mean2).mul_(k).add_(c2),ab.sub_(prod).mul_(2*k).add_(c2)     # the two variances occur only as their sum
+    return prod.mul_(2).add_(c1).mul_(cov).div_(mean2.add_(c1).mul_(var))
 
 # %% ../../nbs/evaluation/00_image_quality.ipynb #753939c8
+def _ssim_valid(v, w, r, sample_covariance, m=None):
+    "SSIM (X,Y,Z) of a pair `v` (2,X+2p,…) that stands padded by half a window; with weights `m` local moments are taken over `m` only"
+    ring,out = [],v.new_empty([n-len(w)+1 for n in v.shape[1:]])
+    for i in range(v.shape[1]):
+        ring.append(window_mean(_moments(*v[:,i], None if m is None else m[i]), w))
+        if len(ring)<len(w): continue
+        s = ring[0]*w[0]
+        for c,o in zip(w[1:], ring[1:]): s.add_(o, alpha=c)
+        out[i-len(w)+1] = _ssim_of(s, len(w)**3, r, sample_covariance); ring.pop(0)
+    return out.numpy()
+
+def _float_pair(test, truth):
+    v = np.stack([test, truth])
+    return v if v.dtype==np.float64 else v.astype(np.float32, copy=False)
+
+def _pad(v, pads, inside):
+    "The pair (2,X,Y,Z) padded by `pads`, one (before, after) an axis: mirrored, edge voxels repeated, or with zeros if `inside`"
+    p = max(max(o) for o in pads)
+    if not inside and min(v.shape[1:])<=p: raise InputError(f'a window of {2*p+1} voxels does not fit a volume of {tuple(v.shape[1:])}', fix='Take a smaller win_size')
+    return torch.from_numpy(np.pad(v, [(0,0),*pads], mode='constant' if inside else 'symmetric') if p else v)
+
+# %% ../../nbs/evaluation/00_image_quality.ipynb #5d1b7c20
 def ssim_map(test, # (X,Y,Z) the image to judge
              truth, # (X,Y,Z) what it should be
              data_range, # width of the intensity scale; 1.0 for normalized volumes
@@ -153,35 +180,36 @@ def ssim_map(test, # (X,Y,Z) the image to judge
              win_size=7, # voxels across the uniform window
              sigma=1.5, # voxels, of the Gaussian
              sample_covariance=True, # divide by n-1, as scikit-image does, or by n, as Wang does
-             slab=8, # planes at a time
             )->np.ndarray: # (X,Y,Z) SSIM around each voxel
     "SSIM around every voxel, equal to `skimage.metrics.structural_similarity(full=True)`"
-    r,w = check_range(data_range),ssim_window(window, win_size, sigma); p = len(w)//2
-    v = np.stack([test, truth]); v = torch.from_numpy(v if v.dtype==np.float64 else v.astype(np.float32))
-    if inside is None and min(v.shape[1:])<len(w)-p: raise InputError(f'a window of {len(w)} voxels does not fit a volume of {tuple(v.shape[1:])}', fix='Take a smaller win_size')
-    if inside is None: v = pad_mirror(v, p)
-    else: m = torch.from_numpy(np.asarray(inside)).to(v)[None]; v = torch.nn.functional.pad(torch.cat([v*m, m]), [p]*6)
-    nx = v.shape[1]-2*p
-    out = [_ssim_slab(*(v[:2, i:min(i+slab, nx)+2*p]), w, r, sample_covariance, None if inside is None else v[2, i:min(i+slab, nx)+2*p])
-           for i in range(0, nx, slab)]
-    return torch.cat(out).numpy()
+    r,w = check_range(data_range),ssim_window(window, win_size, sigma); pads = [(len(w)//2,)*2]*3
+    v,m = _float_pair(test, truth),None
+    if inside is not None: m = torch.from_numpy(np.pad(np.asarray(inside, v.dtype), pads)); v = v*np.asarray(inside, v.dtype)
+    return _ssim_valid(_pad(v, pads, inside is not None), w, r, sample_covariance, m)
 
 # %% ../../nbs/evaluation/00_image_quality.ipynb #c7d2fa4b
+def _bounds(m):
+    "First and last voxel of a mask along each axis"
+    ends = [np.flatnonzero(m.any(tuple(j for j in range(3) if j!=i)))[[0,-1]] for i in range(3)]
+    return [(int(a),int(b)) for a,b in ends]
+
 def ssim(test, # (X,Y,Z) the image to judge
          truth, # (X,Y,Z) what it should be
          mask, # (X,Y,Z) where to measure
          data_range, # width of the intensity scale; 1.0 for normalized volumes
          edge='zero', # windows over the mask's rim: 'zero' as scikit-image sees a stripped brain, 'inside' the mask only
-         **kwargs, # window, win_size, sigma, sample_covariance of `ssim_map`
+         sample_covariance=True, # as for `ssim_map`
+         **kwargs, # window, win_size, sigma of `ssim_window`
         )->float: # 1 for identical images
     "Structural similarity, averaged over the mask; voxels outside it have no influence"
     masked_pair(test, truth, mask, varied=True)
     if edge not in ('zero','inside'): raise InputError(f'edge is {edge!r}', fix="Take 'zero' or 'inside'")
-    m = check_mask(mask); p = len(ssim_window(**{k:v for k,v in kwargs.items() if k in ('window','win_size','sigma')}))//2
-    box = tuple(slice(max(0, i.min()-p), i.max()+p+1) for i in np.nonzero(m))       # the rest is background: skip it
-    a,b,m = (np.asarray(o)[box] for o in (test, truth, m))
-    full = ssim_map(np.where(m, a, 0), np.where(m, b, 0), data_range, inside=m if edge=='inside' else None, **kwargs)
-    return float(full[m].mean(dtype=np.float64))
+    r,w,m = check_range(data_range),ssim_window(**kwargs),check_mask(mask); p = len(w)//2; ends = _bounds(m)
+    box = tuple(slice(max(0, a-p), b+p+1) for a,b in ends)                          # the rest is background: skip it
+    pads = [(max(0, p-a),max(0, b+p+1-n)) for (a,b),n in zip(ends, m.shape)]        # only where the array ends too soon
+    inner,part = m[tuple(slice(a, b+1) for a,b in ends)],m[box]; v = _float_pair(*(np.where(part, np.asarray(o)[box], 0) for o in (test, truth)))
+    weights = torch.from_numpy(np.pad(part.astype(v.dtype), pads)) if edge=='inside' else None
+    return float(_ssim_valid(_pad(v, pads, edge=='inside'), w, r, sample_covariance, weights)[inner].mean(dtype=np.float64))
 
 # %% ../../nbs/evaluation/00_image_quality.ipynb #a0ed0727
 METRICS = ('ssim','psnr','mse','mae','nmi')
