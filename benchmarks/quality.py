@@ -102,6 +102,16 @@ def without_spectral_norm(model):
     for m in list(model.discriminators().modules()):
         if parametrize.is_parametrized(m): parametrize.remove_parametrizations(m, 'weight')
 
+def blind_to_noise(model, sigma=1.):
+    "The discriminators see slices through a Gaussian blur (`sigma` in pixels), real and translated alike: noise is no longer what gives a fake away"
+    k = torch.exp(-.5*(torch.arange(-int(3*sigma), int(3*sigma)+1)/sigma)**2)
+    k = (k/k.sum()).expand(4, 1, 1, -1)
+    class Blur(torch.nn.Module):
+        def forward(self, x):
+            for w in (k, k.mT): x = torch.nn.functional.conv2d(x, w, padding='same', groups=4)
+            return x
+    for s in 'ab': setattr(model, f'discriminator_{s}', torch.nn.Sequential(Blur(), getattr(model, f'discriminator_{s}')))
+
 def informative(store, seed, n=4):
     "The slices drawn anew, `n` times as many, with weights of brain area times entropy"
     from neuroscope.data.loaders import SliceSource
@@ -123,7 +133,7 @@ def tone_maps(vols, seed):
     if seed not in _MAPS: _MAPS[seed] = fit_tone_maps(*(sample_voxels(vols[s], seed=seed+k) for k,s in enumerate('ab')), seed=seed)
     return copy.deepcopy(_MAPS[seed])
 
-def document(data, seed, n=50, lr=(1e-4,4e-4), filters=8, blocks=3, bs=2, pool=50, r1=10., identity=5., adversarial=1., spectral=True, tone_map=True, progressive=False, sampling=False):
+def document(data, seed, n=50, lr=(1e-4,4e-4), filters=8, blocks=3, bs=2, pool=50, r1=10., identity=5., adversarial=1., spectral=True, tone_map=True, progressive=False, sampling=False, blind=False):
     "The document's recipe with small networks on axial slices, and what can be changed in it"
     from neuroscope.data.loaders import unpaired_dataloaders
     from neuroscope.models.components import ResnetGenerator
@@ -137,6 +147,7 @@ def document(data, seed, n=50, lr=(1e-4,4e-4), filters=8, blocks=3, bs=2, pool=5
     gens = {f'generator_{d}': ToneMapGenerator(m, ResnetGenerator(4, 4, filters, blocks)) for d,m in zip(('a2b','b2a'), maps)}
     model = CycleGAN(4, filters, filters, blocks, pool_size=pool, identity=bool(identity), **gens)
     if not spectral: without_spectral_norm(model)
+    if blind: blind_to_noise(model)
     stores = [store_of(vols[s], 'axial') for s in 'ab']
     if sampling: stores = [informative(s, seed) for s in stores]
     loaders = lambda stores: unpaired_dataloaders(*stores, bs=bs, valid_pct=0, seed=seed)
@@ -173,7 +184,7 @@ def coronal_cyclegan(gens, seed):
     model.meta['plane'] = 'coronal'
     return model
 
-def fast_trained(data, seed, adversarial=0., n=60):
+def fast_trained(data, seed, adversarial=0., n=60, blind=False):
     "The fast preset, trained on from where `fast` ended"
     from neuroscope.data.loaders import unpaired_dataloaders
     from neuroscope.models.implementations import load_model
@@ -184,6 +195,7 @@ def fast_trained(data, seed, adversarial=0., n=60):
     gens = load_model(data[2]/f'fast_{seed}').generators()
     degrade = degradations(gens, *(site_slices(s)[0] for s in stores))
     model,dls = coronal_cyclegan(gens, seed).train(),unpaired_dataloaders(*stores, bs=4, valid_pct=0, seed=seed)
+    if blind: blind_to_noise(model)
     train(cyclegan_learner(dls, model, CycleGANLoss(cycle=1., identity=0., adversarial=adversarial), 2e-4, 4e-4, r1=0., cbs=[Restoration(degrade, 10.)]), n, (2e-4,4e-4))
     return translator(model)
 
@@ -196,7 +208,7 @@ def mean_of_seeds(data):
 def baseline(name, patients=TRAIN):
     def f(data, seed):
         from neuroscope.evaluation import baselines as B
-        m = dict(identity=B.Identity, histogram_matching=B.HistogramMatching, joint_tone_map=lambda: B.JointToneMapBaseline(seed=seed))[name]()
+        m = dict(identity=B.Identity, histogram_matching=B.HistogramMatching, nyul=B.Nyul, joint_tone_map=lambda: B.JointToneMapBaseline(seed=seed))[name]()
         pairs = [[(v, (v!=0).any(0)) for v in data[0][s][:patients]] for s in 'ab']
         return m.fit(*pairs).translate
     return f
@@ -206,6 +218,7 @@ def with_(f, **kwargs): return lambda data, seed: f(data, seed, **kwargs)
 RUNS = {   # names of the methods -> function that gives them
     ('identity',): baseline('identity'),
     ('histogram matching',): baseline('histogram_matching'),
+    ('Nyúl',): baseline('nyul'),
     ('rescan',): lambda data, seed: rescan(data[1]),
     ('joint tone map',): baseline('joint_tone_map'),
     FAST: with_(fast, names=FAST),
@@ -222,14 +235,19 @@ RUNS = {   # names of the methods -> function that gives them
     ('informative sampling',): with_(document, sampling=True),
     ('fast, trained',): fast_trained,
     ('fast, trained with adversary .1',): with_(fast_trained, adversarial=.1),
+    ('fast, trained with adversary .1 that is blind to noise',): with_(fast_trained, adversarial=.1, blind=True),
+    ('fast, trained with adversary 1',): with_(fast_trained, adversarial=1.),
+    ('fast, trained five times as long',): with_(fast_trained, n=300),
+    ('fast, trained five times as long with adversary .1',): with_(fast_trained, adversarial=.1, n=300),
+    ('without identity, adversary blind to noise',): with_(document, identity=0., blind=True),
     ('', 'fast, without tone map'): with_(fast, names=('', 'fast, without tone map'), lr=0.),
     ('', 'fast, without blur'): with_(fast, names=('', 'fast, without blur'), blur=False),
     ('joint tone map, 12 patients',): baseline('joint_tone_map', MORE),
     ('', 'fast, before training, 12 patients', 'fast, two planes, 12 patients'): with_(fast, patients=MORE, names=('', 'fast, before training, 12 patients', 'fast, two planes, 12 patients')),
 }
 MEAN = 'fast, two planes, mean of seeds'
-CORE = {('identity',), ('histogram matching',), ('rescan',), ('joint tone map',), FAST}
-UNSEEDED = ('identity','histogram matching','rescan')
+CORE = {('identity',), ('histogram matching',), ('Nyúl',), ('rescan',), ('joint tone map',), FAST}
+UNSEEDED = ('identity','histogram matching','Nyúl','rescan')
 
 def record(path, name, seed, seconds, rows):
     "Append a finished run and say how it went"
