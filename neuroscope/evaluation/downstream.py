@@ -17,7 +17,7 @@ from fastai.callback.all import ProgressCallback
 from fastai.data.load import DataLoader
 from ..core import EmptyVolumeError, GridMismatchError, InputError, NeuroscopeError, NonFiniteError, NoSubjectsError, get_logger, image_data, lesion_labels, progress_bar
 from .baselines import DIRECTIONS, Identity, apply_method, check_direction, load_pair
-from .lesions import LesionCase, _axis, check_seg
+from .lesions import LesionCase, check_seg, patient_axis
 from .statistics import holm, paired_comparison
 
 # %% ../../nbs/evaluation/07_downstream.ipynb #487da9c8
@@ -48,7 +48,7 @@ def axial_slices(vol, # (4,X,Y,Z) normalized
                 )->tuple: # (N,4,H,W) float32, (N,H,W) long classes or None
     "The slices of a brain and what a network should say to them"
     if not np.isfinite(vol[:,mask]).all(): raise NonFiniteError('NaN or infinite voxels in the brain', fix='Repeat the preprocessing of this scan')
-    ax = _axis(affine, 2); keep = mask.any(tuple(i for i in range(3) if i!=ax))
+    ax = patient_axis(affine, 2); keep = mask.any(tuple(i for i in range(3) if i!=ax))
     x = np.moveaxis(np.where(mask, vol, 0), 1+ax, 0)[keep].astype(np.float32)
     y = None if seg is None else torch.from_numpy(np.moveaxis(part_masks(seg)&mask, 1+ax, 0)[keep].sum(1))
     return torch.from_numpy(x),y

@@ -6,10 +6,10 @@ Docs: https://ishrith-gowda.github.io/neuroscope/evaluation/lesions.html.md"""
 
 # %% auto #0
 __all__ = ['MIN_VOXELS', 'IMAGES', 'WATCHED', 'SHOWS', 'BRIGHT', 'LesionCase', 'check_seg', 'load_case', 'heal', 'simulated_case',
-           'mirrored', 'normal_tissue', 'lesion_masks', 'with_subtraction', 'lesion_contrast', 'connected_lesions',
-           'lost_lesions', 'quadratic_terms', 'unexplained', 'lesion_free_slices', 'false_lesions', 'subject_lesions',
-           'evaluate_lesions', 'lesion_summary', 'paint_lesion', 'erase_lesion', 'other_patient', 'adversaries',
-           'prevalence_bias', 'prevalence_effect']
+           'patient_axis', 'mirrored', 'normal_tissue', 'lesion_masks', 'with_subtraction', 'lesion_contrast',
+           'connected_lesions', 'lost_lesions', 'local_mean', 'quadratic_terms', 'unexplained', 'lesion_free_slices',
+           'false_lesions', 'subject_lesions', 'evaluate_lesions', 'lesion_summary', 'paint_lesion', 'erase_lesion',
+           'other_patient', 'adversaries', 'prevalence_bias', 'prevalence_effect']
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #5784a84e
 import hashlib, numpy as np, pandas as pd, nibabel as nib
@@ -84,7 +84,9 @@ def simulated_case(seed, # of the patient
     return LesionCase(f'SIM-{seed}', {k:normalized(k, 0) for k in sites}, {k:ph.brain for k in sites}, ph.lesion, ph.affine, again)
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #89b8f275
-def _axis(affine, world): # 0 left-right, 2 up-down
+def patient_axis(affine, # (4,4) voxel to mm
+                 world, # direction of the patient: 0 left-right, 1 front-back, 2 up-down
+                )->int: # 0, 1 or 2
     "The array axis that runs along a direction of the patient"
     return int(np.flatnonzero(nib.io_orientation(np.asarray(affine, float))[:,0]==world)[0])
 
@@ -93,7 +95,7 @@ def mirrored(region, # (X,Y,Z) bool
              affine, # (4,4)
             )->np.ndarray: # (X,Y,Z) bool
     "A region reflected to the other side of the brain"
-    ax = _axis(affine, 0); n = mask.shape[ax]
+    ax = patient_axis(affine, 0); n = mask.shape[ax]
     lo,hi = np.flatnonzero(mask.any(tuple(i for i in range(3) if i!=ax)))[[0,-1]]
     src = lo+hi-np.arange(n); out = np.take(region, src.clip(0, n-1), axis=ax)
     out[(slice(None),)*ax+((src<0)|(src>=n),)] = False
@@ -106,10 +108,11 @@ def normal_tissue(seg, # (X,Y,Z) lesion labels
                   depth=4., # mm from the surface of the brain
                  )->np.ndarray: # (X,Y,Z) bool
     "Brain well away from the lesion and from the surface"
-    zooms = nib.affines.voxel_sizes(np.asarray(affine, float)); m = check_mask(mask, np.shape(seg))
+    zooms = nib.affines.voxel_sizes(np.asarray(affine, float)); m = check_mask(mask, np.shape(seg)); lesion = np.asarray(seg)>0
+    box = ndi.find_objects((m|lesion).astype(np.int8))[0]; out,m,lesion = np.zeros_like(m),m[box],lesion[box]                 # distances cost time by the voxel
     inner = ndi.distance_transform_edt(np.pad(m, 1), sampling=zooms)[1:-1,1:-1,1:-1] > depth
-    lesion = np.asarray(seg)>0
-    return inner&(ndi.distance_transform_edt(~lesion, sampling=zooms)>margin) if lesion.any() else inner
+    out[box] = inner&(ndi.distance_transform_edt(~lesion, sampling=zooms)>margin) if lesion.any() else inner
+    return out
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #97b81431
 IMAGES = (*SEQUENCES,'t1ce-t1')
@@ -170,6 +173,25 @@ def lost_lesions(after, # (4,X,Y,Z) harmonized
             rows.append(dict(lesion=i, part=k[0], sequence=k[1], expected=want, contrast=have, kept=have/want if shows else np.nan, shows=shows, lost=shows and have<want/2))
     return pd.DataFrame(rows, columns=['lesion','part','sequence','expected','contrast','kept','shows','lost'])
 
+# %% ../../nbs/evaluation/03_lesions.ipynb #b7e0c1a4
+def _block_sums(v, step):
+    "Sums over blocks of `step` voxels, zeros where the array ends too soon"
+    v = np.pad(v, [(0,-n%k) for n,k in zip(v.shape, step)])
+    return v.reshape([o for n,k in zip(v.shape, step) for o in (n//k, k)]).sum((1,3,5))
+
+def local_mean(vol, # (C,X,Y,Z)
+               tissue, # (X,Y,Z) bool: voxels that count
+               mask, # (X,Y,Z) bool: where it is wanted
+               affine=np.eye(4), # (4,4) voxel to mm
+               sigma=20., # mm, of the Gaussian
+              )->np.ndarray: # (C,N) at the N voxels of the mask
+    "Gaussian mean of the tissue around each voxel, on blocks of a fifth of sigma, interpolated"
+    zooms = nib.affines.voxel_sizes(np.asarray(affine, float)); step = np.maximum(1, (sigma/5/zooms).round().astype(int))
+    box = ndi.find_objects((mask|tissue).astype(np.int8))[0]; t = tissue[box]; at = (np.argwhere(mask[box]).T+.5)/step[:,None]-.5
+    smooth = lambda v: ndi.gaussian_filter(_block_sums(v, step)/step.prod(), sigma/zooms/step, mode='constant')
+    weight = smooth(t.astype(float))+1e-6
+    return np.stack([ndi.map_coordinates(smooth(v[box]*t)/weight, at, order=1, mode='nearest') for v in vol])
+
 # %% ../../nbs/evaluation/03_lesions.ipynb #54ae6501
 def quadratic_terms(x, # (N,4) grey values
                    )->np.ndarray: # (N,15) constant, values, products
@@ -188,9 +210,8 @@ def unexplained(before, # (4,X,Y,Z) the scan that was given
     if fit.sum()<20*f.shape[1]: raise EmptyVolumeError(f'only {int(fit.sum())} voxels of normal tissue to compare with', fix='Check the lesion mask')
     thin = slice(None, None, max(1, int(fit.sum())//100_000))
     r = y-f@np.linalg.lstsq(f[fit][thin], y[fit][thin], rcond=None)[0]
-    out = np.zeros(after.shape); out[:,mask] = r.T
-    s = 20/nib.affines.voxel_sizes(np.asarray(affine, float)); weight = ndi.gaussian_filter(tissue.astype(float), s)+1e-6
-    r -= np.stack([(ndi.gaussian_filter(v*tissue, s)/weight)[mask] for v in out], 1); r -= np.median(r[fit], 0)
+    out = np.zeros(after.shape, np.float32); out[:,mask] = r.T
+    r -= local_mean(out, tissue, mask, affine).T; r -= np.median(r[fit], 0)
     out[:,mask] = (r/np.maximum(1.4826*np.median(abs(r[fit]), 0), floor)).T
     return out
 
@@ -202,7 +223,7 @@ def lesion_free_slices(mask, # (X,Y,Z) brain
                        affine, # (4,4)
                       )->np.ndarray: # indices along the axis that runs up
     "Axial slices with at least a tenth of the largest brain area and no lesion"
-    ax = _axis(affine, 2); others = tuple(i for i in range(3) if i!=ax); area = np.asarray(mask).sum(others)
+    ax = patient_axis(affine, 2); others = tuple(i for i in range(3) if i!=ax); area = np.asarray(mask).sum(others)
     return np.flatnonzero((area>=area.max()/10)&~(np.asarray(seg)>0).any(others))
 
 def false_lesions(before, # (4,X,Y,Z) the scan that was given
@@ -215,7 +236,7 @@ def false_lesions(before, # (4,X,Y,Z) the scan that was given
                   area=60., # mm² that it has at least
                  )->pd.DataFrame: # slice, sequence, area (mm²), deviations; a row a blob
     "Bright blobs in lesion-free slices that the scan before does not explain and the truth does not have"
-    seg = check_seg(seg, np.shape(mask)); tissue,ax = normal_tissue(seg, mask, affine),_axis(affine, 2); zooms = nib.affines.voxel_sizes(np.asarray(affine, float))
+    seg = check_seg(seg, np.shape(mask)); tissue,ax = normal_tissue(seg, mask, affine),patient_axis(affine, 2); zooms = nib.affines.voxel_sizes(np.asarray(affine, float))
     r = unexplained(before, after, mask, tissue, affine); t = unexplained(before, truth, mask, tissue, affine) if truth is not None else None
     pixel = np.delete(zooms, ax).prod(); rows = []
     for k in lesion_free_slices(mask, seg, affine):
@@ -315,7 +336,7 @@ def paint_lesion(vol, # (4,X,Y,Z) truth
                  seed=0, # where
                 )->np.ndarray: # (4,X,Y,Z)
     "A ball with the look of an enhancing tumour in edema, painted into the middle of lesion-free slices"
-    zooms = nib.affines.voxel_sizes(np.asarray(affine, float)); ax = _axis(affine, 2); free = lesion_free_slices(mask, seg, affine)
+    zooms = nib.affines.voxel_sizes(np.asarray(affine, float)); ax = patient_axis(affine, 2); free = lesion_free_slices(mask, seg, affine)
     depth = ndi.distance_transform_edt(np.pad(mask, 1), sampling=zooms)[1:-1,1:-1,1:-1]; ok = np.isin(np.arange(mask.shape[ax]), free)
     shape = [1,1,1]; shape[ax] = -1; spots = np.argwhere((depth>=radius)&ok.reshape(shape)&normal_tissue(seg, mask, affine))
     if not len(spots): raise EmptyVolumeError('no lesion-free slice has room for a lesion')
