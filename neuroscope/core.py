@@ -10,8 +10,8 @@ __all__ = ['SEQUENCES', 'SEQUENCE_LABELS', 'LESION_PARTS', 'SCHEMES', 'Neuroscop
            'MissingExtraError', 'require_extra', 'get_logger', 'log_to', 'progress_bar', 'atomic_path', 'write_json',
            'read_json', 'file_hash', 'strip_suffix', 'versions', 'sidecar_path', 'write_sidecar', 'read_sidecar',
            'shared_data', 'as_image', 'load_volume', 'image_data', 'new_like', 'save_volume', 'same_grid',
-           'check_same_grid', 'stack_sequences', 'to_sitk', 'sitk_affine', 'from_sitk', 'Subject', 'sequence_filename',
-           'match_name', 'Cohort', 'find_subjects', 'lesion_labels']
+           'check_same_grid', 'stack_sequences', 'to_sitk', 'sitk_affine', 'from_sitk', 'is_image', 'as_images',
+           'Subject', 'sequence_filename', 'match_name', 'Cohort', 'find_subjects', 'lesion_labels']
 
 # %% ../nbs/00_core.ipynb #afcf63df
 import gzip, hashlib, importlib, json, logging, os, re, shutil, sys, tempfile, time
@@ -511,6 +511,21 @@ def from_sitk(
         res.header.set_xyzt_units(*like.header.get_xyzt_units()); res.header['descrip'] = like.header['descrip']
     res.set_sform(res.affine, codes['s']); res.set_qform(res.affine, codes['q'])
     return res
+
+# %% ../nbs/00_core.ipynb #f31dd030
+def is_image(
+    x, # anything
+) -> bool: # is it one volume: a file, or an image of nibabel, SimpleITK or torchio?
+    "Can `load_volume` be asked to read it?"
+    return isinstance(x, (str, os.PathLike)) or hasattr(x, 'dataobj') or hasattr(x, 'GetSpacing') or _is_torchio(x)
+
+def as_images(
+    x, # dict: name -> file, or image of nibabel, SimpleITK or torchio; also a torchio `Subject`
+) -> dict: # name -> nibabel image
+    "The volumes of a patient, read and checked"
+    if not isinstance(x, dict) or is_image(x): raise InputError(f'an object of type {type(x).__name__} is no set of volumes', fix="Give a dict, for instance dict(t1='scan_t1.nii.gz'), or a torchio Subject.")
+    own = x if not hasattr(x, 'get_images_dict') else {k: o for k,o in x.items() if _is_torchio(o)}
+    return {k: load_volume(o, nonzero=k != 'seg' and getattr(o, 'type', '') != 'label') for k,o in own.items()}
 
 # %% ../nbs/00_core.ipynb #60a88b47
 @dataclass(repr=False)

@@ -14,8 +14,8 @@ from pathlib import Path
 import nibabel as nib, numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from fastcore.imports import noop
-from .core import (SEQUENCES, Cohort, EmptyVolumeError, InputError, MissingSequenceError, NeuroscopeError, Subject, _is_torchio, check_same_grid, file_hash, get_logger,
-    image_data, load_volume, new_like, read_sidecar, save_volume, sidecar_path, write_sidecar)
+from .core import (SEQUENCES, Cohort, EmptyVolumeError, InputError, MissingSequenceError, NeuroscopeError, Subject, check_same_grid, file_hash, get_logger,
+    image_data, is_image, load_volume, new_like, read_sidecar, save_volume, sidecar_path, write_sidecar)
 from .preprocessing.skull_strip import brain_mask, subject_mask
 from .preprocessing.normalization import PercentileNormalizer
 from .preprocessing.slices import PLANES, brain_box, extract_slices, from_model_range, from_plane, from_ras, to_model_range, to_plane, to_ras
@@ -64,7 +64,7 @@ def open_input(
     missing='refuse', # a dict or `Subject` with gaps: 'refuse' it, or fill them by 'stand_in'
 )->tuple: # dict of four 3-D images; function from such a dict to the kind of `x`
     "The four sequences of `x`, checked, and the way back"
-    if isinstance(x, (str, Path)) or hasattr(x, 'dataobj') or _is_torchio(x): imgs,pack = _open_4d(x)
+    if is_image(x): imgs,pack = _open_4d(x)
     elif isinstance(x, (np.ndarray, torch.Tensor)): imgs,pack = _open_array(x)
     elif isinstance(x, Subject): imgs,pack = x.load_all(require=SEQUENCES if missing=='refuse' else ()),dict
     elif isinstance(x, dict): imgs,pack = x,dict

@@ -8,10 +8,11 @@ Docs: https://ishrith-gowda.github.io/neuroscope/cli/demo.html.md"""
 __all__ = ['log', 'ROLES', 'SAMPLE', 'RECIPES', 'RECIPE_PLANES', 'DEFAULT_MINUTES', 'UNMEASURED', 'NO_ADVERSARY', 'Demo',
            'find_data', 'read_cohort', 'pair_travelling', 'drop_leaks', 'plan_demo', 'preprocess_demo', 'cut_slices',
            'fast_recipe', 'document_recipe', 'train_recipe', 'translate_demo', 'evaluate_demo', 'result_table',
-           'demo_figures', 'write_unmeasured', 'report_demo', 'Steps', 'run_demo', 'closing_words', 'parser', 'main']
+           'demo_figures', 'write_unmeasured', 'remake_report', 'report_demo', 'Steps', 'run_demo', 'closing_words',
+           'parser', 'main']
 
 # %% ../../nbs/cli/01_demo.ipynb #b5d40be0
-import argparse, dataclasses, sys, time
+import argparse, base64, dataclasses, datetime, re, sys, time
 from functools import partial
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -273,28 +274,54 @@ UNMEASURED = '''<!doctype html><html lang="en"><head><meta charset="utf-8"><meta
 <h2>Training</h2><figure><img src="{{ curves }}" alt="Training curves"></figure>
 <div class="cols">{% for h,d in (('Settings', settings), ('Versions', versions)) %}<section><h2>{{ h }}</h2><dl>{% for k,v in d %}<dt>{{ k }}</dt><dd>{{ v }}</dd>{% endfor %}</dl></section>{% endfor %}</div></body></html>'''
 
-def write_unmeasured(out, figures, history, settings, notes, title, simulated)->Path:
-    "`report.html` of a run that could not be measured"
+def write_unmeasured(
+    page, # the .html file
+    figures, # name -> (file of the picture, caption)
+    history, # a row an epoch
+    settings, notes, title, simulated, versions, # of the run
+)->Path: # `page`
+    "The page of a run that could not be measured"
     pics = [dict(name=k, uri=figure_uri(f), caption=c) for k,(f,c) in figures.items()]
     html = Environment(autoescape=True).from_string(UNMEASURED).render(title=title, style=STYLE, simulated=simulated, notes=notes, pictures=pics,
-        curves=figure_uri(training_curves(history)), settings=flat_settings(settings), versions=versions().items())
-    with atomic_path(Path(out)/'report.html') as p: p.write_text(html, encoding='utf-8')
-    return Path(out)/'report.html'
+        curves=figure_uri(training_curves(history)), settings=flat_settings(settings), versions=versions.items())
+    with atomic_path(page) as p: p.write_text(html, encoding='utf-8')
+    return Path(page)
+
+# %% ../../nbs/cli/01_demo.ipynb #e7f61dd4
+def remake_report(
+    folder, # of a run, with its `demo.json`
+    page=None, # the .html file; None: `report.html` in `folder`
+    title=None, # heading; None: the one it had
+)->Path: # the page
+    "The page of a run of the demo, from its folder alone"
+    folder = Path(folder)
+    r,page = read_json(folder/'demo.json'),Path(page or folder/'report.html')
+    figs,history = {p['name']: (folder/p['file'], p['caption']) for p in r['pictures']},pd.read_csv(folder/'models'/r['method']/'history.csv')
+    told = {k: r[k] for k in ('settings','notes','simulated','versions')} | dict(title=title or r['title'])
+    if not r['measured']: return write_unmeasured(page, figs, history, **told)
+    metrics = pd.read_csv(folder/'metrics.csv', dtype=dict(subject=str))
+    return write_report(page, metrics, figures=figs, history=history, method=r['method'], date=r['date'], **told)
 
 # %% ../../nbs/cli/01_demo.ipynb #68539597
 def report_demo(
     demo, # measured
     cohorts, # preprocessed
     harmonized, # recipe -> direction -> `Cohort`
-    histories, # recipe -> history
     settings, # what was run, for the page
 )->Path: # report.html
-    "Write `report.html`"
+    "Write `demo.json`, the pictures, and from them `report.html`"
     shown = 'cyclegan' if 'cyclegan' in harmonized else next(iter(harmonized))
-    figs,title = demo_figures(cohorts, harmonized[shown], demo.simulated),'neuroscope demo: two sites harmonized without pairs'
-    notes = [*demo.notes, *(f'Left out: {o}' for o in demo.left_out)]
-    if not len(demo.metrics): return write_unmeasured(demo.out, figs, histories[shown], settings, notes, title, demo.simulated)
-    return write_report(demo.out, demo.metrics, figures=figs, history=histories[shown], settings=settings, notes=notes, title=title, simulated=demo.simulated, method=shown)
+    pictures = [_save_picture(demo.out, k, f, c) for k,(f,c) in demo_figures(cohorts, harmonized[shown], demo.simulated).items()]
+    write_json(dict(title='neuroscope demo: two sites harmonized without pairs', date=datetime.date.today().isoformat(), simulated=demo.simulated, measured=len(demo.metrics)>0, method=shown,
+        settings=settings, versions=versions(), notes=[*demo.notes, *(f'Left out: {o}' for o in demo.left_out)], pictures=pictures), demo.out/'demo.json')
+    return remake_report(demo.out)
+
+def _save_picture(out, name, fig, caption):
+    "A figure as a file in `pictures/`, and what `demo.json` says of it"
+    kind,data = figure_uri(fig).split(';base64,')
+    file = f"pictures/{re.sub('[^a-z]+', '_', name.lower())}.{'png' if 'png' in kind else 'svg'}"
+    with atomic_path(Path(out)/file) as p: p.write_bytes(base64.b64decode(data))
+    return dict(name=name, file=file, caption=caption)
 
 # %% ../../nbs/cli/01_demo.ipynb #197ec9ee
 class Steps:
@@ -331,7 +358,7 @@ def run_demo(
     steps('measuring')
     demo.metrics = evaluate_demo(demo, ready, harmonized, progress)
     steps('writing the report')
-    demo.report = report_demo(demo, ready, harmonized, {r: h for r,(_,h) in trained.items()}, _settings(demo, minutes, seed, {r: m for r,(m,_) in trained.items()}))
+    demo.report = report_demo(demo, ready, harmonized, _settings(demo, minutes, seed, {r: m for r,(m,_) in trained.items()}))
     return demo
 
 def _told(steps, recipe, line): steps.detail(f'{recipe}: {line}')
@@ -351,7 +378,7 @@ def closing_words(
         means = 'Means over subjects (± standard deviation) of the means over four sequences, in the brain, against the real scan at the other site:'
         parts = [means, result_table(demo.metrics).rename(index=method_label).to_string(), *parts]
     if demo.simulated: parts.append('These scans are simulated: nothing here is clinical evidence.')
-    files = [p for p in ('report.html','metrics.csv','harmonized','models','preprocessed') if (demo.out/p).exists()]
+    files = [p for p in ('report.html','metrics.csv','demo.json','harmonized','models','preprocessed') if (demo.out/p).exists()]
     return '\n\n'.join(['\n'.join(parts), f'Written to {demo.out}: {", ".join(files)}'])
 
 # %% ../../nbs/cli/01_demo.ipynb #4662c204

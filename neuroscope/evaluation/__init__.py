@@ -8,19 +8,32 @@ Docs: https://ishrith-gowda.github.io/neuroscope/evaluation/index.html.md"""
 __all__ = []
 
 # %% ../../nbs/evaluation/index.ipynb #169567d1
-from .image_quality import *
-from .baselines import *
-from .report import *
-from .lesions import LesionCase, adversaries, evaluate_lesions, lesion_summary
-from .radiomics import evaluate_radiomics, radiomics_summary
-from .domain_gap import site_effect, site_effect_summary, site_effect_table
-from .statistics import agreement, bootstrap_statistic, compare_paired, icc
-from .downstream import downstream_dice, downstream_gain, site_case
-from .reader_study import Reading, ReadingRoom, analyse_study, create_study
-from .harmonization import Evaluation, evaluate_harmonization
-from . import image_quality, baselines, report
+_NAMES = dict(   # module -> what it gives; a module is loaded when one of its names is asked for
+    image_quality = '''METRICS LOWER_IS_BETTER check_mask masked_pair check_range mse mae psnr nmi ssim_window window_mean pad_mirror ssim_map ssim image_metrics
+        subject_metrics cycle_consistency''',
+    baselines = '''DIRECTIONS BASELINES load_pair check_direction Baseline Identity map_landmarks LandmarkMap ZScore Nyul white_stripe WhiteStripe value_quantiles
+        match_quantiles thin_values HistogramMatching JointToneMapBaseline travelling_pairs load_travelling apply_method FolderMethod evaluate_pairs
+        check_no_leak fit_baselines baseline_table ComBat''',
+    report = '''METRIC_COLUMNS STYLE PAGE HEAD RESULTS PICTURES BACKGROUND check_metrics write_metrics_csv subject_means summary_table bootstrap_interval
+        compare_methods outcome gain_text in_prose headline verdict mean_sd best_of result_rows sequence_table figure_uri flat_settings gain_rows
+        uneven_methods write_report''',
+    lesions = 'LesionCase adversaries evaluate_lesions lesion_summary',
+    radiomics = 'evaluate_radiomics radiomics_summary',
+    domain_gap = 'site_effect site_effect_summary site_effect_table',
+    statistics = 'agreement bootstrap_statistic compare_paired icc',
+    downstream = 'downstream_dice downstream_gain site_case',
+    reader_study = 'Reading ReadingRoom analyse_study create_study',
+    harmonization = 'Evaluation evaluate_harmonization',
+)
+_HOME = {n: m for m,names in _NAMES.items() for n in names.split()}
+__all__ = list(_HOME)
 
-# %% ../../nbs/evaluation/index.ipynb #43e49655
-__all__ = [*image_quality.__all__, *baselines.__all__, *report.__all__, 'LesionCase', 'adversaries', 'evaluate_lesions', 'lesion_summary', 'evaluate_radiomics', 'radiomics_summary',
-    'site_effect', 'site_effect_summary', 'site_effect_table', 'agreement', 'bootstrap_statistic', 'compare_paired', 'icc', 'downstream_dice', 'downstream_gain', 'site_case',
-    'Reading', 'ReadingRoom', 'analyse_study', 'create_study', 'Evaluation', 'evaluate_harmonization']
+def __getattr__(name):
+    "A name, fetched from its module on first use"
+    from importlib import import_module
+    if name in _NAMES: return import_module(f'{__name__}.{name}')
+    if name not in _HOME: raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    globals()[name] = res = getattr(import_module(f'{__name__}.{_HOME[name]}'), name)
+    return res
+
+def __dir__(): return sorted({*globals(), *_NAMES, *_HOME})

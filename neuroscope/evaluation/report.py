@@ -187,15 +187,17 @@ def sequence_table(metrics, # tidy table
     return d.groupby(['method','direction','sequence','metric'], sort=False).value.mean().rename('mean').reset_index()
 
 # %% ../../nbs/evaluation/05_report.ipynb #48d8df4a
-def figure_uri(fig, # matplotlib figure
+def figure_uri(fig, # matplotlib figure, or the file (.png, .svg) that one was saved to
                dpi=110, # of a PNG
               )->str: # data URI
     "A figure as a data URI: SVG for charts, PNG for images"
+    if isinstance(fig, Path): return f'data:{_MIMES[fig.suffix]};base64,'+base64.b64encode(fig.read_bytes()).decode()
     raster = any(a.images for a in fig.axes); fmt = 'png' if raster else 'svg'; buf = io.BytesIO()
     with plt.rc_context({'svg.fonttype':'path', 'svg.hashsalt':'neuroscope'}):
         fig.savefig(buf, format=fmt, dpi=dpi, bbox_inches='tight', facecolor=fig.get_facecolor(), metadata=None if raster else {'Date':None})
-    mime = 'image/png' if raster else 'image/svg+xml'
-    return f'data:{mime};base64,'+base64.b64encode(buf.getvalue()).decode()
+    return f'data:{_MIMES["."+fmt]};base64,'+base64.b64encode(buf.getvalue()).decode()
+
+_MIMES = {'.png':'image/png', '.svg':'image/svg+xml'}
 
 # %% ../../nbs/evaluation/05_report.ipynb #accf0774
 STYLE = '''
@@ -322,7 +324,7 @@ def _charts(metrics, method):
 # %% ../../nbs/evaluation/05_report.ipynb #0ecb4cb5
 def write_report(dest, # the .html file, or the folder to put report.html into
                  metrics, # tidy table: subject, direction, method, sequence, metric, value
-                 figures=None, # dict: name -> Figure or (Figure, caption)
+                 figures=None, # dict: name -> Figure, or file of one, or (either, caption)
                  history=None, # DataFrame with a row an epoch
                  settings=None, # dict, perhaps nested
                  versions=None, # dict: package -> version; what is loaded unless told
@@ -331,6 +333,7 @@ def write_report(dest, # the .html file, or the folder to put report.html into
                  simulated=False, # do the scans come from the simulator?
                  method='cyclegan', # the method that is judged
                  references=(), # methods that are shown and take no part, such as a second scan
+                 date=None, # of the run, 'YYYY-MM-DD'; today unless told
                 )->Path: # the page
     "Write a self-contained report: verdict, tables, pictures, methods"
     metrics = check_metrics(metrics); base = [m for m in dict.fromkeys(metrics.method) if m!=method and m not in references]
@@ -340,7 +343,7 @@ def write_report(dest, # the .html file, or the folder to put report.html into
     html = env.from_string(PAGE).render(title=title, style=STYLE, simulated=simulated, verdict=v, worst=worst, badges=_BADGES, method=method, method_name=method_label(method),
         charts=_charts(metrics, method), gains=gain_rows(v['comparison']), pictures=_pictures(figures), references=references,
         curves=figure_uri(training_curves(history)) if history is not None and len(history) else None, notes=[*notes, *uneven_methods(metrics)],
-        settings=flat_settings(settings), versions=dict(core_versions() if versions is None else versions), date=datetime.date.today().isoformat(), **_tables(metrics, references))
+        settings=flat_settings(settings), versions=dict(core_versions() if versions is None else versions), date=date or datetime.date.today().isoformat(), **_tables(metrics, references))
     dest = Path(dest); path = dest if dest.suffix=='.html' else dest/'report.html'
     with atomic_path(path) as p: p.write_text(html, encoding='utf-8')
     return path

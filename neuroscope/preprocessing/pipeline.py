@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_limits
 
 from .. import __version__
 from ..core import (SCHEMES, SEQUENCES, SEQUENCE_LABELS, Cohort, GridMismatchError, InputError, MissingSequenceError, NeuroscopeError, Subject,
-    atomic_path, check_same_grid, file_hash, from_sitk, get_logger, image_data, load_volume, new_like, progress_bar, read_json, same_grid, save_volume,
+    as_images, atomic_path, check_same_grid, file_hash, from_sitk, get_logger, image_data, is_image, load_volume, new_like, progress_bar, read_json, same_grid, save_volume,
     sidecar_path, strip_suffix, to_sitk, versions, write_json, write_sidecar)
 from .bias_correction import N4BiasFieldCorrection
 from .normalization import NyulNormalizer, PercentileNormalizer, WhiteStripeNormalizer, ZScoreNormalizer, load_nyul
@@ -337,6 +337,14 @@ def _call_step(name, params, imgs, mask, lesion):
         if 'unexpected keyword' not in str(e): raise
         raise InputError(f"step '{name}': {e}", fix='Check the names of its parameters.') from e
 
+def _open_images(imgs, mask, lesion):
+    "Scans, brain mask and lesion mask as nibabel images, the lesion mask taken out from among the scans"
+    imgs = as_images(imgs)
+    own = imgs.pop('seg', None)
+    if odd := [q for q in imgs if q not in SEQUENCES]: raise InputError(f"'{odd[0]}' is no sequence", fix=f'Use {", ".join(SEQUENCES)}, and seg for the lesion mask.')
+    read = lambda o: load_volume(o, nonzero=False) if is_image(o) else o
+    return imgs, read(mask), own if lesion is None else read(lesion)
+
 def _first_mask(self, imgs, mask):
     "The brain before the first step, where it can and has to be known then"
     names = [n for n,_ in self.steps]
@@ -360,11 +368,12 @@ def carry(
 
 @patch
 def apply(self:VolumePreprocessor,
-    imgs:dict, # sequence -> nibabel image; on one grid, unless they are registered
+    imgs:dict, # sequence -> image of nibabel, SimpleITK or torchio, or file; also a torchio `Subject`; on one grid, unless they are registered
     mask=None, # brain: (X,Y,Z) bool, or image; None: found where it is needed
-    lesion=None, # image of the lesion mask, for N4 with `exclude_lesion`
+    lesion=None, # image of the lesion mask, for N4 with `exclude_lesion`; None: `imgs['seg']`, if there is one
 ) -> tuple: # images; mask (None if no step has needed it and the scans are not stripped); a list of dicts with each step's name, parameters, findings and seconds
     "The steps on images in memory"
+    imgs,mask,lesion = _open_images(imgs, mask, lesion)
     raw,mask,record = imgs,_first_mask(self, imgs, mask),[]
     for name,params in self.steps:
         start = time.perf_counter()

@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage.measure import find_contours
 
 from ..core import (SEQUENCES, SEQUENCE_LABELS, InputError, NoSubjectsError, GridMismatchError, Subject, check_same_grid,
-                             find_subjects, from_sitk, image_data, load_volume, match_name, strip_suffix)
+                             as_images, find_subjects, image_data, is_image, load_volume, match_name, strip_suffix)
 from .figures import (DIFFERENCE, FAINT, GREYS, INK, LESION_COLORS, PANEL, PLANES, as_ras, best_slice,
                                               brain_frame, check_plane, difference_limit, display_range, slice_view, view_aspect)
 
@@ -77,23 +77,18 @@ def _named(items):
     "Images with names: the sequence that a file name tells, or the name itself"
     named = {}
     for o in items:
-        file = o.get_filename() if hasattr(o, 'dataobj') else None if hasattr(o, 'GetSpacing') else o
+        file = o if isinstance(o, (str, Path)) else o.get_filename() if hasattr(o, 'dataobj') else getattr(o, 'path', None)     # SimpleITK's images know no file
         found = {m.slot for m in match_name(file)} if file else set()
         k = found.pop() if len(found) == 1 else strip_suffix(file) if file else 'scan'
         named[k if k not in named else f'{k} {len(named)+1}'] = o
     return named
 
-def _image(o):
-    "A checked nibabel image from a path, a nibabel image or a SimpleITK image"
-    return from_sitk(o) if hasattr(o, 'GetSpacing') else load_volume(o)
-
 def _from_images(items, seg, title):
-    "`Scans` from a dict of images or paths"
-    items = dict(items)
-    seg = items.pop('seg', None) if seg is None else seg
-    imgs = {k: _image(o) for k,o in items.items()}
+    "`Scans` from a dict of images or paths, or a torchio `Subject`"
+    imgs = as_images(items)
+    own = imgs.pop('seg', None)
     if not imgs: raise InputError('there is no scan to show', fix='Give at least one volume.')
-    if seg is not None: seg = from_sitk(seg) if hasattr(seg, 'GetSpacing') else load_volume(seg, nonzero=False)
+    seg = own if seg is None else load_volume(seg, nonzero=False)
     check_same_grid(imgs | ({} if seg is None else {'the lesion mask': seg}))
     order = [q for q in SEQUENCES if q in imgs] + [k for k in imgs if k not in SEQUENCES]
     return Scans({k: image_data(imgs[k]) for k in order}, imgs[order[0]].affine, None if seg is None else image_data(seg, None), title)
@@ -112,7 +107,7 @@ def _only_subject(folder):
     return found[0]
 
 def open_scans(
-    source, # Subject, folder of one, path, image (nibabel or SimpleITK), dict or list of such, array, or `Scans`
+    source, # Subject (also torchio's), folder of one, path, image (nibabel, SimpleITK or torchio), dict or list of such, array, or `Scans`
     seg=None, # lesion mask: path, image, or array beside an array; a Subject brings its own
     affine=None, # (4,4) voxel to mm, for arrays; RAS and 1 mm unless told
     title=None, # what to call them; the subject's name or the file's unless told
@@ -122,8 +117,8 @@ def open_scans(
     if isinstance(source, np.ndarray): return _from_array(source, affine, seg, title or '')
     if isinstance(source, (str, Path)) and Path(source).is_dir(): source = _only_subject(source)
     if isinstance(source, Subject): return _from_images(source.paths, source.seg if seg is None else seg, source.id if title is None else title)
-    if isinstance(source, dict): return _from_images(source, seg, title or '')
-    one = isinstance(source, (str, Path)) or hasattr(source, 'dataobj') or hasattr(source, 'GetSpacing')
+    one = is_image(source)        # torchio's images are dicts too
+    if isinstance(source, dict) and not one: return _from_images(source, seg, title or '')
     items = _named([source] if one else source)
     return _from_images(items, seg, next(iter(items)) if title is None and one else title or '')
 
