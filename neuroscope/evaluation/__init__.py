@@ -9,7 +9,7 @@ __all__ = []
 
 # %% ../../nbs/evaluation/index.ipynb #169567d1
 _NAMES = dict(   # module -> what it gives; a module is loaded when one of its names is asked for
-    image_quality = '''METRICS LOWER_IS_BETTER check_mask masked_pair check_range mse mae psnr nmi ssim_window window_mean pad_mirror ssim_map ssim image_metrics
+    image_quality = '''METRICS LOWER_IS_BETTER check_mask masked_pair check_range mse mae psnr nmi ssim_window window_mean ssim_map ssim image_metrics
         subject_metrics cycle_consistency''',
     baselines = '''DIRECTIONS BASELINES load_pair check_direction Baseline Identity map_landmarks LandmarkMap ZScore Nyul white_stripe WhiteStripe value_quantiles
         match_quantiles thin_values HistogramMatching JointToneMapBaseline travelling_pairs load_travelling apply_method FolderMethod evaluate_pairs
