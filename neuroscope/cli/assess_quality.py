@@ -13,7 +13,7 @@ import argparse, sys
 import pandas as pd
 
 from . import run_command
-from ..core import find_subjects
+from ..core import SEQUENCES, find_subjects
 from ..preprocessing.quality import write_quality
 
 # %% ../../nbs/cli/04_assess_quality.ipynb #bfef5bc3
@@ -30,6 +30,7 @@ def parser()->argparse.ArgumentParser:
                'Exit status: 0 when no subject failed, 1 when some did, 2 when nothing could be done.')
     p.add_argument('--input-dir', required=True, metavar='DIR', help='folder with the scans of the subjects, in any naming scheme')
     p.add_argument('--output-dir', required=True, metavar='DIR', help='folder for quality.csv, quality.html and pictures/')
+    p.add_argument('--require', nargs='+', choices=SEQUENCES, metavar='SEQ', default=SEQUENCES, help=f'sequences that a subject must have ({" ".join(SEQUENCES)})')
     p.add_argument('--site', metavar='NAME', help='name of the site, for the table')
     p.add_argument('--n-jobs', type=_jobs, default=1, metavar='N', help='processes to use, -1 for one per core (1)')
     p.add_argument('--quiet', action='store_true', help='no progress bar, no summary')
@@ -46,7 +47,7 @@ def summary(df:pd.DataFrame, # of `write_quality`
 
 def _run(argv):
     a = parser().parse_args(argv)
-    df = write_quality(find_subjects(a.input_dir, a.site), a.output_dir, a.n_jobs, progress=not a.quiet)
+    df = write_quality(find_subjects(a.input_dir, a.site), a.output_dir, a.n_jobs, not a.quiet, a.require)
     if not a.quiet: print(summary(df, a.output_dir))
     return int((df.verdict == 'fail').any())
 

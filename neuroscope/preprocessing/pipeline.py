@@ -197,8 +197,8 @@ def registration_step(
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #2121a5d5
 def _moved_brains(imgs, transforms, out):
-    "The brain of stripped scans (the union over the sequences, as in `brain_mask`) on the grid that they were moved to"
-    at = lambda q,o: image_data(apply_transform(new_like(o, brain_mask(o).astype(np.uint8)), transforms[q], out[q], 'nearest')) > 0
+    "The brain of scans that are known to be stripped (the union over the sequences, as in `brain_mask`) on the grid that they were moved to"
+    at = lambda q,o: image_data(apply_transform(new_like(o, brain_mask(o, tested=True).astype(np.uint8)), transforms[q], out[q], 'nearest')) > 0
     return np.logical_or.reduce([at(q, o) for q,o in imgs.items()])
 
 def _registration_findings(r, q):
@@ -226,10 +226,11 @@ def skull_strip_step(
     "Remove everything but the brain"
     q = reference or reference_of(imgs)
     together = _together(imgs)
-    was,given = all(map(is_stripped, imgs.values())),mask is not None
+    bare = [s for s,o in imgs.items() if is_stripped(o)]                   # each scan is tested once
+    was,given = len(bare) == len(imgs),mask is not None
     look = imgs if together else {q: imgs[q]}
-    plan = dict(backend='none, the mask was given') if given else strip_plan(look, backend, reference if together else q)
-    if mask is None and (together or not was): mask = skull_strip(look, backend, reference if together else q, **params)
+    plan = dict(backend='none, the mask was given') if given else strip_plan(look, backend, reference if together else q, [s for s in bare if s in look])
+    if mask is None and (together or not was): mask = skull_strip(look, plan=plan, **params)
     findings = dict(stripped_already=was, backend=plan['backend'], brain_found_in=plan.get('reference'))
     if mask is None: return imgs, None, {q: findings for q in imgs}
     if not together: return imgs, mask if hasattr(mask, 'dataobj') else new_like(imgs[q], mask.astype(np.uint8)), {q: findings for q in imgs}

@@ -802,14 +802,20 @@ def _read(x, seq):
     try: return load_volume(x, finite=False, nonzero=False), []
     except (NeuroscopeError, OSError) as e: return None, [Finding('readable', seq, 'fail', np.nan, getattr(e, 'what', str(e)))]
 
-def _read_all(x):
+def _completeness(missing, require):
+    "A finding for each sequence that is not there: a failure where it is required"
+    if odd := [q for q in require if q not in SEQUENCES]: raise InputError(f"'{odd[0]}' is no sequence", fix=f'Use {", ".join(SEQUENCES)}.')
+    return [Finding('complete', q, *(('fail', np.nan, 'the sequence is missing') if q in require else ('n/a', np.nan, 'the sequence is missing, and was not required'))) for q in missing]
+
+def _read_all(x, require=None):
     "Id, {sequence: image}, lesion image or None, findings"
     if isinstance(x, Subject): paths, seg, id = {q: x.paths[q] for q in SEQUENCES if q in x.paths}, x.seg, x.id
     elif isinstance(x, dict): paths, seg, id = {q: x[q] for q in SEQUENCES if q in x}, x.get('seg'), 'subject'
     else: raise InputError(f'cannot assess a {type(x).__name__}', fix='Give a Subject, or a dictionary of images or files by sequence.')
     if isinstance(x, dict) and (other := set(x)-{*SEQUENCES, 'seg'}): raise InputError(f'{sorted(other)[0]!r} is no sequence', fix=f'Name them {", ".join(SEQUENCES)}, and seg.')
     if not paths and isinstance(x, dict): raise InputError('there is no sequence in the dictionary', fix=f'Name them {", ".join(SEQUENCES)}.')
-    findings = [Finding('complete', q, 'fail', np.nan, 'the sequence is missing') for q in x.missing] if isinstance(x, Subject) else []
+    if require is None: require = SEQUENCES if isinstance(x, Subject) else tuple(paths)
+    findings = _completeness(x.missing if isinstance(x, Subject) else [q for q in require if q not in paths], require)
     read = {q: _read(p, q) for q,p in paths.items()}
     findings += [f for _,fs in read.values() for f in fs]
     seg, bad = _read(seg, 'seg') if seg is not None else (None, [])
@@ -893,10 +899,11 @@ def _measure_all(scans, imgs, masks, aligned):
 
 def assess_subject(subject_or_imgs, # `Subject`, or {sequence: image or file}, perhaps with 'seg'
                    mask=None,       # brain mask: array, image or file; found by itself in stripped scans
+                   require=None,    # sequences that must be there; None: all four of a `Subject`, of a dictionary none but those in it
                   )->QualityReport: # prints as a page, `.plot()` makes the picture
     "Measure and check a subject; what is wrong with it is in the report, not in an exception"
     t = time.perf_counter()
-    id, imgs, seg, findings = _read_all(subject_or_imgs)
+    id, imgs, seg, findings = _read_all(subject_or_imgs, require)
     aligned = all(same_grid(next(iter(imgs.values())), i) for i in imgs.values())
     if not aligned: findings += _guarded(_grid_finding, imgs)
     lesion = image_data(seg) > 0 if seg is not None and imgs and aligned and same_grid(seg, next(iter(imgs.values()))) else None
@@ -979,10 +986,10 @@ def _row(rep, site=None):
     return dict(id=rep.id, site=site, verdict=rep.verdict, n_fail=n['fail'], n_look=n['look'], reasons=reasons, checks=' '.join(sorted({f.check for f in rep.objections})), seconds=round(rep.seconds, 2)) | \
            {f'{q}_{m}': v for q,col in rep.measures.items() for m,v in col.items()}
 
-def _assess_one(subject, pictures):
+def _assess_one(subject, pictures, require):
     "The row of one subject, whatever happens"
     try:
-        rep = assess_subject(subject)
+        rep = assess_subject(subject, require=require)
         if pictures is not None:
             with atomic_path(Path(pictures)/f'{subject.id}.png') as p: rep.plot().savefig(p, facecolor='#0f1115', format='png')
         return _row(rep, subject.site)
@@ -995,10 +1002,12 @@ def assess_cohort(cohort,           # `Cohort`, or any list of `Subject`
                   pictures=None,    # folder for a picture of each subject; none unless told
                   n_jobs:int=1,     # processes
                   progress:bool=False, # show a progress bar?
+                  require=SEQUENCES, # sequences that a subject must have
                  )->pd.DataFrame:   # a row per subject
     "Measure and check every subject of a cohort"
+    _completeness((), require)
     if pictures is not None: Path(pictures).mkdir(parents=True, exist_ok=True)
-    jobs = Parallel(n_jobs=n_jobs, return_as='generator')(delayed(_assess_one)(s, pictures) for s in cohort)
+    jobs = Parallel(n_jobs=n_jobs, return_as='generator')(delayed(_assess_one)(s, pictures, require) for s in cohort)
     rows = list(progress_bar(jobs, 'quality', len(cohort), progress, unit='subject'))
     first = ['id', 'site', 'verdict', 'n_fail', 'n_look', 'reasons', 'checks', 'seconds']
     df = pd.DataFrame(rows, columns=first if not rows else None)
@@ -1033,10 +1042,11 @@ def write_quality(cohort,          # `Cohort`
                   dest,            # folder for quality.csv, quality.html and pictures/
                   n_jobs:int=1,    # processes
                   progress:bool=False, # show a progress bar?
+                  require=SEQUENCES, # sequences that a subject must have
                  )->pd.DataFrame:  # a row per subject
     "Assess a cohort and write table, pictures and page"
     dest = Path(dest)
-    df = assess_cohort(cohort, dest/'pictures', n_jobs, progress)
+    df = assess_cohort(cohort, dest/'pictures', n_jobs, progress, require)
     folder = getattr(cohort, 'folder', None)
     with atomic_path(dest/'quality.csv') as p: df.to_csv(p, index=False)
     with atomic_path(dest/'quality.html') as p: p.write_text(quality_page(df, folder.name if folder else 'a cohort', getattr(cohort, 'problems', ())), encoding='utf-8')

@@ -111,13 +111,14 @@ def is_stripped(
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #43358fb0
 def brain_mask(
     imgs, # an image, or a dict of images on one grid (sequence -> nibabel image)
+    tested=False, # are they known to be stripped? Then that is not tested again
 ) -> np.ndarray: # (X,Y,Z) bool
     "The brain in stripped scans; a scan with its skull is refused"
     imgs = imgs if isinstance(imgs, dict) else {'the scan': imgs}
     check_same_grid(imgs)
     union = np.zeros(next(iter(imgs.values())).shape[:3], bool)
     for name,img in imgs.items():
-        if why := why_not_stripped(img):
+        if not tested and (why := why_not_stripped(img)):
             raise NotStrippedError(f'{name} is not skull-stripped: {why}', path=img.get_filename(),
                 fix='Strip the skull first (`skull_strip`, or with a tool of your own), or put a brain mask beside the scans as <subject>_brainmask.nii.gz.')
         union |= foreground(image_data(img))
@@ -278,12 +279,13 @@ def strip_plan(
     imgs:dict, # sequence -> nibabel image
     backend:str='auto', # 'auto', 'atlas', 'deepbet' or 'hdbet'
     reference:str=None, # sequence to look at; None: the first of T1, T1ce, T2, FLAIR
+    stripped=None, # sequences that are stripped already; None: each is tested
 ) -> dict: # backend ('none': stripped already), reference, and which sequences are stripped already
     "How `skull_strip` would go about some scans"
     if backend != 'auto' and backend not in _BACKENDS: raise InputError(f"there is no backend '{backend}'", fix=f'Use one of auto, {", ".join(_BACKENDS)}.')
     if not imgs: raise MissingSequenceError('there is no scan', fix='Give at least one.')
     if reference is not None and reference not in imgs: raise MissingSequenceError(f'there is no {reference} to find the brain in', fix=f'There is: {", ".join(imgs)}.')
-    bare = [q for q,i in imgs.items() if is_stripped(i)]
+    bare = [q for q,i in imgs.items() if is_stripped(i)] if stripped is None else list(stripped)
     if bare: return dict(backend='none', reference=bare[0] if reference not in bare else reference, stripped=bare)
     if backend == 'auto': backend = 'deepbet' if strip_backends()['deepbet'] else 'atlas'
     if (f := _BACKENDS[backend]).module: require_extra(f.module, f.extra)
@@ -312,14 +314,15 @@ def skull_strip(
     backend:str='auto', # 'auto' (deepbet where it is installed, else the atlas), 'atlas', 'deepbet' or 'hdbet'
     reference:str=None, # sequence that the brain is looked for in; None: the first of T1, T1ce, T2, FLAIR
     device=None, # of the networks, for instance 'cpu'; None: a GPU where there is one
+    plan:dict=None, # of `strip_plan`, if it was made already: it tests every scan
 ) -> np.ndarray: # (X,Y,Z) bool
     "The brain in scans of a head, one mask for all of them; scans that are stripped already are recognized"
     imgs = {q: load_volume(i) for q,i in (imgs if isinstance(imgs, dict) else {'the scan': imgs}).items()}
     check_same_grid(imgs)
-    plan = strip_plan(imgs, backend, reference)
+    plan = plan or strip_plan(imgs, backend, reference)
     if plan['stripped']:
         _log.info('stripped already: %s', ', '.join(plan['stripped']))
-        return brain_mask({q: imgs[q] for q in plan['stripped']})
+        return brain_mask({q: imgs[q] for q in plan['stripped']}, tested=True)
     img = imgs[plan['reference']]
     mask = np.asarray(_BACKENDS[plan['backend']](img, device), bool)
     check_brain(mask, img)
@@ -352,5 +355,6 @@ def strip_subject(
     p = brainmask_path(subject, None if folder is None else Path(folder))
     if p.exists() and not overwrite: return p
     imgs,start = {q: load_volume(f) for q,f in subject.paths.items()},time.perf_counter()
-    mask = skull_strip(imgs, backend, reference, device)
-    return save_brainmask(mask, subject, next(iter(imgs.values())), strip_plan(imgs, backend, reference), folder, time.perf_counter()-start)
+    plan = strip_plan(imgs, backend, reference)
+    mask = skull_strip(imgs, device=device, plan=plan)
+    return save_brainmask(mask, subject, next(iter(imgs.values())), plan, folder, time.perf_counter()-start)
