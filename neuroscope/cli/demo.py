@@ -8,8 +8,8 @@ Docs: https://ishrith-gowda.github.io/neuroscope/cli/demo.html.md"""
 __all__ = ['log', 'ROLES', 'SAMPLE', 'RECIPES', 'RECIPE_PLANES', 'DEFAULT_MINUTES', 'UNMEASURED', 'NO_ADVERSARY', 'Demo',
            'find_data', 'read_cohort', 'pair_travelling', 'drop_leaks', 'plan_demo', 'preprocess_demo', 'cut_slices',
            'fast_recipe', 'document_recipe', 'train_recipe', 'translate_demo', 'evaluate_demo', 'result_table',
-           'demo_figures', 'write_unmeasured', 'remake_report', 'report_demo', 'Steps', 'run_demo', 'closing_words',
-           'parser', 'main']
+           'demo_figures', 'write_unmeasured', 'remake_report', 'report_demo', 'Steps', 'run_demo', 'note_figures',
+           'closing_words', 'parser', 'main']
 
 # %% ../../nbs/cli/01_demo.ipynb #b5d40be0
 import argparse, base64, dataclasses, datetime, re, sys, time
@@ -23,10 +23,12 @@ from . import run_command
 from ..core import (Cohort, InputError, NeuroscopeError, NoSubjectsError, atomic_path, find_subjects, get_logger, image_data, progress_bar, read_json, stack_sequences, versions, write_json)
 from ..evaluation.baselines import DIRECTIONS, evaluate_pairs, fit_baselines, load_travelling, travelling_pairs
 from ..evaluation.report import METRIC_COLUMNS, STYLE, figure_uri, flat_settings, mean_sd, summary_table, write_metrics_csv, write_report
+from ..data.loaders import subject_counts
 from ..preprocessing.pipeline import default_preprocessor, preprocess_cohort
 from ..preprocessing.slices import write_slice_store
 from ..simulate import simulate_cohort
 from ..trainers.presets import document_learner, fast_learner
+from ..trainers.validation import save_whole
 from ..utils import Translator
 from ..visualization.figures import comparison_figure, method_label, sequence_histograms, training_curves
 
@@ -173,9 +175,11 @@ def train_recipe(
     with learn.no_bar(), learn.no_logging(): learn.fit_for(max(minutes-prepared, .1*minutes), *learn.lr, report=report)
     model,terms = learn.model,learn.component_recorder.frame()
     history = terms.groupby('epoch').mean().reset_index().dropna(axis=1, how='all')
-    model.meta |= dict(recipe=recipe, minutes=minutes, minutes_of_preparation=round(prepared, 2), iterations=len(terms), plane=RECIPE_PLANES[recipe],
+    model.meta |= dict(sites=f'{ROLES["site_a"]} and {ROLES["site_b"]} of {demo.data.resolve().name}' + (', simulated' if demo.simulated else ''),
+        subjects=subject_counts(learn.dls) | ({'travelling (test)': {k: len(demo.cohorts[f'travelling_{k}']) for k in 'ab'}} if demo.cohorts['travelling_a'] else {}), recipe=recipe, minutes=minutes, minutes_of_preparation=round(prepared, 2), iterations=len(terms), plane=RECIPE_PLANES[recipe],
         loss_weights={k: getattr(learn.loss_func, k) for k in ('adversarial','cycle','identity')}, slice_size=list(learn.dls.one_batch()[0].shape[-2:]))
-    history.to_csv(model.save_model(demo.out/'models'/recipe)/'history.csv', index=False)
+    save_whole(model, folder := demo.out/'models'/recipe)
+    history.to_csv(folder/'history.csv', index=False)
     return model.cpu().eval(), history
 
 # %% ../../nbs/cli/01_demo.ipynb #f6057ca3
@@ -359,7 +363,23 @@ def run_demo(
     demo.metrics = evaluate_demo(demo, ready, harmonized, progress)
     steps('writing the report')
     demo.report = report_demo(demo, ready, harmonized, _settings(demo, minutes, seed, {r: m for r,(m,_) in trained.items()}))
+    note_figures(demo, {r: m for r,(m,_) in trained.items()})
     return demo
+
+def note_figures(
+    demo, # measured
+    models, # recipe -> `CycleGAN`
+):
+    "Save each model again, with what was measured of it"
+    m = demo.metrics[demo.metrics.metric.isin(('psnr','ssim'))]
+    mean = m.groupby(['method','direction','metric']).value.mean()
+    for r,model in models.items():
+        if r not in mean.index: continue
+        model.meta |= dict(figures={f'{k}_{d}': float(v) for (d,k),v in mean[r].items()} | {f'{k}_{d} of the unchanged scan': float(v) for (d,k),v in mean['identity'].items()},
+                           measured=f'{m.subject.nunique()} travelling subjects against their real scans, means over subjects and sequences, in the brain')
+        folder = demo.out/'models'/r
+        history = (folder/'history.csv').read_bytes()
+        (save_whole(model, folder)/'history.csv').write_bytes(history)
 
 def _told(steps, recipe, line): steps.detail(f'{recipe}: {line}')
 

@@ -7,7 +7,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/cli/train_cyclegan.html.md"""
 # %% auto #0
 __all__ = ['SITE_NAMES', 'OPTIONS', 'TYPES', 'CHOICES', 'find_cohorts', 'needs_preprocessing', 'open_stores', 'parser',
            'read_config', 'settings_of', 'build_model', 'build_loaders', 'UnrelatedSlices', 'ProgressLine', 'said_row',
-           'seed_everything', 'start_run', 'run_training', 'summary', 'main']
+           'seed_everything', 'start_run', 'named_sites', 'held_out', 'run_training', 'summary', 'main']
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #279d00d5
 import argparse, random, sys
@@ -195,6 +195,7 @@ class UnrelatedSlices(torch.utils.data.Dataset):
     "Pairs of validation slices of different patients, always the same ones"
     def __init__(self, a, b, rows, size):
         self.readers,self.rows = [ReadSlice(slice_source(o), size) for o in (a,b)],rows
+    def who(self): return tuple(f.source.subjects[r] for f,r in zip(self.readers, self.rows))
     def __len__(self): return len(self.rows[0])
     def __getitem__(self, i):
         if not 0<=i<len(self): raise IndexError(i)
@@ -235,6 +236,18 @@ def start_run(args):
     if not rank_distrib(): write_json(s, folder/'settings.json')
     return folder,s
 
+def named_sites(cohorts)->str:
+    "The sites by the names of their folders, for the model's card"
+    a,b = (Path(cohorts[f'train_{d}'].folder or f'site_{d}').resolve() for d in 'ab')
+    return f'{a.name} and {b.name}' + (f' of {a.parent.name}' if a.parent==b.parent and (a.name,b.name) in SITE_NAMES else '')
+
+def held_out(root)->dict: # for the model's `meta`
+    "How many test subjects the splits keep away from the training"
+    root = Path(root)
+    if not (root.is_file() or (root/'splits.json').exists()): return {}
+    n = {d: len(c) for d,c in read_splits(root)['test'].items()}
+    return dict(subjects=dict(test=n)) if any(n.values()) else {}
+
 def _in_turn(f):
     "Let the first process make what all will read"
     if num_distrib()<2: return f()
@@ -255,6 +268,7 @@ def run_training(args)->tuple: # `CycleGANTrainer`, folder, who was left out
     dls,valid = build_loaders(s | (dict(valid_pct=0) if pairs is not None else {}), stores)
     say(f'training on {dls.train.n} slices of site A and {len(stores["train_b"])} of site B, {"by " + format(s["minutes"], "g") + " min" if s["minutes"] else str(s["n_epochs"]) + " epochs"}')
     model,loss,cbs = build_model(s, stores)
+    model.meta |= dict(sites=named_sites(cohorts), seed=s['seed'], **held_out(args.data_root))
     trainer = CycleGANTrainer(model, s['tracking'], loss, s['lr_g'], s['lr_d'], cbs=[ProgressLine(not args.quiet), *cbs], r1=s['r1'] if s['preset']!='fast' else 0., r1_every=s['r1_every'], bf16=s['bf16'])
     seed_everything(s['seed'])
     trainer.train(dls, s['batch_size'], s['n_epochs'] or 1, folder, pairs if pairs is not None else valid, s['n_epochs_decay'], s['minutes'], images=s['images'])

@@ -8,7 +8,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/data/loaders.html.md"""
 __all__ = ['SliceSource', 'slice_source', 'common_size', 'pad_crop', 'TensorSlice', 'ReadSlice', 'deal', 'RandomPartner',
            'split_subjects', 'RandomFlip', 'UnpairedDL', 'SliceBlock', 'UnpairedSlices', 'informative_weights',
            'weigh_slices', 'check_sites', 'unpaired_dataloaders', 'ready_cohort', 'cohort_store', 'site_store',
-           'paired_slices', 'PairedSlices', 'show_batch', 'MRIPairDataset']
+           'paired_slices', 'PairedSlices', 'subject_counts', 'show_batch', 'MRIPairDataset']
 
 # %% ../../nbs/data/01_loaders.ipynb #0920bb21
 import hashlib, random
@@ -349,10 +349,27 @@ class PairedSlices(torch.utils.data.Dataset):
     def __init__(self, a, b, size=None):
         self.size = size or common_size(a.slices.shape, b.slices.shape)
         self.readers,self.subjects = [ReadSlice(o, self.size) for o in (a,b)],a.subjects
+    def who(self): return self.subjects,self.subjects                 # of each slice, at site A and at site B
     def __len__(self): return len(self.subjects)
     def __getitem__(self, i):
         if not 0<=i<len(self): raise IndexError(i)
         return tuple(f.read(i).as_subclass(Tensor) for f in self.readers)
+
+# %% ../../nbs/data/01_loaders.ipynb #7d0cce67
+def _who(dl):
+    "The subject of each slice of a loader, of site A and of site B; None where they have no names"
+    dl = getattr(dl, 'dl', dl)                                        # of several processes, each has a part of the loader
+    if not isinstance(dl, UnpairedDL): return dl.dataset.who() if hasattr(dl.dataset, 'who') else None
+    partners,i = dl.partners,dl.dataset.split_idx
+    source = next(f for f in dl.dataset.tls[0].tfms.fs if isinstance(f, ReadSlice)).source
+    return [o.subjects[np.asarray(rows, int)] for o,rows in ((source,partners.splits[i]), (partners.source,partners.rows[i]))]
+
+def subject_counts(
+    dls, # `DataLoaders` of pairs
+)->dict: # split -> site ('a', 'b') -> number; without splits that are empty or whose subjects have no names
+    "How many subjects of each site training and validation see"
+    who = {k: _who(dl) for k,dl in zip(('train','valid'), dls.loaders)}
+    return {k: {d: len(set(x)) for d,x in zip('ab', v)} for k,v in who.items() if v and len(v[0])}
 
 # %% ../../nbs/data/01_loaders.ipynb #c2915f68
 @dispatch

@@ -251,32 +251,41 @@ class CycleGAN3D(CycleGAN):
         self._finish()
 
 # %% ../../nbs/models/01_implementations.ipynb #748ba40b
-def _listed(d): return '\n'.join(f'- {k}: {v:.4g}' if isinstance(v, float) else f'- {k}: {v}' for k,v in d.items())
+def _worded(v):
+    "A value as it is to be read"
+    if isinstance(v, dict): return ', '.join(f'{k} {_worded(x)}' for k,x in v.items())
+    return f'{v:.4g}' if isinstance(v, float) else '×'.join(map(str, v)) if isinstance(v, (list,tuple)) else str(v)
+
+def _listed(d): return '\n'.join(f'- {k}: {_worded(v)}' for k,v in d.items())
+def _subjects(counts):
+    "A row for each split: people at site A, people at site B"
+    if not counts: return 'How many subjects it saw was not noted.'
+    return '\n'.join(['| subjects | site A | site B |', '|:--|--:|--:|', *(f'| {k} | {n["a"]} | {n["b"]} |' for k,n in counts.items())])
 
 def model_card(
     config:dict, # as in `config.json`
 ) -> str: # Markdown
     "What a model is, was trained on and is good for, as far as its notes tell"
     meta = dict(config['meta'])
-    figures,sites = meta.pop('figures', None),meta.pop('sites', 'sites A and B')
-    figures = _listed(figures) if figures else 'None were recorded with the model.'
+    figures,measured,sites,subjects = (meta.pop(k, d) for k,d in dict(figures=None, measured=None, sites='sites A and B', subjects=None).items())
+    figures = '\n\n'.join(filter(None, [measured and f'Measured on {measured}.', _listed(figures)])) if figures else 'None were recorded with the model.'
     n = config['model']['input_channels']
     return f'''# {config["kind"]}: {sites}
 
-Translates MRI of {n} sequences in both directions between {sites}. Made with neuroscope {config["version"]}.
+Translates MRI of {n} sequences in both directions between {sites}; `a2b` is from the first to the second. Made with neuroscope {config["version"]} (MIT); the licence of these weights is for whoever trained them to state.
 
 **Not for diagnosis.** For research only; what it makes is a guess at another scanner's picture, and may add or remove findings.
 
 ## Training
-{_listed(meta) or "Nothing was noted about it."}
+{_subjects(subjects)}
 
-## Figures of the last validation
+{_listed(meta) or "Nothing else was noted about it."}
+
+## Figures
 {figures}
 
 ## Networks
 {_listed(config["model"])}
-
-Licence: MIT
 '''
 
 # %% ../../nbs/models/01_implementations.ipynb #9f314d96

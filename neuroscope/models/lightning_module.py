@@ -14,7 +14,7 @@ import torch
 
 from ..core import MissingExtraError, require_extra
 from .implementations import CycleGAN, advance_spectral_norm
-from .losses import LOSS_TERMS, CycleGANLoss
+from .losses import LOSS_TERMS, CycleGANLoss, r1_of_both
 
 # %% ../../nbs/models/01b_lightning.ipynb #262a3769
 def _lightning():
@@ -32,6 +32,14 @@ def _losses(module, batch, stage):
     module.log(f'{stage}_loss', loss.detach(), prog_bar=True, on_epoch=True, batch_size=len(real_a))
     return loss
 
+def _training_loss(module, batch):
+    "What is differentiated: the loss and, at every few updates, the gradient penalty"
+    loss,h = _losses(module, batch, 'train'),module.hparams
+    if not h.r1 or module.trainer.global_step%h.r1_every: return loss
+    penalty = r1_of_both(module.model, *batch[:2], h.r1)
+    module.log('train_r1', penalty.detach(), on_step=False, on_epoch=True, batch_size=len(batch[0]))
+    return loss + h.r1_every*penalty
+
 # %% ../../nbs/models/01b_lightning.ipynb #bbdc3c40
 @cache
 def lightning_class():
@@ -46,6 +54,8 @@ def lightning_class():
             lambda_identity:float=5., # weight of the identity
             lr_g:float=1e-4, # generators' learning rate
             lr_d:float=4e-4, # discriminators' learning rate
+            r1:float=10., # gamma of the gradient penalty; 0 leaves it out
+            r1_every:int=16, # updates from one penalty to the next
             n_epochs_decay:int=None, # epochs at the end with falling rates; half of the trainer's `max_epochs` unless given
             model=None, # `CycleGAN` or `CycleGAN3D`, to use it instead
             loss_func=None, # `CycleGANLoss`, to use it instead
@@ -57,7 +67,7 @@ def lightning_class():
             self.loss = CycleGANLoss(cycle=lambda_cycle, identity=lambda_identity) if loss_func is None else loss_func
 
         def forward(self, real_a, real_b): return self.model(real_a, real_b)
-        def training_step(self, batch, batch_idx=0): return _losses(self, batch, 'train')
+        def training_step(self, batch, batch_idx=0): return _training_loss(self, batch)
         def validation_step(self, batch, batch_idx=0): _losses(self, batch, 'valid')
         def configure_optimizers(self): return _optimizer(self)
         def optimizer_step(self, *args, **kwargs):

@@ -6,7 +6,8 @@ Docs: https://ishrith-gowda.github.io/neuroscope/models/losses.html.md"""
 
 # %% auto #0
 __all__ = ['ADVERSARIAL', 'LOSS_TERMS', 'EXTRA_TERMS', 'full_precision', 'lsgan', 'vanilla', 'Adversarial', 'pointwise',
-           'relativistic', 'feature_matching', 'ssim_map', 'ssim_loss', 'joint_intensity', 'CycleGANLoss']
+           'relativistic', 'feature_matching', 'ssim_map', 'ssim_loss', 'joint_intensity', 'r1_penalty', 'r1_of_both',
+           'CycleGANLoss']
 
 # %% ../../nbs/models/01a_losses.ipynb #f9425bce
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from torch import nn
 
 from ..core import InputError
 from .components import middle_slice
+from .implementations import steady_spectral_norm
 from .tone_map import brain_of, random_directions, sliced_wasserstein
 
 # %% ../../nbs/models/01a_losses.ipynb #770dd4f6
@@ -136,6 +138,32 @@ def joint_intensity(
     x,y = _voxels(full_precision(fake), brain_of(source), n),_voxels(full_precision(real), brain_of(real), n)
     if not len(x) or not len(y): return x.sum()*0
     return sliced_wasserstein(x, y, directions=random_directions(x.shape[1], n_projections).to(x))
+
+# %% ../../nbs/models/01a_losses.ipynb #55f566ed
+def r1_penalty(
+    discriminator, # (B,C,H,W) to (B,1,H',W')
+    real:torch.Tensor, # (B,C,H,W)
+    gamma:float=10.,
+) -> torch.Tensor: # scalar, differentiable
+    "Half gamma times the mean squared gradient of the discriminator's mean score at real slices"
+    with torch.autocast(real.device.type, enabled=False):
+        x = full_precision(real).detach().requires_grad_()
+        score = discriminator(x).flatten(1).mean(1)
+        grad, = torch.autograd.grad(score.sum(), x, create_graph=True)
+        return gamma/2*grad.square().flatten(1).sum(1).mean()
+
+# %% ../../nbs/models/01a_losses.ipynb #2d6ba240
+def r1_of_both(
+    model, # `CycleGAN`
+    real_a:torch.Tensor, # (B,C,H,W)
+    real_b:torch.Tensor, # (B,C,H,W)
+    gamma:float=10.,
+) -> torch.Tensor: # scalar, differentiable
+    "The penalties of both discriminators, each at its own site's slices"
+    total = 0.
+    for d,real in zip(model.discriminators(), (real_a,real_b)):
+        with steady_spectral_norm(d): total = total + r1_penalty(d, real, gamma)
+    return total
 
 # %% ../../nbs/models/01a_losses.ipynb #be534ba4
 LOSS_TERMS = ('adversarial_a','adversarial_b','cycle_a','cycle_b','identity_a','identity_b','discriminator_a','discriminator_b')

@@ -15,7 +15,8 @@ from .validation import *
 from .tracking import *
 from .learner import *
 from .trainer import *
-from . import callbacks, learner, losses, techniques, tracking, trainer, validation
+from .presets import *
+from . import callbacks, learner, losses, presets, techniques, tracking, trainer, validation
 
 # %% ../../nbs/trainers/index.ipynb #30b85021
-__all__ = [*losses.__all__, *callbacks.__all__, *techniques.__all__, *validation.__all__, *tracking.__all__, *learner.__all__, *trainer.__all__]
+__all__ = [*losses.__all__, *callbacks.__all__, *techniques.__all__, *validation.__all__, *tracking.__all__, *learner.__all__, *trainer.__all__, *presets.__all__]

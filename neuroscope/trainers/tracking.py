@@ -96,7 +96,7 @@ def log_values(self:MLflowTracking, values, step):
 def log_picture(self:MLflowTracking, path, step): self.client.log_artifact(self.run_id, str(path), 'images')
 @patch
 def log_model(self:MLflowTracking, folder):
-    for f in ('model.safetensors','config.json'): self.client.log_artifact(self.run_id, str(folder/f), 'model')
+    for f in ('model.safetensors','config.json','README.md'): self.client.log_artifact(self.run_id, str(folder/f), 'model')
 @patch
 def close(self:MLflowTracking, status):
     if self.own: self.client.set_terminated(self.run_id, status)

@@ -18,12 +18,12 @@ from fastai.data.load import DataLoader
 from fastcore.basics import patch
 
 from ..core import InputError, atomic_path
-from ..data.loaders import PairedSlices
+from ..data.loaders import PairedSlices, subject_counts
 from ..preprocessing.pipeline import _clear_stale
 from .learner import CheckpointEvery, cyclegan_learner, distributed
 from .techniques import CollapseWarning, ImageGrid, export_weights, look_at
 from .tracking import make_tracking
-from .validation import KeepBest, Validation
+from .validation import KeepBest, Validation, said_figures
 
 # %% ../../nbs/trainers/03_trainer.ipynb #697d4dfc
 def pair_dataloaders(
@@ -107,15 +107,17 @@ def _prepare(self:CycleGANTrainer, dls, folder, paired, images):
     if folder: own += [CheckpointEvery(folder), *([KeepBest(folder/'best')] if valid else []), *([ImageGrid(folder/'images')] if images else [])]
     have = {c if isinstance(c, type) else type(c) for c in self.cbs}
     own = [c for c in own if type(c) not in have]                     # one of the user's own takes precedence
+    if counts := subject_counts(dls): self.model.meta['subjects'] = {**counts, **{k: n for k,n in self.model.meta.get('subjects', {}).items() if k not in counts}}
     return cyclegan_learner(dls, self.model, self.loss_func, self.lr_g, self.lr_d, cbs=self.cbs+own, **self.kwargs)
 
 @patch
 def _write_results(self:CycleGANTrainer, folder):
-    self.model.meta['slice_size'] = list(look_at(self.learn.dls.train)[0].shape[-2:])
-    v = getattr(self.learn, 'validation', None)
-    if v and v.rows: self.model.meta['figures'] = v.rows[-1]
+    loss,terms,v = self.learn.loss_func,self.learn.component_recorder.frame(),getattr(self.learn, 'validation', None)
+    self.model.meta |= dict(slice_size=list(look_at(self.learn.dls.train)[0].shape[-2:]), iterations=len(terms), epochs=int(terms.epoch.max())+1,
+        batch_size=self.learn.dls.train.bs, loss_weights={k: float(getattr(loss, k)) for k in ('adversarial','cycle','identity')} | getattr(loss, 'extra', {}))
+    if v and v.rows: self.model.meta |= said_figures(v.rows[-1])
     with export_weights(self.learn) as model: model.save_model(folder)
-    with atomic_path(folder/'history.csv') as tmp: self.learn.component_recorder.frame().to_csv(tmp)
+    with atomic_path(folder/'history.csv') as tmp: terms.to_csv(tmp)
     if v and v.rows:
         with atomic_path(folder/'validation.csv') as tmp: v.frame().to_csv(tmp, index=False)
 
