@@ -32,6 +32,7 @@ def parser()->argparse.ArgumentParser:
     p.add_argument('--readers', metavar='FILE', help='JSON with accuracy, low and high of a reader study')
     p.add_argument('--permutations', type=int, default=100, metavar='N', help='of labels, for p-values (100)')
     p.add_argument('--no-radiomics', action='store_true', help='leave radiomic features out: they take most of the time')
+    p.add_argument('--downstream', action='store_true', help='train a small lesion segmentation on the target site and try it on the harmonized scans too (needs lesion masks on both sides; takes minutes, and the training scans in memory)')
     p.add_argument('--simulated', action='store_true', help='say in the report that the scans are simulated')
     p.add_argument('--quiet', action='store_true', help='no bar, no answers on the terminal')
     return p
@@ -49,7 +50,7 @@ def _run(argv):
     from neuroscope.evaluation.baselines import BASELINES
     from neuroscope.evaluation.harmonization import evaluate_harmonization
     ev = evaluate_harmonization(a.source, a.harmonized, a.target, a.truth, a.output_dir, a.direction, tuple(a.baseline or BASELINES), _further(a.method), not a.no_radiomics, a.permutations,
-                                read_json(a.readers) if a.readers else None, a.simulated or None, progress=not a.quiet)
+                                read_json(a.readers) if a.readers else None, a.simulated or None, progress=not a.quiet, downstream=a.downstream)
     if not a.quiet:
         for o in ev.answers(read_json(a.readers) if a.readers else None): print(f"{o['question']} {o['text']}")
         for p in dict.fromkeys(ev.problems): print(f'note: {p}')

@@ -67,14 +67,14 @@ def pooled_accuracy(
     return dict(accuracy=float(v.mean()), low=float(low), high=float(high))
 
 def _analyse(a):
-    from neuroscope.evaluation.reader_study import analyse_study, verdict
+    from neuroscope.evaluation.reader_study import analyse_study, study_verdict
     res,out = analyse_study(a.study, a.key),Path(a.output_dir); out.mkdir(parents=True, exist_ok=True)
     for name in ('answers','accuracy','intra','inter','icc','items','scores'):
         t = getattr(res, name)
         with atomic_path(out/f'{name}.csv') as p: t.to_csv(p, index=t.index.names!=[None], float_format='%.8g')
     pooled = pooled_accuracy(res.items); sure = pooled['low']==pooled['low']       # not NaN
     if sure: write_json(pooled, out/'readers.json')
-    print(f'{verdict(res)}\ntables: {out}, ' + ('readers.json for neuroscope evaluate --readers beside them' if sure else 'no readers.json: too few items for an interval'))
+    print(f'{study_verdict(res)}\ntables: {out}, ' + ('readers.json for neuroscope evaluate --readers beside them' if sure else 'no readers.json: too few items for an interval'))
     return int(bool(res.answers.attrs['unfinished']))
 
 def _run(argv):

@@ -225,15 +225,17 @@ def load_travelling(subject_a, # `Subject`, or (vol, mask)
     return dict(a=va, b=vb),dict(a=ma, b=mb),check_mask(ma&mb)
 
 # %% ../../nbs/evaluation/01_baselines.ipynb #bd4662b8
-def apply_method(method, # fitted `Baseline`, anything with `translate` or `translate_subject`, or a function (vol, mask, direction)
+def apply_method(method, # fitted `Baseline` or `Translator`, anything with `translate` or `translate_subject`, or a function (vol, mask, direction)
                  id, # name of the subject
                  vol, # (4,X,Y,Z) normalized
                  mask, # (X,Y,Z) brain
                  direction, # 'a2b' or 'b2a'
                 )->np.ndarray: # (4,X,Y,Z) float32, checked
     "A subject translated by any kind of method"
-    by_name = getattr(method, 'translate_subject', None)
-    out = by_name(id, vol, mask, direction) if by_name else getattr(method, 'translate', method)(vol, mask, direction)
+    of = lambda n: getattr(method, n, None); model = of('translate_normalized')               # a `Translator`, for axes in RAS order: its translate_subject is another
+    by_name,call = (None,model) if model else (of('translate_subject'),of('translate') or method)
+    if not (by_name or callable(call)): raise InputError(f'{type(method).__name__} is no method', fix='Give a Baseline, a Translator, a folder as FolderMethod, or a function of (vol, mask, direction)')
+    out = by_name(id, vol, mask, direction) if by_name else call(vol, mask, direction)
     out,name = np.asarray(out, np.float32),getattr(method, 'name', 'the method')
     if out.shape!=np.shape(vol): raise GridMismatchError(f'{name} made {out.shape} of {np.shape(vol)} for {id}', fix='A method keeps the grid of its input')
     if not np.isfinite(out[:,mask]).all(): raise NonFiniteError(f'{name} made NaN or infinite voxels in the brain of {id}')

@@ -114,6 +114,7 @@ class GapFeatures:
     patches:np.ndarray # (n,80)
     histogram:np.ndarray # (1,62)
     cdfs:dict # tissue -> (4,G)
+    radiomics:np.ndarray=None # (1,p) radiomic features, where they were measured; the same for all subjects
     def __repr__(self): return f'GapFeatures({self.id}: {len(self.patches)} patches, {", ".join(self.cdfs)})'
 
 def gap_features(id, # name of the subject
@@ -302,12 +303,14 @@ def site_effect(sample, # `GapFeatures` of source or harmonized subjects
                )->pd.DataFrame: # the columns of `GAP_COLUMNS`, a row per figure
     "Every test of the site effect on one method"
     rows = []
-    for f in ('patches','histogram'):
-        c = domain_classifier(sample, target, f, make, n_permutations=n_permutations, n_boot=n_boot, seed=seed)
-        for m in ('auc','accuracy'): rows.append(dict(metric=m, features=f, **dict(zip(('value','low','high'), c[m])), p=c['p'] if m=='auc' else np.nan, floor=.5))
+    for f in ('patches','histogram','radiomics'):
+        a,b = ([x for x in g if getattr(x, f) is not None] for g in (sample, target)); n = dict(features=f, n_sample=len(a), n_target=len(b))
+        if f=='radiomics' and min(len(a), len(b))<2: continue                                    # an extra: not everybody has a lesion mask
+        c = domain_classifier(a, b, f, make, n_permutations=n_permutations, n_boot=n_boot, seed=seed)
+        for m in ('auc','accuracy'): rows.append(dict(metric=m, **n, **dict(zip(('value','low','high'), c[m])), p=c['p'] if m=='auc' else np.nan, floor=.5))
         for m,kind in (('mmd2','gaussian'), ('kid','polynomial')):
-            d = gap_distance(sample, target, f, kind, 5*n_permutations, seed=seed); rows.append(dict(metric=m, features=f, **{k:d[k] for k in ('value','p','floor')}))
-    head = pd.DataFrame(rows).assign(n_sample=len(sample), n_target=len(target))
+            d = gap_distance(a, b, f, kind, 5*n_permutations, seed=seed); rows.append(dict(metric=m, **n, **{k:d[k] for k in ('value','p','floor')}))
+    head = pd.DataFrame(rows)
     t = tissue_distances(sample, target, n_boot=min(n_boot, 300), seed=seed).rename(columns=dict(tissue='features')).assign(metric='wasserstein')
     return pd.concat([head, t], ignore_index=True).assign(method=method, direction=direction).reindex(columns=GAP_COLUMNS)
 

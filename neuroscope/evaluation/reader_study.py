@@ -7,7 +7,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/evaluation/reader_study.html.md
 # %% auto #0
 __all__ = ['SCALE', 'QUESTIONS', 'LIKERT', 'ROOM_KEYS', 'StudyResult', 'bare_image', 'reading_order', 'create_study', 'Reading',
            'ReadingRoom', 'open_key', 'read_answers', 'real_or_not', 'kappa', 'intra_reader', 'inter_reader',
-           'reader_icc', 'item_table', 'score_table', 'verdict', 'analyse_study']
+           'reader_icc', 'item_table', 'score_table', 'study_verdict', 'analyse_study']
 
 # %% ../../nbs/evaluation/08_reader_study.ipynb #72d9a8ca
 import hashlib, json, os, secrets, time
@@ -429,7 +429,7 @@ def score_table(
 StudyResult = namedtuple('StudyResult', 'answers accuracy intra inter icc items scores')
 StudyResult.__doc__ = "What came out of a reading study, a table each"
 
-def verdict(result:StudyResult) -> str:
+def study_verdict(result:StudyResult) -> str:
     "What came out, in two or three sentences"
     a = result.accuracy; can,n = a[a.p < .05],len(a)
     first = f'{len(can)} of {n} reader{"s" if n > 1 else ""} told real from harmonized other than by chance (exact binomial test, p < .05, not corrected for the number of readers). '
@@ -442,7 +442,7 @@ def verdict(result:StudyResult) -> str:
 @patch
 def _repr_html_(self:StudyResult):
     part = lambda title, t: f'<h4>{title}</h4>' + t.round(3).to_html(max_rows=24)
-    return f'<p>{verdict(self)}</p>' + part('Real or harmonized?', self.accuracy) + part('Scores (mean and SD over items)', self.scores) + part('Each reader with themselves', self.intra) + part('Readers with each other', self.inter) + part('All readers, ICC(2,1)', self.icc)
+    return f'<p>{study_verdict(self)}</p>' + part('Real or harmonized?', self.accuracy) + part('Scores (mean and SD over items)', self.scores) + part('Each reader with themselves', self.intra) + part('Readers with each other', self.inter) + part('All readers, ICC(2,1)', self.icc)
 
 def analyse_study(
     folder, # of the study
