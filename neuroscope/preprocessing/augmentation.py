@@ -206,7 +206,7 @@ def random_bias_field(volume,             # (X,Y,Z) or (4,X,Y,Z), array, tensor,
 def _signal_level(x, mask):
     "The mean absolute intensity or the spread of a channel, whichever is larger, where there is signal"
     vals = x[mask] if mask is not None else x[x != 0]
-    return max(abs(float(vals.mean())), float(vals.std())) if vals.size else 0.
+    return max(abs(float(vals.mean(dtype=float))), float(vals.std(dtype=float))) if vals.size else 0.     # in double: squares of large values leave float32
 
 @patch_to(DataAugmentation, static_method=True)
 def random_noise(volume,              # (X,Y,Z) or (4,X,Y,Z), array, tensor, image, or dictionary of these
