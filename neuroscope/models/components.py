@@ -135,13 +135,24 @@ def _winograd(dtype):
     a = [[1,1,1,1,1,0],[0,1,-1,2,-2,0],[0,1,1,4,4,0],[0,1,-1,8,-8,1]]
     return [torch.kron(m, m).to(dtype) for m in (torch.tensor(x, dtype=torch.float64) for x in (b,g,a))]
 
+class _Products(torch.autograd.Function):
+    "The 36 products of transformed kernels and tiles; the transformed kernels are made again for the gradient, which saves their memory"
+    @staticmethod
+    def kernels(weight): return (_winograd(weight.dtype)[1] @ weight.flatten(2).flatten(0,1).t()).view(36, *weight.shape[:2])
+    @staticmethod
+    def forward(ctx, v, weight): ctx.save_for_backward(v, weight); return torch.bmm(_Products.kernels(weight), v)
+    @staticmethod
+    def backward(ctx, g):
+        v,weight = ctx.saved_tensors
+        gu = torch.bmm(g, v.transpose(1,2)).view(36, -1)
+        return torch.bmm(_Products.kernels(weight).transpose(1,2), g), (_winograd(g.dtype)[1].t() @ gu).t().reshape(weight.shape)
+
 def _winograd_conv(x, weight, bias):
     "A 3×3 convolution without padding, for heights and widths of 4k+2"
     (n,c,hp,wp),o = x.shape,len(weight)
-    h,w,(b,g,a) = (hp-2)//4,(wp-2)//4,_winograd(x.dtype)
+    h,w,(b,_,a) = (hp-2)//4,(wp-2)//4,_winograd(x.dtype)
     v = (b @ _Tiles.apply(x).view(36, -1)).view(36, c, -1)
-    u = (g @ weight.reshape(o*c, 9).t()).view(36, o, c)
-    y = (a @ torch.bmm(u, v).view(36, -1)).view(4, 4, o, n, h, w).permute(3,2,4,0,5,1)
+    y = (a @ _Products.apply(v, weight).view(36, -1)).view(4, 4, o, n, h, w).permute(3,2,4,0,5,1)
     return y.clone(memory_format=torch.contiguous_format).view(n, o, 4*h, 4*w).add_(bias.view(1,-1,1,1))
 
 # %% ../../nbs/models/00_components.ipynb #b6c3d6d4
