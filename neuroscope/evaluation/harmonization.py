@@ -11,6 +11,7 @@ __all__ = ['JUDGED', 'QUESTIONS', 'PAGE', 'Evaluation', 'plan_evaluation', 'site
 import datetime, numpy as np, pandas as pd
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from fastcore.basics import patch
 from jinja2 import Environment
 
@@ -23,6 +24,7 @@ from .radiomics import evaluate_radiomics, radiomics_summary
 from .report import STYLE, figure_uri, flat_settings, result_rows, summary_table, verdict, write_metrics_csv
 from .statistics import compare_paired, sample_size_note
 from ..visualization.figures import COLORS, chart_style, comparison_figure, method_label, metric_plot, sequence_histograms
+if TYPE_CHECKING: from matplotlib.figure import Figure
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #913bbb3a
 _log = get_logger('evaluation')

@@ -162,7 +162,7 @@ def ssim_map(test, # (X,Y,Z) the image to judge
     if inside is None: v = pad_mirror(v, p)
     else: m = torch.from_numpy(np.asarray(inside)).to(v)[None]; v = torch.nn.functional.pad(torch.cat([v*m, m]), [p]*6)
     nx = v.shape[1]-2*p
-    out = [_ssim_slab(*(v[:2, i:min(i+slab, nx)+2*p]), w, r, sample_covariance, None if inside is None else v[2, i:min(i+slab, nx)+2*p])
+    out = [_ssim_slab(v[0, i:min(i+slab, nx)+2*p], v[1, i:min(i+slab, nx)+2*p], w, r, sample_covariance, None if inside is None else v[2, i:min(i+slab, nx)+2*p])
            for i in range(0, nx, slab)]
     return torch.cat(out).numpy()
 
