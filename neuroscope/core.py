@@ -19,9 +19,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from fastcore.basics import patch
+
+if TYPE_CHECKING: import nibabel as nib, pandas as pd, SimpleITK as sitk     # named in signatures, loaded where they are used
 
 # %% ../nbs/00_core.ipynb #af67c018
 SEQUENCES = ('t1','t1ce','t2','flair')      # the order of the four channels, everywhere
@@ -216,7 +219,7 @@ def write_sidecar(
 ) -> Path: # the sidecar
     "Write beside an output what made it, of what and how"
     ins = {k: dict(file=Path(p).name, sha256=file_hash(p)) for k,p in inputs.items()}
-    d = dict(step=step, output=Path(path).name, inputs=ins, params=params, figures=figures or {}, versions=versions())
+    d:dict = dict(step=step, output=Path(path).name, inputs=ins, params=params, figures=figures or {}, versions=versions())
     if seconds is not None: d['seconds'] = round(float(seconds), 3)
     return write_json(d, sidecar_path(path))
 
@@ -626,7 +629,7 @@ def sequence_filename(
 @dataclass(frozen=True)
 class _Match:
     "A reading of a file name"
-    id:str; slot:str; scheme:str; path:Path=None; automatic:bool=False
+    id:str; slot:str; scheme:str; path:Path|None=None; automatic:bool=False
 
 def _match_simple(stem, scheme):
     "The reading of a name under one of the three schemes of the form {id}{sep}{name}"

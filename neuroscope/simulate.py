@@ -89,7 +89,7 @@ class Protocol:
     te:float                # (effective) echo time, ms
     ti:float=0.             # inversion time, ms
     flip:float=90.          # excitation flip angle, degrees
-    te_last:float=None      # last echo of a turbo spin echo train, ms; twice `te` unless told
+    te_last:float|None=None      # last echo of a turbo spin echo train, ms; twice `te` unless told
     n_pulses:int=160        # excitations in an MPRAGE train
     echo_spacing:float=7.2  # time between them, ms
     gadolinium:bool=False   # run after contrast?
@@ -331,7 +331,7 @@ class Phantom:
     tumour:dict         # centre, radius, edema, necrosis as drawn
 
     @property
-    def brain(self)->np.ndarray: return self.maps.any(0)   # (X,Y,Z) bool
+    def brain(self)->np.ndarray: return np.asarray(self.maps.any(0))   # (X,Y,Z) bool
     @property
     def points(self)->np.ndarray: return apply_affine(self.affine, np.argwhere(self.brain)).T # (3,N) world mm of the brain's voxels
 

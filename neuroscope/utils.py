@@ -126,12 +126,12 @@ def blend_tiles(
     "`f` of `x`, computed in overlapping tiles"
     h,w = (min(tile//4*4, n) for n in x.shape[-2:])
     window = torch.outer(*(torch.sin(torch.pi*(torch.arange(n, dtype=torch.float64)+.5)/n)**2 for n in (h,w))).to(x)
-    out,total = 0.,torch.zeros_like(x[0,0])
+    out,total = None,torch.zeros_like(x[0,0])
     for i in tile_starts(x.shape[-2], h):
         for j in tile_starts(x.shape[-1], w):
             at = (...,slice(i,i+h),slice(j,j+w))
             y = f(x[at])
-            if not torch.is_tensor(out): out = y.new_zeros((*y.shape[:2], *x.shape[-2:]))   # a model that is shown neighbours puts out fewer channels than it takes
+            if out is None: out = y.new_zeros((*y.shape[:2], *x.shape[-2:]))   # a model that is shown neighbours puts out fewer channels than it takes
             out[at] += window*y; total[at] += window
     return out/total
 

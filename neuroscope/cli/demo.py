@@ -46,11 +46,11 @@ class Demo:
     simulated: bool = False                     # are the scans simulated?
     notes: list = field(default_factory=list)   # sentences for the end of the run and the report
     left_out: list = field(default_factory=list) # subjects that could not be used, and why
-    metrics: pd.DataFrame = None                # tidy table, once measured
-    report: Path = None                         # the page, once written
+    metrics: pd.DataFrame|None = None                # tidy table, once measured
+    report: Path|None = None                         # the page, once written
 
 # %% ../../nbs/cli/01_demo.ipynb #740db19d
-SAMPLE = dict(n_subjects=6, n_travelling=3, spacing=2., margin=2, truth=False, seed=0)   # what `data_samples/` was made with
+SAMPLE:dict = dict(n_subjects=6, n_travelling=3, spacing=2., margin=2, truth=False, seed=0)   # what `data_samples/` was made with
 
 def find_data(
     data, # folder given by the user, or None
@@ -154,7 +154,7 @@ def document_recipe(a, b, minutes, seed, filters=16, **kwargs):
     "The source document's recipe with fewer filters"
     return document_learner(a, b, seed=seed, filters=filters, **kwargs)
 
-RECIPES = dict(cyclegan=fast_recipe, cyclegan_document=document_recipe)
+RECIPES:dict = dict(cyclegan=fast_recipe, cyclegan_document=document_recipe)
 RECIPE_PLANES = dict(cyclegan='coronal', cyclegan_document='axial')   # thick axial slices are blurred in a direction that only other planes show
 DEFAULT_MINUTES = 2.
 
@@ -192,8 +192,9 @@ def translate_demo(
 )->dict: # direction -> `Cohort` of what was written
     "Write harmonized scans in both directions"
     dest = demo.out/('harmonized' if recipe=='cyclegan' else f'harmonized_{recipe}')
-    kind,res,bar = 'travelling' if cohorts['travelling_a'] else 'site',{},lambda c: progress_bar(c, f'harmonizing {d}', progress=progress, unit='subject')
+    kind,res = 'travelling' if cohorts['travelling_a'] else 'site',{}
     for d in DIRECTIONS:
+        bar = partial(progress_bar, desc=f'harmonizing {d}', progress=progress, unit='subject')
         res[d],table = Translator(model).translate_cohort(cohorts[f'{kind}_{d[0]}'], dest/d, d, progress=bar)
         demo.left_out += [f'{recipe} {d}: {p}' for p in res[d].problems]
     return res

@@ -64,8 +64,8 @@ def small_run(
     from neuroscope.utils import Translator
     folder = Path(folder)
     ready = [preprocess_cohort(c, folder/'ready'/c[0].site, progress=False)[0] for c in synth_sites(folder/'raw', n=2)]
-    stores = [write_slice_store(c, folder/'slices'/c[0].site, progress=False) for c in ready]
-    learn = cyclegan_learner(unpaired_dataloaders(*stores, bs=4), CycleGAN(generator_filters=4, discriminator_filters=4, n_residual_blocks=1))
+    a,b = (write_slice_store(c, folder/'slices'/c[0].site, progress=False) for c in ready)
+    learn = cyclegan_learner(unpaired_dataloaders(a, b, bs=4), CycleGAN(generator_filters=4, discriminator_filters=4, n_residual_blocks=1))
     with learn.no_bar(), learn.no_logging(): learn.fit(1, lr=(1e-4, 4e-4))
     source = ready[0][0].load_all()
     out = Translator(learn.model.save_model(folder/'model')).translate_volume(ready[0][0], source_domain='a', target_domain='b')

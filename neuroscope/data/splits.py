@@ -47,7 +47,7 @@ def spread_draw(
 def deal_patients(
     volumes:dict, # patient -> lesion volume; NaN where it is not known
     fractions=(.7,.15,.15), # of train, valid and test
-    seed:int=0,
+    seed:int|str=0,
 ) -> dict: # patient -> split
     "Split the patients of one stratum"
     rng = random.Random(f'splits-{seed}')

@@ -280,7 +280,7 @@ def tissue_distances(sample, # `GapFeatures` of source or harmonized subjects
     rng,rows = np.random.default_rng(seed),[]
     for t in sorted({t for f in target for t in f.cdfs}, key=lambda t: TISSUE_NAMES.index(t) if t in TISSUE_NAMES else 99):
         a,b = (np.stack(c) if (c := [f.cdfs[t] for f in g if t in f.cdfs]) else None for g in (sample, target))
-        if a is None: continue
+        if a is None or b is None: continue
         pick = lambda x: x[rng.integers(len(x), size=len(x))].mean(0); value = cdf_distance(a.mean(0), b.mean(0))
         lo = hi = fl = np.full(len(SEQUENCES), np.nan)
         if min(len(a), len(b))>=4:

@@ -12,6 +12,7 @@ __all__ = ['JUDGED', 'OWN', 'QUESTIONS', 'SHOWN_FEATURES', 'PAGE', 'Evaluation',
 import datetime, numpy as np, pandas as pd
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from fastcore.basics import patch
 from jinja2 import Environment
 
@@ -26,6 +27,7 @@ from .radiomics import radiomic_regions, radiomics_engine, radiomics_summary, re
 from .report import METRIC_COLUMNS, STYLE, figure_uri, flat_settings, result_rows, summary_table, verdict, write_metrics_csv
 from .statistics import compare_paired, sample_size_note
 from ..visualization.figures import COLORS, chart_style, comparison_figure, method_label, metric_plot, sequence_histograms
+if TYPE_CHECKING: from matplotlib.figure import Figure
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #913bbb3a
 _log = get_logger('evaluation')

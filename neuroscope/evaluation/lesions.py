@@ -33,7 +33,7 @@ class LesionCase:
     id:str # name of the patient
     vols:dict # site 'a' or 'b' -> (4,X,Y,Z) normalized
     masks:dict # site -> (X,Y,Z) brain
-    seg:np.ndarray=None # (X,Y,Z) lesion labels; None where there are none
+    seg:np.ndarray|None=None # (X,Y,Z) lesion labels; None where there are none
     affine:np.ndarray=field(default_factory=lambda: np.eye(4)) # (4,4) voxel to mm
     rescans:dict=field(default_factory=dict) # site -> (4,X,Y,Z): the same scan again, with other noise
 

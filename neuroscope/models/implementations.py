@@ -83,7 +83,7 @@ def _load_from_state_dict(self:ReplayPool, state_dict, prefix, *args, **kwargs):
 # %% ../../nbs/models/01_implementations.ipynb #86da7260
 _outputs = 'fake_a fake_b rec_a rec_b idt_a idt_b adv_a adv_b real_score_a fake_score_a real_score_b fake_score_b features'
 
-class CycleGANOutput(namedtuple('CycleGANOutput', _outputs, defaults=((),))):
+class CycleGANOutput(namedtuple('CycleGANOutput', _outputs, defaults=((),))):    # type: ignore[misc]
     "Fakes, reconstructions, identities and discriminator scores of a pair of batches"
     __slots__ = ()
     def __new__(cls, *args, **kwargs): # also from one list, as fastai makes tuples
@@ -110,7 +110,7 @@ class CycleGAN(nn.Module):
     ):
         super().__init__()
         c,f,n = input_channels,generator_filters,n_residual_blocks
-        self.config = dict(input_channels=c, generator_filters=f, discriminator_filters=discriminator_filters, n_residual_blocks=n, pool_size=pool_size,
+        self.config:dict = dict(input_channels=c, generator_filters=f, discriminator_filters=discriminator_filters, n_residual_blocks=n, pool_size=pool_size,
             identity=identity, activation=activation, attention=attention, neighbours=neighbours, n_scales=n_scales, features=features)
         self.generator_a2b,self.generator_b2a = (ResnetGenerator(c*(2*neighbours+1), c, f, n, activation, attention) if g is None else g
                                                  for g in (generator_a2b,generator_b2a))

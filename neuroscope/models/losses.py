@@ -10,6 +10,7 @@ __all__ = ['ADVERSARIAL', 'LOSS_TERMS', 'EXTRA_TERMS', 'full_precision', 'lsgan'
            'CycleGANLoss']
 
 # %% ../../nbs/models/01a_losses.ipynb #f9425bce
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -51,8 +52,8 @@ def vanilla(
 @dataclass(frozen=True)
 class Adversarial:
     "An adversarial loss: what a discriminator and what a generator pays"
-    discriminator:callable # (real scores, fake scores) -> scalar
-    generator:callable # (fake scores, real scores) -> scalar
+    discriminator:Callable # (real scores, fake scores) -> scalar
+    generator:Callable # (fake scores, real scores) -> scalar
 
 def pointwise(
     loss, # (scores, real) -> scalar

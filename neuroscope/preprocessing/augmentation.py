@@ -94,7 +94,7 @@ def random_flip(volume,        # (X,Y,Z) or (4,X,Y,Z), array, tensor, image, or 
     rng, (data, _, wrap) = _rng(seed), _unwrap(volume)
     if not set(axes) <= {0, 1, 2}: raise InputError(f'axes {list(axes)} are not among 0, 1, 2')
     chosen = [a+1 for a in axes if rng.random() < p]
-    return wrap(np.flip(data, chosen).copy())
+    return wrap(np.flip(data, tuple(chosen)).copy())
 
 # %% ../../nbs/preprocessing/06_augmentation.ipynb #793903fa
 def _affine_params(rng, degrees, scale, translation):

@@ -122,10 +122,10 @@ class SeriesInfo:
     description:str=''      # series description, protocol name, sequence name
     number:int=0
     modality:str='MR'
-    tr:float=None           # ms
-    te:float=None           # ms
-    ti:float=None           # ms
-    flip:float=None         # degrees
+    tr:float|None=None           # ms
+    te:float|None=None           # ms
+    ti:float|None=None           # ms
+    flip:float|None=None         # degrees
     pulse:tuple=()          # SE, GR, IR, EP
     variant:tuple=()        # SP spoiled, MP magnetization prepared, SS steady state
     image_type:tuple=()

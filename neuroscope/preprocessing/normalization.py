@@ -40,8 +40,8 @@ def brain_values(
 # %% ../../nbs/preprocessing/05_normalization.ipynb #7aa922bf
 class Normalizer:
     "A linear scale that is read off the brain: `(x - offset)/scale`"
-    offset = scale = None
-    _state = ('offset', 'scale')         # what `fit` finds; everything else is a setting
+    offset = scale = None            # type: float|None
+    _state:tuple = ('offset', 'scale')   # what `fit` finds; everything else is a setting
     @property
     def params(self) -> dict: # what it takes to make this normalizer again, JSON-ready
         "Its settings, and what it read off the scan once it is fitted"
@@ -164,7 +164,8 @@ def _rising(a, b):
 # %% ../../nbs/preprocessing/05_normalization.ipynb #3dad6854
 class NyulNormalizer(Normalizer):
     "The landmarks of a brain become those of a standard scale"
-    method,_state,landmarks = 'nyul',('landmarks',),None
+    method,_state = 'nyul',('landmarks',)
+    landmarks = None                 # type: list|None
     def __init__(self,
         standard:dict, # of this sequence, from `nyul_standard` or `load_nyul`
     ):
@@ -184,7 +185,7 @@ def fit(self:NyulNormalizer,
     mask:np.ndarray=None, # (X,Y,Z) bool, brain; None: the voxels that are not 0
 ) -> NyulNormalizer: # itself
     "Read the landmarks off a scan"
-    self.landmarks = np.percentile(brain_values(volume, mask).astype(np.float64), self.standard['percentiles']).tolist()
+    self.landmarks = np.atleast_1d(np.percentile(brain_values(volume, mask).astype(np.float64), self.standard['percentiles'])).tolist()
     _rising(self.landmarks, self.standard['landmarks'])
     return self
 

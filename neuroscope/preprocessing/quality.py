@@ -257,10 +257,10 @@ class Scan:
     data:np.ndarray   # (X,Y,Z) float32, finite, axes right, front, top
     mask:np.ndarray   # (X,Y,Z) bool: the brain, or the head of a scan that is not stripped
     zooms:np.ndarray  # voxel size, mm
-    lesion:np.ndarray=None # (X,Y,Z) bool
+    lesion:np.ndarray|None=None # (X,Y,Z) bool
     stripped:bool=True     # is the mask that of a brain?
     n_bad:int=0       # voxels that were NaN or infinite
-    air:np.ndarray=None    # (X,Y,Z) bool, the air around the head where there is any
+    air:np.ndarray|None=None    # (X,Y,Z) bool, the air around the head where there is any
 
     @functools.cached_property
     def inner(self): return ndi.binary_erosion(self.mask, iterations=2) # (X,Y,Z) bool
@@ -637,11 +637,11 @@ def check_alignment(scans:dict, # sequence -> `Scan`, on one grid
     try: off = {q: rigid_offset(small[ref], x) if q != ref else 0. for q,x in small.items()}
     except RuntimeError as e: return [Finding('alignment', None, 'look', np.nan, f'the sequences could not be registered ({str(e).splitlines()[-1].strip()})')]
     shape = next(o.shape for o in off.values() if np.ndim(o))
-    off = np.stack([np.broadcast_to(o, shape) for o in off.values()])
-    if len(small) > 2: off = off - np.median(off, 0)
-    off = np.linalg.norm(off, axis=-1).mean(1)
-    if len(small) == 2: off[:] = off.max()
-    return _per_sequence('alignment', dict(zip(small, off)), lambda q,v: f'it lies {v:.1f} mm away from the other sequences' if v >= LIMITS['alignment'][0] else f'within {v:.1f} mm of the other sequences')
+    away = np.stack([np.broadcast_to(o, shape) for o in off.values()])
+    if len(small) > 2: away = away - np.median(away, 0)
+    away = np.linalg.norm(away, axis=-1).mean(1)
+    if len(small) == 2: away[:] = away.max()
+    return _per_sequence('alignment', dict(zip(small, away)), lambda q,v: f'it lies {v:.1f} mm away from the other sequences' if v >= LIMITS['alignment'][0] else f'within {v:.1f} mm of the other sequences')
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #86d44fcb
 def normalized_mutual_information(x:np.ndarray, # (N,) intensities
@@ -689,7 +689,7 @@ def orientation_fit(mask:np.ndarray, # (X,Y,Z) bool, axes right, front, top as t
                    )->dict:          # (order of axes, flips) -> Dice with the template, left-right flips left out
     "How well the brain mask fits the template in each orientation"
     brain, m = _in_cube(template_brain(), np.ones(3)), _in_cube(mask, zooms)
-    turned = {(p, f): np.flip(m.transpose(p), [i for i in range(3) if f[i] < 0]) for p in itertools.permutations(range(3)) for f in itertools.product((1,), (1, -1), (1, -1))}
+    turned = {(p, f): np.flip(m.transpose(p), tuple(i for i in range(3) if f[i] < 0)) for p in itertools.permutations(range(3)) for f in itertools.product((1,), (1, -1), (1, -1))}
     return {k: float(2*(t & brain).sum()/(t.sum()+brain.sum())) for k,t in turned.items()}
 
 _AS_IS = ((0, 1, 2), (1, 1, 1))
@@ -699,7 +699,7 @@ def check_orientation(scan:Scan):
     "A brain that lies otherwise than its header says"
     if not _whole_brain(scan): return np.nan, 'not checked: it takes the mask of a whole brain, and voxels below 6.5 mm'
     fit = orientation_fit(scan.mask, scan.zooms)
-    best = max((k for k in fit if k != _AS_IS), key=fit.get)
+    best = max((k for k in fit if k != _AS_IS), key=lambda k: fit[k])
     value = fit[best]-fit[_AS_IS]
     how = 'with its axes in another order' if best[0] != (0, 1, 2) else 'with ' + ' and '.join(AXES[i] for i in (1, 2) if best[1][i] < 0) + ' flipped'
     return value, f'the brain would fit a template {"better" if value > 0 else "as well"} {how}' if value >= LIMITS['orientation'][0] else 'front and top are where the header says'
@@ -923,7 +923,7 @@ def _grid_finding(imgs):
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #b9f8a62b
 _MARK = dict(zip(VERDICTS, ('–', '✓', '?', '✗')))
-_label = lambda q: SEQUENCE_LABELS.get(q, q)
+def _label(q): return SEQUENCE_LABELS.get(q, q)
 
 def _grouped(pairs):
     "{text: the sequences it concerns}"

@@ -247,7 +247,7 @@ def pyramid(
         data = sitk.GetArrayFromImage(simg).T
         if smask is not None: smask = _shrink(smask, mm)
         inside = None if smask is None else sitk.GetArrayFromImage(smask).T
-        res.append(Level(data, sitk_affine(simg), head_mask(data), None if smask is None else inside > (.5 if (inside > .5).any() else 0)))
+        res.append(Level(data, sitk_affine(simg), head_mask(data), None if inside is None else inside > (.5 if (inside > .5).any() else 0)))
     return res[::-1]
 
 # %% ../../nbs/preprocessing/04_registration.ipynb #f1d07f4e
@@ -262,7 +262,7 @@ class PointMetric:
         margin:float=8., # mm around the head
     ):
         self.metric,self.n_bins,self.keep = metric,n_bins,moving.mask
-        idx = np.argwhere(fixed.mask if fixed.mask is not None else ndi.binary_dilation(fixed.head, iterations=self._rim(fixed, margin)))
+        idx:np.ndarray = np.argwhere(fixed.mask if fixed.mask is not None else ndi.binary_dilation(fixed.head, iterations=self._rim(fixed, margin)))
         rng = np.random.default_rng(seed)
         n = min(len(idx), max(10000, round(share*len(idx))))
         idx = idx[rng.choice(len(idx), n, replace=False)] + rng.uniform(-.5, .5, (n, 3))

@@ -101,6 +101,7 @@ def why_not_stripped(
     if litres > 2.3: return f'what is not zero encloses {litres:.1f} litres, more than a brain'
     z_scored = (data[brain] < 0).mean() > .05
     if zooms.min() <= 3 and not z_scored and _looks_like_head(depth_profile(data, brain, zooms)): return 'there is a dark layer under its surface, as of bone'
+    return None
 
 def is_stripped(
     img, # nibabel image, or array (X,Y,Z)

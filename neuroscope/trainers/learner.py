@@ -133,8 +133,8 @@ def synth_gan_learner(
 
 # %% ../../nbs/trainers/02_learner.ipynb #e44effeb
 def linear_decay(
-    n_epochs:int, # at the full rate
-    n_epochs_decay:int, # falling to zero
+    n_epochs:float, # at the full rate
+    n_epochs_decay:float, # falling to zero
     lr, # one or several initial rates
     per_epoch:bool=False, # step once an epoch, as the published code does
 ):

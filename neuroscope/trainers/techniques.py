@@ -95,7 +95,7 @@ class GeneratorEMA(Callback):
 @torch.no_grad()
 def swap(self:GeneratorEMA):
     "Exchange the generators' weights and their averages"
-    for p,i in zip(self._params(), range(len(self.average))): p.data,self.average[i] = self.average[i],p.data
+    for p,i in zip(self._params(), range(len(self.average))): p.data,self.average[i] = self.average[i],p.data    # type: ignore[index,arg-type]
     self.swapped = not self.swapped
 
 @patch

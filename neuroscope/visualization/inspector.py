@@ -45,7 +45,7 @@ class InspectorSettings:
     low:float=.5 # percentile that becomes 0
     high:float=99.5 # percentile that becomes 1
     plane:str='axial' # plane that is shown
-    position:float=None # slice, 0 to 1 of the way along its axis; the one with most brain unless told
+    position:float|None=None # slice, 0 to 1 of the way along its axis; the one with most brain unless told
 
     def __post_init__(self):
         if not 0 <= self.low < self.high <= 100: raise InputError(f'percentiles have to rise within 0 to 100, these are {self.low} and {self.high}')
