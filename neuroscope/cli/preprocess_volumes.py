@@ -40,7 +40,9 @@ def parser()->argparse.ArgumentParser:
     "The arguments of the command"
     p = argparse.ArgumentParser(prog='neuroscope preprocess', formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Preprocess every subject in a folder. What is there already is left as it is; a run that was interrupted goes on.',
-        epilog='example:\n  neuroscope preprocess --input-dir raw --output-dir processed --normalize percentile --lower-pct 0.5 --upper-pct 99.5\n\n'
+        epilog='examples, for two sites that are to be trained on with `neuroscope train --data-root study`:\n'
+               '  neuroscope preprocess --input-dir raw/hospital_1 --output-dir study/site_a\n'
+               '  neuroscope preprocess --input-dir raw/hospital_2 --output-dir study/site_b --lower-pct 0.5 --upper-pct 99.5\n\n'
                'Exit status: 0 when all subjects are done, 1 when some failed, 2 when nothing could be done.')
     p.add_argument('--input-dir', required=True, metavar='DIR', help='folder with the scans of the subjects, in any naming scheme')
     p.add_argument('--output-dir', required=True, metavar='DIR', help='folder of the preprocessed cohort, with preprocessing.csv and preprocessing.html')

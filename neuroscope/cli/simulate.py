@@ -26,7 +26,8 @@ def parser()->argparse.ArgumentParser:
     "The arguments of the command"
     p = argparse.ArgumentParser(prog='neuroscope simulate', formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Simulate a two-site glioma MRI study: unpaired patients at each site, and travelling patients scanned at both.',
-        epilog='example:\n  neuroscope simulate --output-dir my_cohort --n-subjects 6 6 --n-travelling 3\n\nEverything it writes is simulated and says so.')
+        epilog='example:\n  neuroscope simulate --output-dir my_cohort --n-subjects 6 6 --n-travelling 3\n\nEverything it writes is simulated and says so.\n\n'
+               'Exit status: 0 when the cohort is written, 2 when the options are unusable.')
     p.add_argument('--output-dir', required=True, metavar='DIR', help='new folder for the cohort')
     p.add_argument('--n-subjects', type=_count, nargs='+', default=[6], metavar='N', help='training patients: one number, or one for each site (6)')
     p.add_argument('--n-travelling', type=_count, default=3, metavar='N', help='patients scanned at both sites (3)')

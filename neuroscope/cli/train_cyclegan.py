@@ -43,7 +43,7 @@ def _two_folders(root):
         except NoSubjectsError: return False
     found = [d for d in sorted(root.iterdir()) if d.is_dir() and not d.name.startswith('.') and holds_scans(d)] if root.is_dir() else []
     if len(found)==2: return found
-    raise InputError(f'no two sites here: {", ".join(d.name for d in found) if found else "no folder"} with scans', path=root, fix='It needs site_a/ and site_b/, or the splits.json of create_dataset_splits.')
+    raise InputError(f'no two sites here: {", ".join(d.name for d in found) if found else "no folder"} with scans', path=root, fix='It needs site_a/ and site_b/, each as `neuroscope preprocess` writes it or raw, or the splits.json of `neuroscope split`.')
 
 def find_cohorts(
     root, # what --data-root names
@@ -112,6 +112,10 @@ TYPES = dict(n_epochs=int, minutes=float, n_epochs_decay=int, lr_g=float, plane=
 CHOICES = dict(preset=('document','fast'), plane=('axial','coronal','sagittal'), tracking=('tensorboard','mlflow'))
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #b63bb03e
+def _metavar(k, default):
+    "What stands for an option's value in the help; where there is a choice, argparse names what there is"
+    return None if k in CHOICES else {int: 'N', float: 'X'}.get(TYPES.get(k, type(default)), k.split('_')[-1].upper())
+
 def parser()->argparse.ArgumentParser:
     "The arguments of the command"
     p = argparse.ArgumentParser(prog='neuroscope train', formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -126,7 +130,7 @@ def parser()->argparse.ArgumentParser:
     p.add_argument('--quiet', action='store_true', help='no progress, no summary')
     for k,(default,text) in OPTIONS.items():
         shown = f'{text} ({default})' if default is not None and not isinstance(default, bool) and '(' not in text else text
-        kw = dict(action=argparse.BooleanOptionalAction) if isinstance(default, bool) else dict(type=TYPES.get(k, type(default)), metavar=k.split('_')[-1].upper()[:4], choices=CHOICES.get(k))
+        kw = dict(action=argparse.BooleanOptionalAction) if isinstance(default, bool) else dict(type=TYPES.get(k, type(default)), metavar=_metavar(k, default), choices=CHOICES.get(k))
         p.add_argument('--'+k.replace('_', '-'), default=None, help=shown, **kw)
     return p
 
@@ -293,7 +297,7 @@ def _run(argv):
 def main(argv=None, # default: the arguments of the process
         )->int: # exit status
     "Train a CycleGAN from the command line"
-    return run_command(_run, argv, 'neuroscope train_cyclegan')
+    return run_command(_run, argv, 'neuroscope train')
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #9ce7633d
 if __name__=='__main__': sys.exit(main())

@@ -114,7 +114,7 @@ class GapFeatures:
     patches:np.ndarray # (n,80)
     histogram:np.ndarray # (1,62)
     cdfs:dict # tissue -> (4,G)
-    radiomics:np.ndarray=None # (1,p) radiomic features, where they were measured; the same for all subjects
+    radiomics:np.ndarray|None=None # (1,p) radiomic features, where they were measured; the same for all subjects
     def __repr__(self): return f'GapFeatures({self.id}: {len(self.patches)} patches, {", ".join(self.cdfs)})'
 
 def gap_features(id, # name of the subject

@@ -136,23 +136,25 @@ def _winograd(dtype):
     return [torch.kron(m, m).to(dtype) for m in (torch.tensor(x, dtype=torch.float64) for x in (b,g,a))]
 
 class _Products(torch.autograd.Function):
-    "The 36 products of transformed kernels and tiles; the transformed kernels are made again for the gradient, which saves their memory"
+    "The 36 products of transformed kernels and tiles; both are made again for the gradient, which saves their memory"
+    @staticmethod
+    def tiles(x): return (_winograd(x.dtype)[0] @ _Tiles.apply(x).view(36, -1)).view(36, x.shape[1], -1)
     @staticmethod
     def kernels(weight): return (_winograd(weight.dtype)[1] @ weight.flatten(2).flatten(0,1).t()).view(36, *weight.shape[:2])
     @staticmethod
-    def forward(ctx, v, weight): ctx.save_for_backward(v, weight); return torch.bmm(_Products.kernels(weight), v)
+    def forward(ctx, x, weight): ctx.save_for_backward(x, weight); return torch.bmm(_Products.kernels(weight), _Products.tiles(x))
     @staticmethod
     def backward(ctx, g):
-        v,weight = ctx.saved_tensors
-        gu = torch.bmm(g, v.transpose(1,2)).view(36, -1)
-        return torch.bmm(_Products.kernels(weight).transpose(1,2), g), (_winograd(g.dtype)[1].t() @ gu).t().reshape(weight.shape)
+        (x,weight),(b,k,_) = ctx.saved_tensors,_winograd(g.dtype)
+        n,c,h,w = x.shape[0],x.shape[1],(x.shape[2]-2)//4,(x.shape[3]-2)//4
+        gx = b.t() @ torch.bmm(_Products.kernels(weight).transpose(1,2), g).view(36, -1)
+        gu = torch.bmm(g, _Products.tiles(x).transpose(1,2)).view(36, -1)
+        return _AddTiles.apply(gx.view(6, 6, c, n, h, w)), (k.t() @ gu).t().reshape(weight.shape)
 
 def _winograd_conv(x, weight, bias):
     "A 3×3 convolution without padding, for heights and widths of 4k+2"
-    (n,c,hp,wp),o = x.shape,len(weight)
-    h,w,(b,_,a) = (hp-2)//4,(wp-2)//4,_winograd(x.dtype)
-    v = (b @ _Tiles.apply(x).view(36, -1)).view(36, c, -1)
-    y = (a @ _Products.apply(v, weight).view(36, -1)).view(4, 4, o, n, h, w).permute(3,2,4,0,5,1)
+    n,o,h,w = len(x),len(weight),(x.shape[2]-2)//4,(x.shape[3]-2)//4
+    y = (_winograd(x.dtype)[2] @ _Products.apply(x, weight).view(36, -1)).view(4, 4, o, n, h, w).permute(3,2,4,0,5,1)
     return y.clone(memory_format=torch.contiguous_format).view(n, o, 4*h, 4*w).add_(bias.view(1,-1,1,1))
 
 # %% ../../nbs/models/00_components.ipynb #b6c3d6d4
