@@ -234,13 +234,13 @@ _LOOK['features'],_TABLE['features'] = _look_features,_feature_table
 def _feature_section(ev):
     "Rows of the feature agreement: mean over features and sequences"
     t,rows = ev.tables['features'],[]
-    for against,label in (('source','with the scan before (feature correlation)'), ('truth','with the true scan')):
+    for against,label in (('source','with the scan before'), ('truth','with the true scan')):
         if against not in set(t.method): continue
         s = radiomics_summary(t, against, ('pearson','ccc','icc21'), n_boot=200)
         for m in [m for m in (JUDGED,'source',*ev.methods) if m in set(s.method) and m!='identity']:
             g = s[s.method==m].groupby(['region','measure'])['mean'].mean(); key = (m, label)
             if key not in [r['key'] for r in rows]: rows.append(dict(method=m, key=key, label=f'{method_label(m)}, {label}', cells=[f'{v:.2f}' if np.isfinite(v := g.get((r, k), np.nan)) else '–' for r in ('lesion','normal') for k in ('pearson','ccc','icc21')]))
-    return dict(head=[f'{k}, {r}' for r in ('lesion','normal') for k in ('Pearson','CCC','ICC(2,1)')], rows=rows, caption=f'Agreement over patients, mean over {t.feature.nunique()} features and the sequences; shape features are left out, for they cannot change.')
+    return dict(head=[f'{k}, {r}' for r in ('lesion','normal') for k in ('Pearson','CCC','ICC(2,1)')], rows=rows, caption=f'Agreement over patients, mean over {t.feature.nunique()} features and the sequences; shape features are left out, for they cannot change. Agreement with the scan before is what the document calls feature correlation.')
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #1f0c5b42
 @patch
@@ -286,14 +286,14 @@ def _lesion_words(ev):
     if 'lesions' not in ev.tables: return 'unknown', 'There are no lesion masks to measure with.'
     t = lesion_summary(ev.tables['lesions']).set_index(['method','figure'])['mean']
     get = lambda f,m=JUDGED: t.get((m, f), np.nan)
-    lost,false = get('lost_rate'),get('false_rate')
-    say = f'{100*lost:.0f} % of the lesions that show were lost' if np.isfinite(lost) else 'No lesion shows'
-    say += f', and {100*false:.1f} % of the slices without lesion gained a bright blob' if np.isfinite(false) else ''
+    (lost,lost_raw),(false,false_raw) = ([get(f), np.nan_to_num(get(f, 'identity'))] for f in ('lost_rate','false_rate'))    # without truth nothing is lost or false in the raw scan
+    say = f'{100*lost:.0f} % of the lesions that show have lost half of their contrast or more, {100*lost_raw:.0f} % unharmonized' if np.isfinite(lost) else 'No lesion shows'
+    say += f', and {100*false:.1f} % of the slices without lesion hold a bright blob, {100*false_raw:.1f} % unharmonized' if np.isfinite(false) else ''
     if np.isfinite(err := get('contrast_error')):
         say += f'. Lesion contrast is off by {err:.3f} on average' + (f', unharmonized by {get("contrast_error", "identity"):.3f}' if np.isfinite(get('contrast_error', 'identity')) else '')
-    used = _downstream_words(ev); bad = (lost>0)+(false>.01)
+    used = _downstream_words(ev); bad = lost>lost_raw or false>max(.01, false_raw)
     worse = err>get('contrast_error', 'identity') or used[0]
-    return ('loses' if lost>.1 or false>.05 else 'mixed' if bad or worse else 'beats' if np.isfinite(err) else 'ahead'), say + '.' + used[1]
+    return ('loses' if lost-lost_raw>.1 or false-false_raw>.05 else 'mixed' if bad or worse else 'beats' if np.isfinite(err) else 'ahead'), say + '.' + used[1]
 
 def _downstream_words(ev):
     "Is a segmentation worse off by more than chance? And a sentence about it"
@@ -362,7 +362,7 @@ def _downstream_section(ev):
         for k in [f'dice_{p}' for p in PARTS]:
             g = gain.loc[(m, k)] if (m, k) in gain.index else None
             cells += [f'{d["mean"][k]:.2f} ± {d.sd[k]:.2f}' if k in d.index and np.isfinite(d.sd[k]) else f'{d["mean"][k]:.2f}' if k in d.index else '–', '–' if g is None else _interval(g.gain, g.low, g.high, '+.2f')]
-        rows.append(dict(method='truth' if m=='target_scan' else m, label='Real target scan' if m=='target_scan' else method_label(m), cells=cells))
+        rows.append(dict(method='truth' if m=='target_scan' else m, label='real target scan' if m=='target_scan' else method_label(m), cells=cells))
     return dict(head=['Dice, whole tumour ↑','its gain over raw','Dice, enhancing ↑','gain over raw'], rows=rows)
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #105011ef
