@@ -1,10 +1,13 @@
 #!/usr/bin/env python
-"""Time the evaluation of one travelling subject, and SSIM against scikit-image's on the same volumes, window and range; one run.
+"""Time SSIM against scikit-image's on the same volumes, window and range, and with --subjects the whole evaluation of travelling subjects.
 
-The subject is simulated. What is timed is what the library does per subject: image quality of four sequences, and the features of the site tests.
+The subjects are simulated. Without --subjects the parts of one subject are timed; with it, N people scanned at both sites and four others of the
+target site are written to a temporary folder and judged beside all baselines in one pass, and time and memory are printed subject by subject:
+if memory grew with the number of subjects, that column would show it.
 CPU seconds of this process are the figure to look at; wall seconds stand beside them. SSIM's two sides take turns.
 """
-import argparse, os, platform, resource, statistics, sys, time
+import argparse, os, platform, resource, statistics, sys, tempfile, time
+from pathlib import Path
 
 def own_peak():
     "This process's peak resident memory, in MB (VmHWM where there is one)"
@@ -25,10 +28,46 @@ def subject(spacing):
     vols = [np.stack([image_data(i) for i in scan(ph, s).values()]) for s in 'ab']
     return [(v/np.percentile(v[:,brain], 99.5, axis=1)[:,None,None,None]).astype(np.float32) for v in vols],brain,ph.lesion
 
+def resident():
+    "This process's resident memory now, in MB"
+    return next((int(l.split()[1])/1024 for l in open('/proc/self/status') if l.startswith('VmRSS')), float('nan')) if os.path.exists('/proc/self/status') else float('nan')
+
+def write_cohorts(root, n, others, spacing):
+    "Simulated travelling subjects at both sites and other people of site B, normalized; the truth stands for what was harmonized"
+    import numpy as np
+    from neuroscope.core import image_data, new_like, save_volume
+    from neuroscope.simulate import scan, simulate_subject
+    for i in range(n+others):
+        ph = simulate_subject(i, spacing=spacing); id = f'S{i:03d}'
+        for site,folder in (('a','source'), ('b','truth')) if i<n else (('b','target'),):
+            for q,img in scan(ph, site).items():
+                v = image_data(img); v = np.where(ph.brain, v/np.percentile(v[ph.brain], 99.5), 0).astype(np.float32)
+                save_volume(new_like(img, v), root/folder/id/f'{id}_{q}.nii.gz')
+            save_volume(new_like(img, ph.lesion.astype(np.uint8), dtype=np.uint8), root/folder/id/f'{id}_seg.nii.gz')
+
+def whole(n, others, spacing, radiomics):
+    "The whole evaluation, printed subject by subject"
+    from neuroscope.evaluation.harmonization import plan_evaluation
+    with tempfile.TemporaryDirectory() as d:
+        root = Path(d); write_cohorts(root, n, others, spacing)
+        ev,c,w = timed(lambda: plan_evaluation(root/'source', root/'truth', root/'target', root/'truth', simulated=True))
+        print(f'\nthe whole evaluation: {n} travelling subjects, {others} others of the target site, {len(ev.methods)} methods, {"with" if radiomics else "without"} radiomic features')
+        print(f'{"":52s}{"CPU s":>8s}{"wall s":>8s}{"MB now":>8s}{"MB peak":>9s}'); row = lambda k,c,w: print(f'{k:52s}{c:8.1f}{w:8.1f}{resident():8.0f}{own_peak():9.0f}', flush=True)
+        row('baselines fitted', c, w); last = [time.process_time(),time.perf_counter()]
+        def each(id):
+            now = [time.process_time(),time.perf_counter()]; row(f'{id}, all methods, all parts', *(b-a for a,b in zip(last, now))); last[:] = now
+        ev.measure(*('quality','site_effect','lesions')+(('features',) if radiomics else ()), each=each)
+        row("the target's people, tests and tables", time.process_time()-last[0], time.perf_counter()-last[1])
+        _,c,w = timed(lambda: ev.write(root/'out')); row('the page', c, w)
+        for p in ev.problems: print(f'note: {p}')
+
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog='Example: python benchmarks/evaluation.py --spacing 2')
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog='Example: python benchmarks/evaluation.py --spacing 2 --subjects 3')
     p.add_argument('--spacing', type=float, default=1., help='voxel size, mm (1)')
     p.add_argument('--reps', type=int, default=3, help='repetitions of the SSIM comparison (3)')
+    p.add_argument('--subjects', type=int, metavar='N', help='also judge N travelling subjects as a whole')
+    p.add_argument('--others', type=int, default=4, help='other people of the target site (4)')
+    p.add_argument('--no-radiomics', action='store_true', help='without radiomic features')
     p.add_argument('--threads', type=int, help="of torch (torch's default)")
     args = p.parse_args()
     import numpy as np, torch
@@ -58,6 +97,8 @@ def main():
     for n,f in (('image quality: 5 metrics, 4 sequences', lambda: subject_metrics(a, b, mask)),
                 ('site tests: tissues, patches, histograms', lambda: gap_features('x', a, mask, rough_tissues(a, mask, lesion)))):
         _,c,w = timed(f); print(f'{n:52s}{c:8.2f}{w:8.2f}')
-    print(f'peak memory of the process {own_peak():.0f} MB')
+    print(f'peak memory of the process {own_peak():.0f} MB', flush=True)
+    del a, b
+    if args.subjects: whole(args.subjects, args.others, args.spacing, not args.no_radiomics)
 
 if __name__=='__main__': main()
