@@ -163,7 +163,7 @@ def _target_cases(self:Evaluation):
     for s in self.target:
         try:
             vol,mask = load_pair(s); case = LesionCase(s.id, dict(b=vol), dict(b=mask), None, s.load('t1').affine); case.seg = _seg_of(s, None, mask.shape)
-        except NeuroscopeError as e: self.problems.append(f'{s.id} of the target site: {e}'); continue
+        except NeuroscopeError as e: self.problems.append(f'{s.id} of the target site was left out: {e}'); continue
         yield case
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #f44d80b2
