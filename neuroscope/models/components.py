@@ -160,7 +160,7 @@ def _winograd_conv(x, weight, bias):
 # %% ../../nbs/models/00_components.ipynb #b6c3d6d4
 class WinogradConv(nn.Conv2d):
     "A 3×3 `nn.Conv2d` without padding or stride, by Winograd's filtering on a CPU where there are many channels"
-    least = 128                                                       # channels, in and out, from which on it pays
+    least = 256                                                       # channels, in and out, from which on it pays
     def forward(self, x):
         if not _on_cpu(x) or x.dtype!=self.weight.dtype or min(self.weight.shape[:2])<self.least: return super().forward(x)
         h,w = (n-2 for n in x.shape[2:])
