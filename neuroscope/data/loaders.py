@@ -32,6 +32,7 @@ class SliceSource:
     name: str = ''        # for messages: the folder, or the site
     plane: str = 'axial'  # that they were cut in
     index: 'pd.DataFrame' = None # what is on each slice, where that is known: brain_area, lesion_area, entropy
+    labels: np.ndarray = None    # (N,H,W) `part_labels` of the lesion, where there are masks
 
     def __len__(self): return len(self.slices)
 
@@ -40,20 +41,21 @@ class SliceSource:
         if not len(self.slices): raise InputError('this site holds no slices', path=self.name or None, fix='Look at what preprocessing reported for it.')
         if len(self.subjects)!=len(self.slices):
             raise InputError(f'{len(self.subjects)} subject names for {len(self.slices)} slices', path=self.name or None)
+        if self.labels is not None and self.labels.shape!=self.slices[:,0].shape:
+            raise InputError(f'labels of shape {tuple(self.labels.shape)} for slices of shape {tuple(self.slices.shape)}', path=self.name or None)
 
 # %% ../../nbs/data/01_loaders.ipynb #45449345
 def slice_source(
-    store, # `SliceStore`, its folder, `(slices, subjects)`, or an array (N,C,H,W) that is taken as one subject
+    store, # `SliceStore`, its folder, `(slices, subjects)` or `(slices, subjects, labels)`, or an array (N,C,H,W) that is taken as one subject
     name='', # said in messages
 )->SliceSource:
     "Slices and subjects of anything that a loader can read"
     if isinstance(store, SliceSource): return store
     if isinstance(store, (str, Path)): store = SliceStore(store)
-    if isinstance(store, SliceStore): return SliceSource(store.slices, store.index.subject.to_numpy(dtype=str), str(store.folder), store.plane, store.index)
-    if isinstance(store, tuple): x,subjects = store
-    else: x,subjects = store,np.full(len(store), name or 'one subject')
+    if isinstance(store, SliceStore): return SliceSource(store.slices, store.index.subject.to_numpy(dtype=str), str(store.folder), store.plane, store.index, store.labels)
+    x,subjects,labels = (*store,None)[:3] if isinstance(store, tuple) else (store,np.full(len(store), name or 'one subject'),None)
     x = x.numpy() if isinstance(x, Tensor) else np.asarray(x)
-    return SliceSource(x, np.asarray(subjects, dtype=str), name)
+    return SliceSource(x, np.asarray(subjects, dtype=str), name, labels=labels)
 
 # %% ../../nbs/data/01_loaders.ipynb #51b08ccf
 def common_size(

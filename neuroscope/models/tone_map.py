@@ -119,22 +119,27 @@ def fit_tone_maps(samples_a:torch.Tensor, # (N,4) brain voxels of site A, normal
                   n_projections:int=24,   # directions a step
                   lr:float=1e-2,          # at the peak of the one-cycle schedule
                   cycle:float=0.,         # weight of the distance there and back
+                  lesions=(),             # pairs of such samples, of A and of B: a part of the lesion each; the samples above are then those without lesion
+                  lesion_weight:float=.05,# of each of these pairs
                   seed:int=0,
                   **kwargs,               # of `JointToneMap`
                  )->tuple:                # maps A to B and B to A
     "Fit two joint tone maps between the intensity distributions of two sites, without pairs"
-    a, b = (torch.as_tensor(np.asarray(s), dtype=torch.float32) for s in (samples_a, samples_b))
+    clouds = [tuple(torch.as_tensor(np.asarray(s), dtype=torch.float32) for s in pair) for pair in ((samples_a, samples_b), *lesions)]
     g = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        a2b, b2a = (JointToneMap(a.shape[1], **kwargs) for _ in range(2))
+        a2b, b2a = (JointToneMap(clouds[0][0].shape[1], **kwargs) for _ in range(2))
     opt = torch.optim.Adam([*a2b.parameters(), *b2a.parameters()], lr)
     sched = torch.optim.lr_scheduler.OneCycleLR(opt, lr, steps)
     for _ in range(steps):
-        x, y, W = _draw(a, batch_size, g), _draw(b, batch_size, g), random_directions(a.shape[1], n_projections, g)
-        fake_b, fake_a = a2b(x), b2a(y)
-        loss = sliced_wasserstein(fake_b, y, directions=W) + sliced_wasserstein(fake_a, x, directions=W)
-        if cycle: loss = loss + cycle*((b2a(fake_b)-x).abs().mean() + (a2b(fake_a)-y).abs().mean())
+        loss = 0.
+        for i,(a,b) in enumerate(clouds):
+            weight, n = (lesion_weight, batch_size//8) if i else (1., batch_size)
+            x, y, W = _draw(a, n, g), _draw(b, n, g), random_directions(a.shape[1], n_projections, g)
+            fake_b, fake_a = a2b(x), b2a(y)
+            loss = loss + weight*(sliced_wasserstein(fake_b, y, directions=W) + sliced_wasserstein(fake_a, x, directions=W))
+            if cycle: loss = loss + weight*cycle*((b2a(fake_b)-x).abs().mean() + (a2b(fake_a)-y).abs().mean())
         opt.zero_grad(); loss.backward(); opt.step(); sched.step()
     return a2b.eval(), b2a.eval()
 
