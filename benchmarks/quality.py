@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 
 RESULTS = Path(__file__).parent/'results'
+PARTS = (0,0,0,2,3,1)                           # part of the lesion (necrosis, edema, enhancing) of each simulated tissue
 FAST = ('fast, without restoration','fast, before training','fast, two planes')
 SPACING,TRAIN,MORE,TRAVELLING = 2.5,6,12,8      # mm; training patients a site, and where more are to help; travelling patients
 
@@ -29,45 +30,50 @@ def preprocessed(images, mask):
     return stack_sequences(images).astype(np.float32)*mask
 
 def scan_of(group, i, sites, draws=(0,)):
-    "One simulated patient: {(site, draw): (4,X,Y,Z)}"
+    "One simulated patient: site and draw -> (4,X,Y,Z), and which part of the lesion most of a voxel is"
     from neuroscope.simulate import scan, simulate_subject, subject_seed
     p = simulate_subject(subject_seed(0, group, i), spacing=SPACING, margin=2)
-    return {(s,d): preprocessed(scan(p, s, draw=d), p.brain) for s in sites for d in draws}
+    return {f'{s}{d}': preprocessed(scan(p, s, draw=d), p.brain) for s in sites for d in draws}, np.choose(p.maps.argmax(0), PARTS).astype(np.uint8)
 
 def cohort(cache):
-    "Training volumes of both sites and travelling patients, simulated once, and the folder where they are kept"
+    "Training patients of both sites and travelling ones, simulated once, and the folder where they are kept. A patient: site and draw -> volume, and `labels`"
     cache.mkdir(parents=True, exist_ok=True)
     def get(group, i, sites, draws=(0,)):
         path = cache/f'{group}_{i}.npz'
         if not path.exists():
-            vols = scan_of(group, i, sites, draws)
-            np.savez(tmp := path.with_suffix('.tmp.npz'), **{f'{s}{d}': v.astype(np.float16) for (s,d),v in vols.items()})
+            vols,labels = scan_of(group, i, sites, draws)
+            np.savez(tmp := path.with_suffix('.tmp.npz'), labels=labels, **{k: v.astype(np.float16) for k,v in vols.items()})
             tmp.replace(path)
-        with np.load(path) as f: return {k: f[k].astype(np.float32) for k in f.files}
+        with np.load(path) as f: return {k: f[k] if k=='labels' else f[k].astype(np.float32) for k in f.files}
     travelling = [get('travelling', i, 'ab', (0,1)) for i in range(TRAVELLING)]
-    train = {s: [get(s, i, s)[f'{s}0'] for i in range(MORE)] for s in 'ab'}
-    return train,travelling,cache
+    people = {s: [get(s, i, s) for i in range(MORE)] for s in 'ab'}
+    return {s: [p[f'{s}0'] for p in people[s]] for s in 'ab'},travelling,cache,{s: [p['labels'] for p in people[s]] for s in 'ab'}
 
-def store_of(vols, plane, size=None):
-    "Slices and their subjects, as a loader takes them"
+def store_of(vols, plane, size=None, labels=None):
+    "Slices and their subjects, as a loader takes them; with the lesion's labels, where they are given"
     from neuroscope.data.loaders import SliceSource, common_size, pad_crop
     from neuroscope.preprocessing.slices import extract_slices
     slices = [extract_slices(v, (v!=0).any(0), plane=plane)[0] for v in vols]
     size = size or common_size(*[x.shape for x in slices])
-    return SliceSource(np.concatenate([pad_crop(x, size) for x in slices]), np.repeat([f's{i}' for i in range(len(vols))], [len(x) for x in slices]), plane=plane)
+    if labels: labels = np.concatenate([pad_crop(extract_slices(l[None], (v!=0).any(0), plane=plane)[0][:,0], size) for l,v in zip(labels, vols)]).astype(np.uint8)
+    return SliceSource(np.concatenate([pad_crop(x, size) for x in slices]), np.repeat([f's{i}' for i in range(len(vols))], [len(x) for x in slices]), plane=plane, labels=labels)
 
 # Measuring
 
 def judge(translate, travelling):
-    "A row a patient and direction: PSNR and SSIM, means over the sequences. `translate(vol, mask, direction)`"
+    """A row a patient and direction: PSNR and SSIM, means over the sequences; PSNR when each sequence may be multiplied by the number that suits it
+    best, and in the lesion; and how much too bright the enhancing part is in T1ce. `translate(vol, mask, direction)`"""
     from neuroscope.evaluation.image_quality import psnr, ssim
     rows = []
     for i,t in enumerate(travelling):
         for d in ('a2b','b2a'):
             truth,mask = t[f'{d[-1]}0'],(t['a0']!=0).any(0) & (t['b0']!=0).any(0)
             out = translate(t[f'{d[0]}0'], (t[f'{d[0]}0']!=0).any(0), d)
-            rows.append(dict(subject=i, direction=d, psnr=float(np.mean([psnr(x, y, mask, 1.) for x,y in zip(out, truth)])),
-                             ssim=float(np.mean([ssim(x, y, mask, 1.) for x,y in zip(out, truth)]))))
+            mean = lambda f, m=mask, k=(1,)*4: float(np.mean([f(x*s, y, m, 1.) for x,y,s in zip(out, truth, k)]))
+            best = [(x*y)[mask].sum()/(x*x)[mask].sum() for x,y in zip(out, truth)]
+            rim = mask & (t['labels']==3)
+            rows.append(dict(subject=i, direction=d, psnr=mean(psnr), ssim=mean(ssim), psnr_scaled=mean(psnr, k=best),
+                             psnr_lesion=mean(psnr, mask & (t['labels']>0)), rim_t1ce=float((out[1]-truth[1])[rim].mean())))
     return rows
 
 def rescan(travelling):
@@ -165,10 +171,10 @@ def translator(model, planes=None):
     ts = [Translator(model, planes=p) for p in planes or (model.meta.get('plane', 'axial'),)]
     return lambda vol, mask, d: np.mean([t.translate_normalized(vol, mask, d) for t in ts], 0)
 
-def fast(data, seed, patients=TRAIN, names=(), blur=True, **kwargs):
+def fast(data, seed, patients=TRAIN, names=(), blur=True, masks=False, **kwargs):
     "The fast preset before training: name -> method. Names, as far as wanted: without restoration, whole, in two planes"
     from neuroscope.trainers.presets import degradations, fit_restoration, site_slices, start_generators
-    a,b = (site_slices(store_of(data[0][s][:patients], 'coronal')) for s in 'ab')
+    a,b = (site_slices(store_of(data[0][s][:patients], 'coronal', labels=data[3][s][:patients] if masks else None)) for s in 'ab')
     gens = start_generators(a, b, seed, blur=blur, **kwargs)
     started = translator(coronal_cyclegan(copy.deepcopy(gens), seed))
     for g,y,d in zip(gens, (b[0],a[0]), degradations(gens, a[0], b[0])): fit_restoration(g, y, d, 600 if any(d.blur) else 300, seed=seed)
@@ -213,6 +219,17 @@ def baseline(name, patients=TRAIN):
         return m.fit(*pairs).translate
     return f
 
+def tone_map_by_part(data, seed):
+    "The joint tone map, fitted to normal tissue and to each part of the lesion"
+    from neuroscope.models.tone_map import fit_tone_maps, sample_voxels
+    def clouds(s, k):
+        vols,labels = data[0][s][:TRAIN],data[3][s][:TRAIN]
+        draw = lambda part, n: sample_voxels(*zip(*[(v, m) for v,l in zip(vols, labels) if (m := (v!=0).any(0) & (l==part)).any()]), n=n, seed=seed+k)
+        return [draw(0, 40_000), *[draw(p, 5000) for p in (1,2,3)]]
+    normal,*lesions = zip(clouds('a', 0), clouds('b', 1))
+    maps = dict(zip(('a2b','b2a'), fit_tone_maps(*normal, lesions=lesions, seed=seed)))
+    return lambda vol, mask, d: maps[d].map_volume(vol, mask)
+
 def with_(f, **kwargs): return lambda data, seed: f(data, seed, **kwargs)
 
 RUNS = {   # names of the methods -> function that gives them
@@ -242,6 +259,9 @@ RUNS = {   # names of the methods -> function that gives them
     ('without identity, adversary blind to noise',): with_(document, identity=0., blind=True),
     ('', 'fast, without tone map'): with_(fast, names=('', 'fast, without tone map'), lr=0.),
     ('', 'fast, without blur'): with_(fast, names=('', 'fast, without blur'), blur=False),
+    ('joint tone map, by part of the lesion',): tone_map_by_part,
+    ('', 'fast, by part of the lesion'): with_(fast, names=('', 'fast, by part of the lesion'), masks=True),
+    ('', 'fast, by part of the lesion, 12 patients'): with_(fast, patients=MORE, names=('', 'fast, by part of the lesion, 12 patients'), masks=True),
     ('joint tone map, 12 patients',): baseline('joint_tone_map', MORE),
     ('', 'fast, before training, 12 patients', 'fast, two planes, 12 patients'): with_(fast, patients=MORE, names=('', 'fast, before training, 12 patients', 'fast, two planes, 12 patients')),
 }
@@ -262,7 +282,7 @@ def done(path): return [json.loads(l) for l in path.read_text().splitlines()] if
 def write_csv(runs, path):
     "A row a run, patient and direction"
     rows = [dict(method=r['method'], seed=r['seed'], cpu_seconds=r['cpu_seconds'], **o) for r in runs for o in r['rows']]
-    pd.DataFrame(rows).round(dict(psnr=3, ssim=4, cpu_seconds=1)).to_csv(path, index=False)
+    pd.DataFrame(rows).round(dict(psnr=3, ssim=4, cpu_seconds=1, psnr_scaled=3, psnr_lesion=3, rim_t1ce=4)).to_csv(path, index=False)
     print(f'{len(runs)} runs written to {path}')
 
 def main():
