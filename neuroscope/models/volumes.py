@@ -18,6 +18,8 @@ from ..core import InputError
 from ..preprocessing.slices import brain_box, from_model_range, to_model_range
 
 # %% ../../nbs/models/01c_volumes.ipynb #02371af9
+def _triple(n): return [n]*3 if isinstance(n, int) else list(n)
+
 def _boxed(vol, mask, patch_size):
     "The brain's box in the model's range, at least as large as a patch; and where it lies"
     box = brain_box(mask)
@@ -46,7 +48,7 @@ class PatchPairs:
         patch_size=(64,64,64), # voxels
         length:int=256, # pairs in an epoch
     ):
-        self.patch_size,self.length = tuple(patch_size),length
+        self.patch_size,self.length = tuple(_triple(patch_size)),length
         self.subjects = [[as_subject(v, self.patch_size) for v in vols] for vols in (volumes_a, volumes_b)]
         for site,s in zip('AB', self.subjects):
             if not s: raise InputError(f'there is no volume of site {site}')
@@ -74,8 +76,6 @@ def _window(size):
     w = torch.ones((), dtype=torch.float64)
     for s in size: w = w[...,None]*torch.hann_window(s+2, periodic=False, dtype=torch.float64)[1:-1]
     return w
-
-def _triple(n): return [n]*3 if isinstance(n, int) else list(n)
 
 def patch_grid(
     shape, # (X,Y,Z) of the volume
