@@ -31,8 +31,10 @@ def parser()->argparse.ArgumentParser:
     p.add_argument('--reference-dir', metavar='DIR', help='scans of the target site that were not normalized, for --scale target')
     p.add_argument('--planes', nargs='+', choices=list(PLANES), metavar='PLANE', help=f"slices to translate, fused by their median: {', '.join(PLANES)} (the model's own)")
     p.add_argument('--missing', choices=['refuse','stand_in'], default='refuse', help='subjects without all four sequences: refuse them, or let the nearest contrast stand in (refuse)')
-    p.add_argument('--batch-size', type=_positive, default=8, metavar='N', help='slices at a time (8)')
+    p.add_argument('--batch-size', type=_positive, metavar='N', help='slices (8), or patches of a 3D model (1), at a time')
     p.add_argument('--tile', type=int, metavar='N', help='translate slices that are larger in tiles of so many pixels, blended')
+    p.add_argument('--patch-size', type=_positive, nargs=3, metavar='N', help='of a 3D model: voxels of a patch (those of its training)')
+    p.add_argument('--overlap', type=int, metavar='N', help='of a 3D model: voxels that neighbouring patches share (half a patch)')
     p.add_argument('--bf16', action='store_true', help='compute in bfloat16 where the processor has it')
     p.add_argument('--device', metavar='D', help='such as cuda (where the model is: the processor)')
     p.add_argument('--overwrite', action='store_true', help='translate again what is there already')
@@ -60,7 +62,7 @@ def summary(
 
 def _run(argv):
     a = parser().parse_args(argv)
-    tr = Translator(a.model, batch_size=a.batch_size, device=a.device, planes=a.planes, tile=a.tile, bf16=a.bf16)
+    tr = Translator(a.model, batch_size=a.batch_size, device=a.device, planes=a.planes, tile=a.tile, bf16=a.bf16, patch_size=a.patch_size, overlap=a.overlap)
     cohort,reference = find_subjects(a.input_dir),_reference(a)
     bar = lambda c: progress_bar(c, f'translating {a.direction}', progress=not a.quiet, unit='subject')
     _,table = tr.translate_cohort(cohort, a.output_dir, a.direction, progress=bar, scale=a.scale, reference=reference, missing=a.missing, overwrite=a.overwrite)
