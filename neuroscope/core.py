@@ -7,11 +7,11 @@ Docs: https://ishrith-gowda.github.io/neuroscope/core.html.md"""
 # %% auto #0
 __all__ = ['SEQUENCES', 'SEQUENCE_LABELS', 'LESION_PARTS', 'SCHEMES', 'NeuroscopeError', 'InputError', 'UnreadableVolumeError',
            'GridMismatchError', 'MissingSequenceError', 'EmptyVolumeError', 'NonFiniteError', 'NoSubjectsError',
-           'MissingExtraError', 'require_extra', 'get_logger', 'log_to', 'progress_bar', 'atomic_path', 'write_json',
-           'read_json', 'file_hash', 'strip_suffix', 'versions', 'sidecar_path', 'write_sidecar', 'read_sidecar',
-           'shared_data', 'as_image', 'load_volume', 'image_data', 'new_like', 'save_volume', 'same_grid',
-           'check_same_grid', 'stack_sequences', 'to_sitk', 'sitk_affine', 'from_sitk', 'is_image', 'as_images',
-           'Subject', 'sequence_filename', 'match_name', 'Cohort', 'find_subjects', 'lesion_labels']
+           'MissingExtraError', 'require_extra', 'get_logger', 'log_to', 'progress_bar', 'peak_mb', 'atomic_path',
+           'write_json', 'read_json', 'file_hash', 'strip_suffix', 'versions', 'sidecar_path', 'write_sidecar',
+           'read_sidecar', 'shared_data', 'as_image', 'load_volume', 'image_data', 'new_like', 'save_volume',
+           'same_grid', 'check_same_grid', 'stack_sequences', 'to_sitk', 'sitk_affine', 'from_sitk', 'is_image',
+           'as_images', 'Subject', 'sequence_filename', 'match_name', 'Cohort', 'find_subjects', 'lesion_labels']
 
 # %% ../nbs/00_core.ipynb #afcf63df
 import gzip, hashlib, importlib, json, logging, os, re, shutil, sys, tempfile, time
@@ -139,6 +139,14 @@ def progress_bar(
     elif not progress or getattr(out, 'isatty', lambda: False)(): from tqdm.std import tqdm
     else: tqdm,kwargs = _log_lines(),kwargs | dict(mininterval=0, miniters=1)
     return tqdm(items, desc=desc or None, total=total, disable=not progress, unit=unit, leave=leave, file=file, **kwargs)
+
+# %% ../nbs/00_core.ipynb #3fcd27b1
+def peak_mb()->float: # MB
+    "The peak resident memory of this process so far"
+    status = Path('/proc/self/status')
+    if status.exists(): return next(int(l.split()[1])/1024 for l in status.read_text().splitlines() if l.startswith('VmHWM'))
+    import resource                                                    # not on Windows, where nobody asks
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(2**20 if sys.platform == 'darwin' else 2**10)
 
 # %% ../nbs/00_core.ipynb #49ed17b1
 @contextmanager

@@ -8,8 +8,8 @@ Docs: https://ishrith-gowda.github.io/neuroscope/preprocessing/pipeline.html.md"
 __all__ = ['log', 'STEPS', 'REFERENCES', 'NAMES', 'register_step', 'n4_step', 'percentile_step', 'z_score_step',
            'white_stripe_step', 'nyul_step', 'resample_image', 'resample_step', 'reference_of', 'registration_step',
            'world_matrix', 'skull_strip_step', 'VolumePreprocessor', 'default_preprocessor', 'json_ready', 'carry',
-           'qc_figure', 'bids_id', 'subject_folder', 'output_names', 'folder_id', 'record_path', 'peak_mb',
-           'limited_threads', 'cohort_page', 'preprocess_cohort']
+           'qc_figure', 'bids_id', 'subject_folder', 'output_names', 'folder_id', 'record_path', 'limited_threads',
+           'cohort_page', 'preprocess_cohort']
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #2fb6ba75
 import base64, html, inspect, io, json, os, re, shutil, sys, time, tomllib
@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_limits
 
 from .. import __version__
 from ..core import (SCHEMES, SEQUENCES, SEQUENCE_LABELS, Cohort, GridMismatchError, InputError, MissingSequenceError, NeuroscopeError, Subject,
-    as_images, atomic_path, check_same_grid, file_hash, from_sitk, get_logger, image_data, is_image, load_volume, new_like, progress_bar, read_json, same_grid, save_volume,
+    as_images, atomic_path, check_same_grid, file_hash, from_sitk, get_logger, image_data, is_image, load_volume, new_like, peak_mb, progress_bar, read_json, same_grid, save_volume,
     sidecar_path, strip_suffix, to_sitk, versions, write_json, write_sidecar)
 from .bias_correction import N4BiasFieldCorrection
 from .normalization import NyulNormalizer, PercentileNormalizer, WhiteStripeNormalizer, ZScoreNormalizer, load_nyul
@@ -580,13 +580,6 @@ def _alive(pid):
     return True
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #773b54b1
-def peak_mb()->float: # MB
-    "The peak resident memory of this process so far"
-    status = Path('/proc/self/status')
-    if status.exists(): return next(int(l.split()[1])/1024 for l in status.read_text().splitlines() if l.startswith('VmHWM'))
-    import resource                                                    # not on Windows, where nobody asks
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(2**20 if sys.platform == 'darwin' else 2**10)
-
 @contextmanager
 def limited_threads(
     n:int, # threads
