@@ -632,9 +632,9 @@ def _toggles(options, value, **kw):
     import ipywidgets as W
     return W.ToggleButtons(options=[(label, k) for k,label in options.items()], value=value, style=dict(button_width='auto'), **kw)
 
-def _slider(label, lo, hi, value, kind='IntSlider', width='272px', **kw):
+def _slider(label, lo, hi, value, kind='IntSlider', width='272px', label_width='76px', **kw):
     import ipywidgets as W
-    return getattr(W, kind)(value=value, min=lo, max=hi, description=label, layout=W.Layout(width=width), style=dict(description_width='76px'), **kw)
+    return getattr(W, kind)(value=value, min=lo, max=hi, description=label, layout=W.Layout(width=width), style=dict(description_width=label_width), **kw)
 
 def keys_html(keys:dict, summary='Keys and mouse', more=''):
     "A table of keys that unfolds"
