@@ -142,6 +142,7 @@ class ViewState:
     share_windows:bool=True # show B in A's grey windows, as is right for scans on one scale?
     contours:bool=True # outline the lesion?
     crosshair:bool=True # draw the crosshair?
+    numbers:bool=True # write values, grey windows and positions?
     convention:str='radiological' # one of `CONVENTIONS`
     def window(self, name): return next((w for n,*w in self.windows if n == name), list(AUTO))
 
@@ -382,7 +383,7 @@ def _draw_labels(draw, p, state, window, tag, small):
     "Side letters, the scale, and which set of scans it is"
     for c,x,y,anchor in zip(edge_letters(p.plane, state.convention), (p.x+3, p.x+p.w-3, p.x+p.w/2, p.x+p.w/2), (p.y+p.h/2, p.y+p.h/2, p.y+3, p.y+p.h-4), ('lm', 'rm', 'mt', 'mb')):
         _text(draw, (x, y), c, small+1, INK, anchor, over=True)
-    _draw_scale(draw, p, window, small)
+    if state.numbers: _draw_scale(draw, p, window, small)
     if tag: _text(draw, (p.x+5, p.y+(5 if _beside_letter(draw, p, tag, _font(small+1, True)) else 19)), tag, small+1, INK, 'lt', True, over=True)
 
 def _draw_head(draw, panels, state, sets):
@@ -391,7 +392,7 @@ def _draw_head(draw, panels, state, sets):
         on = state.active in ('all', p.name)
         _text(draw, (p.x+2, 6), SEQUENCE_LABELS.get(p.name, p.name), 13, INK if on else FAINT, 'lt', True)
         vals = [_number(s.vols[p.name][state.cursor]) for s in sets]
-        _text(draw, (p.x+p.w-2, 8), ' → '.join(vals), 11, FAINT, 'rt')
+        if state.numbers: _text(draw, (p.x+p.w-2, 8), ' → '.join(vals), 11, FAINT, 'rt')
 
 def position_text(scans:Scans, state:ViewState) -> str:
     "Where the crosshair is, for the foot of a picture"
@@ -400,7 +401,7 @@ def position_text(scans:Scans, state:ViewState) -> str:
 
 def _draw_foot(draw, size, state, scans, outlined):
     "Under the panels: patient and position, what the outlines are, which side is which"
-    y,left = size[1]-7,(f'{scans.title}    ' if scans.title else '') + position_text(scans, state)
+    y,left = size[1]-7,'    '.join(o for o in (scans.title, position_text(scans, state) if state.numbers else '') if o)
     _text(draw, (4, y), left, 11, FAINT, 'lb'); _text(draw, (size[0]-4, y), CONVENTIONS[state.convention], 11, FAINT, 'rb')
     x = 4 + draw.textlength(left, _font(11)) + 24
     words = {n: draw.textlength(LESION_LABELS[n], _font(11))+16 for n in LESION_LABELS if n in outlined}
@@ -552,6 +553,7 @@ class Screen:
         finally: self.widget.send({'type': 'done'})
 
     def show(self, png:bytes): setattr(self.widget, 'png' if self.listens else 'value', png)
+    def focus(self): self.listens and self.widget.send({'type': 'focus'})      # so that keys reach the picture after a click elsewhere
 
 # %% ../../nbs/visualization/01_viewer.ipynb #b7ebf49c
 def has_front_end() -> bool:
