@@ -9,7 +9,7 @@ __all__ = ['STYLES', 'COMMANDS', 'wants_colour', 'paint', 'fill', 'say', 'shorte
            'read_config', 'CommandParser', 'jobs', 'run_command', 'main']
 
 # %% ../../nbs/cli/index.ipynb #b23a16ee
-import argparse, difflib, errno, os, re, shutil, sys, textwrap, tomllib, traceback
+import argparse, difflib, errno, os, re, shutil, sys, textwrap, tomllib, traceback, warnings
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -233,7 +233,10 @@ def run_command(
 )->int: # exit status
     "Run `f`, with unusable input told in one line and no traceback"
     def fail(text, status): print(f"{paint(name + ':', 'red', sys.stderr)} {text}", file=sys.stderr); return status
-    try: return f(sys.argv[1:] if argv is None else argv) or 0
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', 'A worker stopped while some jobs')      # joblib replaces workers that have grown, and loses no job by it
+            return f(sys.argv[1:] if argv is None else argv) or 0
     except NeuroscopeError as e: return fail(e, 2)
     except BrokenPipeError:                                               # whoever read the output, `head` for instance, has enough
         with suppress(OSError, ValueError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
