@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
 from .. import __version__
-from ..core import (SCHEMES, SEQUENCES, SEQUENCE_LABELS, Cohort, GridMismatchError, InputError, MissingSequenceError, NeuroscopeError, Subject,
+from ..core import (SCHEMES, SEQUENCES, SEQUENCE_LABELS, Cohort, GridMismatchError, InputError, MissingSequenceError, NeuroscopeError, Subject, check_output,
     as_images, atomic_path, check_same_grid, file_hash, from_sitk, get_logger, image_data, is_image, load_volume, new_like, peak_mb, progress_bar, read_json, same_grid, save_volume,
     sidecar_path, strip_suffix, to_sitk, versions, write_json, write_sidecar)
 from .bias_correction import N4BiasFieldCorrection
@@ -462,6 +462,7 @@ def _given_mask(subject, raw):
 
 def _load_raw(self, subject):
     "The scans of a subject, those that are required and what else there is"
+    if not subject.paths: raise MissingSequenceError(f'none of the sequences of {subject.id} can be used', path=subject.folder, fix='Leave one file for each sequence.')
     if miss := [q for q in self.require if q not in subject.paths]:
         raise MissingSequenceError(f'subject {subject.id} has no {", ".join(miss)}', path=subject.folder, fix=f'Add the file, leave the subject out, or require less: require={tuple(q for q in self.require if q in subject.paths)}.')
     return {q: subject.load(q) for q in SEQUENCES if q in subject.paths}
@@ -705,12 +706,13 @@ def preprocess_cohort(
     dest,preprocessor = Path(dest).absolute(),preprocessor or default_preprocessor()
     if names not in NAMES: raise InputError(f"there are no names '{names}'", fix=f'There are: {", ".join(NAMES)}.')
     _check_names(cohort, names)
+    check_output(dest, getattr(cohort, 'folder', None))
     dest.mkdir(parents=True, exist_ok=True)
     _clear_stale(dest)
     n = n_jobs if client is not None else effective_n_jobs(n_jobs)
     steps = {k: STEPS[k] for k,_ in preprocessor.steps}
     calls = [(preprocessor, s, dest, max(1, (os.cpu_count() or 1)//max(1, n)), names, steps) for s in cohort]
-    bar = progress_bar(_run_all(calls, n_jobs, client), f'preprocessing {cohort[0].site or ""}'.strip() if len(cohort) else 'preprocessing', len(calls), progress, unit='subject')
+    bar = progress_bar(_run_all(calls, n_jobs, client), f'preprocessing {"/".join(dest.parts[-2:])}', len(calls), progress, unit='subject')
     rows = [r for _,r in sorted(bar, key=lambda x: x[0])]
     return _finish(cohort, dest, preprocessor, names, pd.DataFrame(rows, columns=['subject', 'site', 'status', 'seconds', 'reason', 'remarks', 'peak_mb']))
 

@@ -170,18 +170,18 @@ class ImageGrid(EachEpoch):
         pairs=None, # (a, b), each (N,C,H,W) in [-1,1]; by default the first of validation, or of training
         n:int=2, # slices of each site
         every:int=1, # epochs
-    ): self.folder,self.pairs,self.n,self.every,self.path = Path(folder),pairs,n,every,None
+    ): self.folder,self.pairs,self.n,self.every,self.picture = Path(folder),pairs,n,every,None
 
     def before_fit(self):
         if self.pairs is None: self.pairs = look_at(self.dls.valid if len(self.dls.valid) else self.dls.train)
         self.pairs = tuple(x.as_subclass(torch.Tensor).detach()[:self.n] for x in self.pairs[:2])
 
     def epoch_done(self):
-        self.path = None
+        self.picture = None
         if (self.epoch+1)%self.every and self.epoch+1!=self.n_epoch: return
         with export_weights(self.learn) as model: rows = translations(model, *self.pairs)
-        self.path = self.folder/f'epoch_{self.epoch+1:04d}.png'
-        with atomic_path(self.path) as tmp: grid_figure(rows, f'after epoch {self.epoch+1}').savefig(tmp, dpi=80)
+        self.picture = self.folder/f'epoch_{self.epoch+1:04d}.png'
+        with atomic_path(self.picture) as tmp: grid_figure(rows, f'after epoch {self.epoch+1}').savefig(tmp, dpi=80)
 
 # %% ../../nbs/trainers/01a_techniques.ipynb #476a6133
 def _spread(x, mask):
