@@ -141,19 +141,19 @@ def contrast_regions(mask, # (X,Y,Z) brain
         if reference=='normal' or ref.sum()<MIN_VOXELS:
             if normal is None: normal = normal_tissue(seg, mask, affine)
             ref,name = normal,'normal'
-        out.append((part, np.flatnonzero(m), np.flatnonzero(ref), name))
+        out.append((part, np.nonzero(m), np.nonzero(ref), name))
     return out
 
 def region_contrast(vol, # (4,X,Y,Z) normalized
                     regions, # of `contrast_regions`
                    )->pd.DataFrame: # part, sequence, voxels, reference, contrast, cnr
     "Contrast and contrast-to-noise of every part in every sequence and in T1ce − T1"
-    flat,rows = np.asarray(vol).reshape(len(SEQUENCES), -1),[]
-    look = lambda i: (v := flat[:,i].astype(float), np.concatenate([v, v[1:2]-v[0:1]]))[1]
+    vol,rows = np.asarray(vol),[]
+    def look(at): v = vol[(slice(None),*at)].astype(float); return np.concatenate([v, v[1:2]-v[0:1]])
     for part,inside,ref,name in regions:
         for q,a,b in zip(IMAGES, look(inside), look(ref)):
             d,noise = a.mean()-b.mean(),np.sqrt(a.var()+b.var())
-            rows.append(dict(part=part, sequence=q, voxels=len(inside), reference=name, contrast=d, cnr=d/noise if noise>0 else np.nan))
+            rows.append(dict(part=part, sequence=q, voxels=len(inside[0]), reference=name, contrast=d, cnr=d/noise if noise>0 else np.nan))
     return pd.DataFrame(rows, columns=['part','sequence','voxels','reference','contrast','cnr'])
 
 def lesion_contrast(vol, # (4,X,Y,Z) normalized
@@ -274,7 +274,7 @@ def foretold(before, # (4,X,Y,Z) the scan that was given
              tissue, # (X,Y,Z) bool, where to look
             )->pd.Series: # by sequence: 1 for any quadratic map of the grey values, near 0 for an unrelated image
     "The share of an image's variance in normal tissue that the scan's own four grey values foretell"
-    i = np.flatnonzero(mask)[_thin(tissue[mask])]; x,y = (np.asarray(v).reshape(len(SEQUENCES), -1)[:,i].astype(float) for v in (before, after))
+    at = tuple(i[_thin(tissue[mask])] for i in np.nonzero(mask)); x,y = (np.asarray(v)[(slice(None),*at)].astype(float) for v in (before, after))
     f = quadratic_terms(x).T; r = y-(f@np.linalg.lstsq(f, y.T, rcond=None)[0]).T; var = y.var(1)
     return pd.Series(np.where(var>0, 1-r.var(1)/np.where(var>0, var, 1), np.nan), SEQUENCES)
 
