@@ -77,7 +77,7 @@ def compare_methods(metrics, # tidy table
     wide = d.pivot_table(index=['subject','direction','metric'], columns='method', values='value', sort=False)
     rows = []
     for b in baselines if baselines is not None else [m for m in have if m!=method]:
-        gain = (wide[method]-wide[b]).dropna()
+        gain = (wide[method]-wide[b]).mask(wide[method]==wide[b], 0.).dropna()          # two perfect scans have a PSNR of infinity each, and no gain
         for m in judge:
             g = gain.xs(m, level='metric')*(-1 if m in LOWER_IS_BETTER else 1); g = g.dropna()
             parts = {k:v.droplevel('direction') for k,v in g.groupby(level='direction', sort=False)}
