@@ -408,7 +408,7 @@ def standings(self:Evaluation)->pd.DataFrame: # a row a method: the main figures
     for m in self.methods:
         image,site,biology,_ = self.answers(method=m)
         rows[m] = {k: v.get(m, np.nan) for k,v in parts.items() if len(v)} | dict(image=image['outcome'], site=site['outcome'], biology=biology['outcome'], alarms='; '.join(biology['alarms']))
-    return pd.DataFrame(rows).T.infer_objects().rename_axis('method')
+    return pd.DataFrame.from_dict(rows, orient='index').rename_axis('method')
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #c7e2898d
 def _quality_section(ev):
