@@ -6,13 +6,10 @@ target site are written to a temporary folder and judged beside all baselines in
 if memory grew with the number of subjects, that column would show it.
 CPU seconds of this process are the figure to look at; wall seconds stand beside them. SSIM's two sides take turns.
 """
-import argparse, os, platform, resource, statistics, sys, tempfile, time
+import argparse, os, platform, statistics, sys, tempfile, time
 from pathlib import Path
 
-def own_peak():
-    "This process's peak resident memory, in MB (VmHWM where there is one)"
-    if os.path.exists('/proc/self/status'): return next(int(l.split()[1])/1024 for l in open('/proc/self/status') if l.startswith('VmHWM'))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(2**20 if sys.platform=='darwin' else 2**10)
+from neuroscope.core import peak_mb
 
 def timed(f):
     "Result, CPU seconds, wall seconds"
@@ -52,7 +49,7 @@ def whole(n, others, spacing, radiomics):
         root = Path(d); write_cohorts(root, n, others, spacing)
         ev,c,w = timed(lambda: plan_evaluation(root/'source', root/'truth', root/'target', root/'truth', simulated=True))
         print(f'\nthe whole evaluation: {n} travelling subjects, {others} others of the target site, {len(ev.methods)} methods, {"with" if radiomics else "without"} radiomic features')
-        print(f'{"":52s}{"CPU s":>8s}{"wall s":>8s}{"MB now":>8s}{"MB peak":>9s}'); row = lambda k,c,w: print(f'{k:52s}{c:8.1f}{w:8.1f}{resident():8.0f}{own_peak():9.0f}', flush=True)
+        print(f'{"":52s}{"CPU s":>8s}{"wall s":>8s}{"MB now":>8s}{"MB peak":>9s}'); row = lambda k,c,w: print(f'{k:52s}{c:8.1f}{w:8.1f}{resident():8.0f}{peak_mb():9.0f}', flush=True)
         row('baselines fitted', c, w); last = [time.process_time(),time.perf_counter()]
         def each(id):
             now = [time.process_time(),time.perf_counter()]; row(f'{id}, all methods, all parts', *(b-a for a,b in zip(last, now))); last[:] = now
@@ -76,7 +73,7 @@ def main():
     from neuroscope.evaluation.image_quality import ssim, subject_metrics
     if args.threads: torch.set_num_threads(args.threads)
     cpu = next((l.split(':')[1].strip() for l in open('/proc/cpuinfo') if l.startswith('model name')), '') if os.path.exists('/proc/cpuinfo') else ''
-    (a,b),mask,lesion = subject(args.spacing); base = own_peak()
+    (a,b),mask,lesion = subject(args.spacing); base = peak_mb()
     print(f'{cpu or platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}')
     print(f'one simulated subject, four sequences of {"×".join(map(str, mask.shape))} voxels, {mask.sum():,} of them brain; {base:.0f} MB at the peak before the evaluation')
 
@@ -97,7 +94,7 @@ def main():
     for n,f in (('image quality: 5 metrics, 4 sequences', lambda: subject_metrics(a, b, mask)),
                 ('site tests: tissues, patches, histograms', lambda: gap_features('x', a, mask, rough_tissues(a, mask, lesion)))):
         _,c,w = timed(f); print(f'{n:52s}{c:8.2f}{w:8.2f}')
-    print(f'peak memory of the process {own_peak():.0f} MB', flush=True)
+    print(f'peak memory of the process {peak_mb():.0f} MB', flush=True)
     del a, b
     if args.subjects: whole(args.subjects, args.others, args.spacing, not args.no_radiomics)
 

@@ -96,7 +96,7 @@ WAYS = {'SimpleITK, full resolution': plain_way, 'neuroscope': our_way}
 
 def run_way(name, folder):
     "One way, in this process: times, CPU seconds, peak memory, transforms"
-    from neuroscope.preprocessing.pipeline import peak_mb
+    from neuroscope.core import peak_mb
     import neuroscope.preprocessing                                        # importing is not what is timed
     out = folder/name.split(',')[0]
     out.mkdir(exist_ok=True)

@@ -12,11 +12,13 @@ Two more figures put the times in place. The arithmetic floor is what the step's
 this machine, in the same run, multiplies large matrices; convolutions may run a little faster than that or slower. And the share of an
 iteration that goes into making its batch is measured on a slice store's kind of array.
 """
-import argparse, copy, os, platform, random, resource, statistics, subprocess, sys, time
+import argparse, copy, os, platform, random, statistics, subprocess, sys, time
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from neuroscope.core import peak_mb
 
 def plain(net):
     "The network with `torch`'s own layers in place of the library's"
@@ -97,11 +99,6 @@ def make(args):
     model = CycleGAN(generator_filters=args.filters, discriminator_filters=args.discriminator_filters or args.filters, n_residual_blocks=args.blocks)
     return model,tuple(torch.rand(2, args.batch, 4, args.size, args.size)*2-1)
 
-def own_peak():
-    "This process's peak resident memory, in MB (VmHWM where there is one: ru_maxrss is handed down by the parent)"
-    if os.path.exists('/proc/self/status'): return next(int(l.split()[1])/1024 for l in open('/proc/self/status') if l.startswith('VmHWM'))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(2**20 if sys.platform=='darwin' else 2**10)
-
 def peak_memory(name, args):
     "Peak resident memory of a process that runs two iterations of one variant, in MB"
     cmd = [sys.executable, __file__, '--only', name] + [f'--{k.replace("_","-")}={v}' for k,v in vars(args).items() if k!='only' and v is not None]
@@ -150,7 +147,7 @@ def main():
     if args.only:
         v = VARIANTS[args.only](model, batch)
         for _ in range(2): v.step(*batch)
-        return print(own_peak())
+        return print(peak_mb())
 
     bf16 = cpu_has_bf16()
     names = [n for n in VARIANTS if bf16 or 'bf16' not in n]

@@ -7,11 +7,12 @@ Docs: https://ishrith-gowda.github.io/neuroscope/core.html.md"""
 # %% auto #0
 __all__ = ['SEQUENCES', 'SEQUENCE_LABELS', 'LESION_PARTS', 'SCHEMES', 'NeuroscopeError', 'InputError', 'UnreadableVolumeError',
            'GridMismatchError', 'MissingSequenceError', 'EmptyVolumeError', 'NonFiniteError', 'NoSubjectsError',
-           'MissingExtraError', 'require_extra', 'get_logger', 'log_to', 'progress_bar', 'atomic_path', 'write_json',
-           'read_json', 'file_hash', 'strip_suffix', 'versions', 'sidecar_path', 'write_sidecar', 'read_sidecar',
-           'shared_data', 'as_image', 'load_volume', 'image_data', 'new_like', 'save_volume', 'same_grid',
-           'check_same_grid', 'stack_sequences', 'to_sitk', 'sitk_affine', 'from_sitk', 'is_image', 'as_images',
-           'Subject', 'sequence_filename', 'match_name', 'Cohort', 'find_subjects', 'lesion_labels']
+           'MissingExtraError', 'require_extra', 'get_logger', 'log_to', 'progress_bar', 'peak_mb', 'atomic_path',
+           'check_output', 'write_json', 'read_json', 'file_hash', 'strip_suffix', 'versions', 'sidecar_path',
+           'write_sidecar', 'read_sidecar', 'shared_data', 'as_image', 'load_volume', 'image_data', 'new_like',
+           'save_volume', 'same_grid', 'check_same_grid', 'stack_sequences', 'to_sitk', 'sitk_affine', 'from_sitk',
+           'is_image', 'as_images', 'Subject', 'sequence_filename', 'match_name', 'Cohort', 'find_subjects',
+           'lesion_labels']
 
 # %% ../nbs/00_core.ipynb #afcf63df
 import gzip, hashlib, importlib, json, logging, os, re, shutil, sys, tempfile, time
@@ -104,7 +105,7 @@ def _log_lines():
         said,said_at = 0,None
         def line(self):
             fd,end = self.format_dict,self.total is not None and self.n >= self.total
-            share = f' of {self.total:.0f}' if self.total is not None else ''
+            share = f' of {self.total:.0f}' if self.total is not None and self.unit != '%' else ''
             left = f', {self.format_interval(fd["elapsed"]/self.n*(self.total-self.n))} left' if self.total and self.n and not end else ''
             unit = {'%': ' %', 'it': ''}.get(self.unit, f' {self.unit}s')
             return f'{self.desc or "progress"}: {self.n:.0f}{share}{unit}, {self.format_interval(fd["elapsed"])} gone{left}{self.postfix and f", {self.postfix}" or ""}'
@@ -140,6 +141,14 @@ def progress_bar(
     else: tqdm,kwargs = _log_lines(),kwargs | dict(mininterval=0, miniters=1)
     return tqdm(items, desc=desc or None, total=total, disable=not progress, unit=unit, leave=leave, file=file, **kwargs)
 
+# %% ../nbs/00_core.ipynb #3fcd27b1
+def peak_mb()->float: # MB
+    "The peak resident memory of this process so far"
+    status = Path('/proc/self/status')
+    if status.exists(): return next(int(l.split()[1])/1024 for l in status.read_text().splitlines() if l.startswith('VmHWM'))
+    import resource                                                    # not on Windows, where nobody asks
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(2**20 if sys.platform == 'darwin' else 2**10)
+
 # %% ../nbs/00_core.ipynb #49ed17b1
 @contextmanager
 def atomic_path(
@@ -155,6 +164,21 @@ def atomic_path(
     finally:
         if tmp.is_dir(): shutil.rmtree(tmp)
         else: tmp.unlink(missing_ok=True)
+
+# %% ../nbs/00_core.ipynb #a73b3d40
+def check_output(
+    dest, # folder that results are wanted in; need not be there yet
+    *inputs, # folders that scans are read from
+    apart=False, # may it not lie inside of them either? (a folder `derivatives` may)
+):
+    "Raise, before any work is done, if results cannot go to `dest`"
+    real = Path(dest).resolve()
+    for i in (Path(o).resolve() for o in inputs if o is not None):
+        if real == i or apart and i in real.parents and 'derivatives' not in real.relative_to(i).parts:
+            raise InputError('the results would replace the scans that they are made from, or lie between them', path=dest, fix='Give a folder outside of that of the scans.')
+    there = next(p for p in (real, *real.parents) if p.exists())
+    if not there.is_dir(): raise InputError('this is a file, and the results need a folder', path=there, fix='Give another folder.')
+    if not os.access(there, os.W_OK | os.X_OK): raise InputError('you are not permitted to write here', path=there, fix='Give another folder, or have its permissions changed.')
 
 # %% ../nbs/00_core.ipynb #e0d41308
 def _jsonable(o):

@@ -21,7 +21,8 @@ from .preprocessing.normalization import PercentileNormalizer
 from .preprocessing.slices import PLANES, brain_box, extract_slices, from_model_range, from_plane, from_ras, to_model_range, to_plane, to_ras
 from .data.loaders import common_size, pad_crop
 from .models.components import with_neighbours
-from .models.implementations import CycleGAN, load_model
+from .models.implementations import CycleGAN, CycleGAN3D, load_model
+from .models.volumes import translate_volume3d
 from .trainers.callbacks import cpu_has_bf16
 
 log = get_logger('utils')
@@ -78,25 +79,36 @@ def open_input(
 
 # %% ../nbs/06_utils.ipynb #d959040d
 class Translator:
-    "Applies a trained `CycleGAN` to whole volumes"
+    "Applies a trained `CycleGAN` or `CycleGAN3D` to whole volumes"
     def __init__(self,
-        model, # `CycleGAN`, or the folder of a saved one
-        batch_size=8, # slices translated at once: changes speed and memory, not the result
+        model, # `CycleGAN` or `CycleGAN3D`, or the folder of a saved one
+        batch_size=None, # slices (8) or patches (1) translated at once: changes speed and memory, not the result
         size=None, # (H, W) that slices are padded to at least; default: what the brain needs
         device=None, # default: where the model is
         planes=None, # of `PLANES`, one or several, fused by their median; default: the one the model was trained on
         tile=None, # pixels on a side: larger slices are translated in overlapping tiles and blended; default: whole
         bf16=False, # bfloat16 where the processor has it; 'force': also where it is only emulated
+        patch_size=None, # of a `CycleGAN3D`: (x,y,z) voxels; default: those of its training
+        overlap=None, # of a `CycleGAN3D`: (x,y,z) voxels that neighbouring patches share; default: half a patch
     ):
         if isinstance(model, (str, Path)): model = load_model(model)
-        self.model,self.batch_size,self.size = model if device is None else model.to(device),batch_size,size or model.meta.get('slice_size')
-        planes = planes or model.meta.get('plane', 'axial')
+        self.model,self.in_3d = model if device is None else model.to(device),isinstance(model, CycleGAN3D)
+        _refuse(self.in_3d, dict(size=size, planes=planes, tile=tile), dict(patch_size=patch_size, overlap=overlap))
+        self.batch_size,self.size = batch_size or (1 if self.in_3d else 8),size or model.meta.get('slice_size')
+        planes = () if self.in_3d else planes or model.meta.get('plane', 'axial')
         self.planes,self.tile = ((planes,) if isinstance(planes, str) else tuple(planes)),tile
+        self.patch_size,self.overlap = patch_size,overlap
         if bad := [p for p in self.planes if p not in PLANES]: raise InputError(f"there is no plane '{bad[0]}'", fix=f'There are: {", ".join(PLANES)}.')
         if tile is not None and tile<16: raise InputError(f'a tile of {tile} pixels is too small', fix='Take at least 16, and rather 256.')
         self.bf16 = bool(bf16) and (bf16=='force' or self.device.type!='cpu' or cpu_has_bf16())
         if bf16 and not self.bf16: log.info('no bfloat16 on this processor: translating in single precision')
 
+def _refuse(in_3d, of_slices, of_volumes):
+    "Raise where an option is given that belongs to the other kind of model"
+    wrong,fine = (of_slices,of_volumes) if in_3d else (of_volumes,of_slices)
+    kind,other = ('volumes','slices') if in_3d else ('slices','volumes')
+    if given := [k for k,v in wrong.items() if v is not None]:
+        raise InputError(f'{given[0]} is an option for models of {other}, and this is a model of {kind}', fix=f'Leave it out; a model of {kind} takes {", ".join(fine)}.')
 
 # %% ../nbs/06_utils.ipynb #a2b230ae
 @patch(as_prop=True)
@@ -174,6 +186,7 @@ def translate_normalized(self:Translator,
     direction='a2b', # or 'b2a'
 )->np.ndarray: # (4,X,Y,Z) normalized, 0 outside the mask
     "A normalized volume through the model"
+    if self.in_3d: return translate_volume3d(self.model, vol, direction, mask, self.patch_size, self.overlap, self.batch_size, self.bf16)
     each = [self._in_plane(vol, mask, direction, p) for p in self.planes]
     return (each[0] if len(each)==1 else np.median(each, axis=0))*mask
 
@@ -265,7 +278,7 @@ def _is_done(marker, inputs, params, outs):
 def _recipe(self:Translator, direction, **kwargs):
     "What decides, besides the files, what a translation looks like"
     return dict(direction=direction, model=self.fingerprint, size=None if self.size is None else list(self.size), planes=list(self.planes), tile=self.tile, bf16=self.bf16,
-                **{k: {s: list(o) for s,o in v.items()} if isinstance(v, dict) else v for k,v in kwargs.items()})
+                **({k: getattr(self, k) for k in ('patch_size','overlap')} if self.in_3d else {}), **{k: {s: list(o) for s,o in v.items()} if isinstance(v, dict) else v for k,v in kwargs.items()})
 
 @patch
 def translate_subject(self:Translator,

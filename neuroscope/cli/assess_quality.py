@@ -12,27 +12,20 @@ import argparse, sys
 
 import pandas as pd
 
-from . import run_command
-from ..core import SEQUENCES, find_subjects
+from . import CommandParser, jobs, run_command, say, shortened
+from ..core import SEQUENCES, check_output, find_subjects
 from ..preprocessing.quality import write_quality
 
 # %% ../../nbs/cli/04_assess_quality.ipynb #bfef5bc3
-def _jobs(s):
-    n = int(s)
-    if n == 0: raise argparse.ArgumentTypeError('0 processes do nothing; -1 takes one per core')
-    return n
-
 def parser()->argparse.ArgumentParser:
     "The arguments of the command"
-    p = argparse.ArgumentParser(prog='neuroscope assess', formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Measure the image quality of every subject in a folder, and check for what ruins a study.',
-        epilog='example:\n  neuroscope assess --input-dir raw --output-dir quality\n\n'
-               'Exit status: 0 when no subject failed, 1 when some did, 2 when nothing could be done.')
+    p = CommandParser('neuroscope assess', 'Measure the image quality of every subject in a folder, and check for what ruins a study.',
+        'neuroscope assess --input-dir raw/site_a --output-dir quality/site_a', '0 when no subject failed, 1 when some did, 2 when nothing could be done.')
     p.add_argument('--input-dir', required=True, metavar='DIR', help='folder with the scans of the subjects, in any naming scheme')
     p.add_argument('--output-dir', required=True, metavar='DIR', help='folder for quality.csv, quality.html and pictures/')
     p.add_argument('--require', nargs='+', choices=SEQUENCES, metavar='SEQ', default=SEQUENCES, help=f'sequences that a subject must have ({" ".join(SEQUENCES)})')
     p.add_argument('--site', metavar='NAME', help='name of the site, for the table')
-    p.add_argument('--n-jobs', type=_jobs, default=1, metavar='N', help='processes to use, -1 for one per core (1)')
+    p.add_argument('--n-jobs', type=jobs, default=1, metavar='N', help='processes to use, -1 for one per core (1)')
     p.add_argument('--quiet', action='store_true', help='no progress bar, no summary')
     return p
 
@@ -47,8 +40,10 @@ def summary(df:pd.DataFrame, # of `write_quality`
 
 def _run(argv):
     a = parser().parse_args(argv)
-    df = write_quality(find_subjects(a.input_dir, a.site), a.output_dir, a.n_jobs, not a.quiet, a.require)
-    if not a.quiet: print(summary(df, a.output_dir))
+    cohort = find_subjects(a.input_dir, a.site)
+    check_output(a.output_dir)
+    df = write_quality(cohort, a.output_dir, a.n_jobs, not a.quiet, a.require)
+    if not a.quiet: say('\n'.join([*shortened(cohort.problems), summary(df, a.output_dir)]))
     return int((df.verdict == 'fail').any())
 
 def main(argv=None, # default: the arguments of the process

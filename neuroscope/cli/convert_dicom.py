@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import run_command
+from . import CommandParser, run_command, say
 from ..core import SCHEMES, SEQUENCES
 from ..preprocessing.convert import convert_dicom
 
@@ -25,9 +25,9 @@ def _assignment(s):
 
 def parser()->argparse.ArgumentParser:
     "The arguments of the command"
-    p = argparse.ArgumentParser(prog='neuroscope convert', formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Convert DICOM series to NIfTI with BIDS sidecars, sorted into subjects and sequences by their headers.',
-        epilog='example:\n  neuroscope convert --input-dir scanner_export --output-dir raw\n\nSubjects get pseudonyms; the key to them is written beside the output folder. Exit status: 0, 1 if some series failed, 2 if nothing could be done.')
+    p = CommandParser('neuroscope convert', 'Convert DICOM series to NIfTI with BIDS sidecars, sorted into subjects and sequences by their headers.',
+        'neuroscope convert --input-dir scanner_export --output-dir raw/site_a', '0; 1 if some series failed; 2 if nothing could be done.',
+        'Subjects get pseudonyms; the key to them is written beside the output folder. What is there already is not converted again.')
     p.add_argument('--input-dir', required=True, metavar='DIR', help='folder with DICOM files or archives in it, or a .zip or .tar')
     p.add_argument('--output-dir', required=True, metavar='DIR', help='folder of the cohort')
     p.add_argument('--scheme', choices=list(SCHEMES), default='bids', help='naming scheme of the output (bids)')
@@ -53,7 +53,7 @@ def summary(
 def _run(argv):
     a = parser().parse_args(argv)
     table = convert_dicom(a.input_dir, a.output_dir, a.scheme, dict(a.assign), a.duplicates, a.convert_other, a.subject_ids, a.personal_data, a.key_file, progress=not a.quiet)
-    if not a.quiet: print(summary(table))
+    if not a.quiet: say(summary(table))
     return int((table.status == 'failed').any())
 
 def main(argv=None, # default: the arguments of the process

@@ -11,16 +11,16 @@ __all__ = ['parser', 'summary', 'main']
 import argparse, sys
 from pathlib import Path
 
-from . import run_command
+from . import CommandParser, run_command, say, shortened
+from ..core import check_output
 from ..data.splits import create_dataset_splits
 
 # %% ../../nbs/cli/08_create_dataset_splits.ipynb #0e71ce05
 def parser()->argparse.ArgumentParser:
     "The arguments of the command"
-    p = argparse.ArgumentParser(prog='neuroscope split', formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Split the patients of two sites into training, validation and test, balanced by site and lesion volume, and check for leaks.',
-        epilog='example:\n  neuroscope split --domain-a-dir brats --domain-b-dir upenn --output-dir splits\n\n'
-               'Exit status: 0, or 2 when the splits cannot be made.')
+    p = CommandParser('neuroscope split', 'Split the patients of two sites into training, validation and test, balanced by site and lesion volume, and check for leaks.',
+        'neuroscope split --domain-a-dir study/site_a --domain-b-dir study/site_b --output-dir splits', '0, or 2 when the splits cannot be made.',
+        'Train on them with `neuroscope train --data-root splits`; harmonize and judge the test patients alone with `neuroscope translate --splits splits` and `neuroscope evaluate --splits splits`.')
     p.add_argument('--domain-a-dir', required=True, metavar='DIR', help='scans of site A, in any naming scheme')
     p.add_argument('--domain-b-dir', required=True, metavar='DIR', help='scans of site B')
     p.add_argument('--output-dir', required=True, metavar='DIR', help='folder for splits.json and splits.csv')
@@ -33,13 +33,14 @@ def parser()->argparse.ArgumentParser:
 def summary(splits, dest)->str:
     "What was written, for the end of the run"
     t = splits.table.groupby(['split','domain'], sort=False).agg(patients=('patient','nunique'), sessions=('subject','size'), mean_lesion_ml=('lesion_ml','mean')).round(1)
-    out = [f'Left out: {p}' for p in splits.problems]
+    out = [f'Left out: {p}' for p in shortened(splits.problems)]
     return '\n'.join([*out, t.loc[[k for k in splits if k in t.index.get_level_values(0)]].reset_index().to_string(index=False), f'Written to {dest}: splits.json, splits.csv'])
 
 def _run(argv):
     a = parser().parse_args(argv)
+    check_output(a.output_dir)
     splits = create_dataset_splits(a.domain_a_dir, a.domain_b_dir, a.output_dir, a.fractions, a.seed)
-    if not a.quiet: print(summary(splits, Path(a.output_dir)))
+    if not a.quiet: say(summary(splits, Path(a.output_dir)))
 
 def main(argv=None, # default: the arguments of the process
         )->int: # exit status

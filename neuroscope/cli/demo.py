@@ -19,8 +19,8 @@ from pathlib import Path
 import pandas as pd, torch
 from jinja2 import Environment
 from fastai.torch_core import default_device
-from . import run_command
-from ..core import (Cohort, InputError, NeuroscopeError, NoSubjectsError, atomic_path, find_subjects, get_logger, image_data, progress_bar, read_json, stack_sequences, versions, write_json)
+from . import CommandParser, jobs, run_command, say
+from ..core import (Cohort, InputError, NeuroscopeError, NoSubjectsError, atomic_path, check_output, find_subjects, get_logger, image_data, progress_bar, read_json, stack_sequences, versions, write_json)
 from ..evaluation.baselines import DIRECTIONS, evaluate_pairs, fit_baselines, load_travelling, travelling_pairs
 from ..evaluation.report import METRIC_COLUMNS, STYLE, figure_uri, flat_settings, mean_sd, summary_table, write_metrics_csv, write_report
 from ..data.loaders import subject_counts
@@ -351,8 +351,9 @@ def run_demo(
 )->Demo: # with `metrics` and `report`
     "Preprocess, train, harmonize, measure, report"
     out,recipes,steps = Path(output_dir),list(recipes or RECIPES),Steps(5)
+    check_output(out, data)
     demo = plan_demo(find_data(data, out, progress), out)
-    steps(f'preprocessing {sum(map(len, demo.cohorts.values()))} scans in {demo.data}')
+    steps(f'preprocessing {sum(map(len, demo.cohorts.values()))} examinations of four sequences in {demo.data}')
     ready = preprocess_demo(demo, n_jobs, progress=progress)
     stores = {p: cut_slices(demo, ready, p, progress) for p in sorted({RECIPE_PLANES[r] for r in recipes})}
     steps(f'training {minutes:g} min for each of {", ".join(recipes)}')
@@ -405,15 +406,15 @@ def closing_words(
 # %% ../../nbs/cli/01_demo.ipynb #4662c204
 def parser()->argparse.ArgumentParser:
     "The arguments of the command"
-    p = argparse.ArgumentParser(prog='neuroscope demo', formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='The main job on sample data: preprocess two sites, train without pairs,\nharmonize, measure, report.',
-        epilog='A folder given with --data holds site_a/ and site_b/ (patients to train on) and\ntravelling/a/ and travelling/b/ (patients scanned at both sites, under one name).\n\n'
-               'examples:\n  neuroscope demo\n  neuroscope demo --data my_cohort --output-dir my_demo --minutes 30 --recipes cyclegan')
+    p = CommandParser('neuroscope demo', 'The main job on sample data: preprocess two sites, train without pairs, harmonize, measure, report.',
+        'neuroscope demo\nneuroscope demo --data my_cohort --output-dir my_demo --minutes 30 --recipes cyclegan',
+        '0; 1 when subjects were left out; 2 when the input cannot be used.',
+        'A folder given with --data holds site_a/ and site_b/ (patients to train on) and travelling/a/ and travelling/b/ (patients scanned at both sites, under one name). What a run has preprocessed is not preprocessed again.')
     p.add_argument('--data', metavar='DIR', help='the scans (default: data_samples/ here, or else a simulated cohort)')
     p.add_argument('--output-dir', metavar='DIR', default='neuroscope_demo', help='where everything is written (neuroscope_demo)')
     p.add_argument('--minutes', type=_minutes, default=DEFAULT_MINUTES, metavar='M', help=f'training time of each recipe, in minutes ({DEFAULT_MINUTES:g})')
     p.add_argument('--seed', type=int, default=0, metavar='S', help='of the training (0)')
-    p.add_argument('--n-jobs', type=int, default=2, metavar='N', help='subjects preprocessed at a time (2)')
+    p.add_argument('--n-jobs', type=jobs, default=2, metavar='N', help='subjects preprocessed at a time, -1 for one per core (2)')
     p.add_argument('--recipes', nargs='+', choices=list(RECIPES), metavar='R', help=f'what to train ({" ".join(RECIPES)})')
     p.add_argument('--quiet', action='store_true', help='no progress bars')
     return p
@@ -426,7 +427,7 @@ def _minutes(s):
 def _run(argv):
     a = parser().parse_args(argv)
     demo = run_demo(a.data, a.output_dir, a.minutes, a.seed, a.n_jobs, a.recipes, not a.quiet)
-    print(closing_words(demo))
+    say(closing_words(demo))
     return 1 if demo.left_out else 0
 
 def main(

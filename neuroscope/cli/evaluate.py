@@ -11,26 +11,26 @@ __all__ = ['parser', 'main']
 import argparse, sys
 from pathlib import Path
 
-from . import run_command
-from ..core import read_json
+from . import CommandParser, run_command, say, shortened
+from ..core import check_output, read_json
 
 # %% ../../nbs/cli/11_evaluate.ipynb #b0014f29
-_EXAMPLE = 'example:\n  neuroscope evaluate --source preprocessed/a --harmonized harmonized/a2b --target preprocessed/b --output-dir evaluation'
-
 def parser()->argparse.ArgumentParser:
     "The arguments of the command"
     from neuroscope.evaluation.baselines import BASELINES
-    p = argparse.ArgumentParser(prog='neuroscope evaluate', formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_EXAMPLE + '\n\nExit status: 0, 1 if subjects were left out, 2 if nothing could be measured.',
-        description='Is the image right, is the site effect gone, is the biology still there? Harmonized scans, judged beside their baselines.')
+    p = CommandParser('neuroscope evaluate', 'Is the image right, is the site effect gone, is the biology still there? Harmonized scans, judged beside their baselines.',
+        'neuroscope evaluate --source study/site_a --harmonized harmonized/a2b --target study/site_b --output-dir evaluation\nneuroscope evaluate --source study/site_a --harmonized harmonized/a2b --target study/site_b --splits splits --output-dir evaluation_test',
+        '0; 1 if subjects were left out; 2 if nothing could be measured.')
     for name,text in (('source','preprocessed scans of one site'), ('harmonized','what was made of them, under the same names'), ('target','preprocessed scans of other people from the target site')):
         p.add_argument(f'--{name}', required=True, metavar='DIR', help=text)
     p.add_argument('--truth', metavar='DIR', help="the source's people, really scanned at the target site (without it image quality cannot be measured)")
+    p.add_argument('--splits', metavar='DIR', help='only the test patients of these splits, at both sites, as `neuroscope split` wrote them (everybody: honest only for a model that was trained on others)')
     p.add_argument('--output-dir', required=True, metavar='DIR', help='where report.html and the tables go')
     p.add_argument('--direction', choices=['a2b','b2a'], default='a2b', help='what to call the way from source to target (a2b)')
     p.add_argument('--baseline', action='append', choices=list(BASELINES), metavar='NAME', help=f'a baseline to stand beside; repeat for more (all: {", ".join(BASELINES)})')
     p.add_argument('--method', action='append', default=[], metavar='NAME=DIR', help='a further row: scans that another method made of the source')
-    p.add_argument('--readers', metavar='FILE', help='JSON with accuracy, low and high of a reader study')
-    p.add_argument('--permutations', type=int, default=100, metavar='N', help='of labels, for p-values (100)')
+    p.add_argument('--readers', metavar='FILE', help='accuracy, low and high of a reader study: readers.json of `neuroscope read analyse`')
+    p.add_argument('--permutations', type=int, default=100, metavar='N', help='permutations of the labels, for p-values: 1/(N+1) is the smallest (100)')
     p.add_argument('--no-radiomics', action='store_true', help='leave radiomic features out: they take most of the time')
     p.add_argument('--downstream', action='store_true', help='train a small lesion segmentation on the target site and try it on the harmonized scans too (needs lesion masks on both sides; takes minutes, and the training scans in memory)')
     p.add_argument('--simulated', action='store_true', help='say in the report that the scans are simulated')
@@ -45,15 +45,24 @@ def _further(words):
         if '=' not in w: raise InputError(f"--method {w}: this is not NAME=DIR")
     return dict(w.split('=', 1) for w in words)
 
+def _cohorts(a):
+    "Source and target, the test patients alone where splits are given"
+    if not a.splits: return a.source,a.target
+    from neuroscope.core import find_subjects
+    from neuroscope.data.splits import test_subjects
+    return [test_subjects(find_subjects(f), a.splits, d) for f,d in ((a.source, a.direction[0]), (a.target, a.direction[-1]))]
+
 def _run(argv):
     a = parser().parse_args(argv)
     from neuroscope.evaluation.baselines import BASELINES
     from neuroscope.evaluation.harmonization import evaluate_harmonization
-    ev = evaluate_harmonization(a.source, a.harmonized, a.target, a.truth, a.output_dir, a.direction, tuple(a.baseline or BASELINES), _further(a.method), not a.no_radiomics, a.permutations,
+    check_output(a.output_dir)
+    source,target = _cohorts(a)
+    ev = evaluate_harmonization(source, a.harmonized, target, a.truth, a.output_dir, a.direction, tuple(a.baseline or BASELINES), _further(a.method), not a.no_radiomics, a.permutations,
                                 read_json(a.readers) if a.readers else None, a.simulated or None, progress=not a.quiet, downstream=a.downstream)
     if not a.quiet:
-        for o in ev.answers(read_json(a.readers) if a.readers else None): print(f"{o['question']} {o['text']}")
-        for p in dict.fromkeys(ev.problems): print(f'note: {p}')
+        for o in ev.answers(read_json(a.readers) if a.readers else None): say(f"{o['question']} {o['text']}")
+        for p in shortened(dict.fromkeys(ev.problems)): say(f'note: {p}')
         print(f'report and tables: {Path(a.output_dir)/"report.html"}, metrics.csv beside it' if ev.truth else f'report and tables: {Path(a.output_dir)/"report.html"}')
     return int(any('left out' in p for p in ev.problems))
 

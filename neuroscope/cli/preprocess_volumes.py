@@ -13,22 +13,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import run_command
-from ..core import SEQUENCES, Cohort, InputError, find_subjects, require_extra
+from . import CommandParser, jobs, run_command, say, shortened
+from ..core import SEQUENCES, Cohort, InputError, check_output, find_subjects, require_extra
 from ..preprocessing.pipeline import NAMES, VolumePreprocessor, preprocess_cohort
 
 # %% ../../nbs/cli/05_preprocess_volumes.ipynb #854197dc
-def _jobs(s):
-    n = int(s)
-    if n == 0: raise argparse.ArgumentTypeError('0 processes do nothing; -1 takes one per core')
-    return n
-
 def _add_steps(p):
     "The options that make the list of steps"
     g = p.add_argument_group('steps, in the order in which they are done')
     g.add_argument('--skull-strip', nargs='?', const='auto', metavar='BACKEND', help='remove the skull first (back end: auto)')
     g.add_argument('--register', nargs='?', const='mni152', metavar='ATLAS', help="bring the sequences onto one grid and onto an atlas: mni152 (default), a file, or 'none' for the grid of the reference sequence")
-    g.add_argument('--target-spacing', type=float, nargs='+', metavar='MM', help='voxel size of the result, one number or three')
+    g.add_argument('--target-spacing', type=float, nargs='+', metavar='MM', help='voxel size of the result in mm, one number or three (as it is)')
     g.add_argument('--no-n4', action='store_true', help='leave bias field correction out')
     g.add_argument('--normalize', choices=['percentile', 'z_score', 'none'], default='percentile', help='intensity normalization (percentile)')
     g.add_argument('--lower-pct', type=float, default=.5, metavar='P', help='lower percentile, becomes 0 (0.5)')
@@ -38,20 +33,18 @@ def _add_steps(p):
 # %% ../../nbs/cli/05_preprocess_volumes.ipynb #c1a4c572
 def parser()->argparse.ArgumentParser:
     "The arguments of the command"
-    p = argparse.ArgumentParser(prog='neuroscope preprocess', formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Preprocess every subject in a folder. What is there already is left as it is; a run that was interrupted goes on.',
-        epilog='examples, for two sites that are to be trained on with `neuroscope train --data-root study`:\n'
-               '  neuroscope preprocess --input-dir raw/hospital_1 --output-dir study/site_a\n'
-               '  neuroscope preprocess --input-dir raw/hospital_2 --output-dir study/site_b --lower-pct 0.5 --upper-pct 99.5\n\n'
-               'Exit status: 0 when all subjects are done, 1 when some failed, 2 when nothing could be done.')
+    p = CommandParser('neuroscope preprocess', 'Preprocess every subject in a folder. What is there already is left as it is; a run that was interrupted goes on.',
+        'neuroscope preprocess --input-dir raw/site_a --output-dir study/site_a\nneuroscope preprocess --input-dir raw/site_b --output-dir study/site_b --lower-pct 0.5 --upper-pct 99.5 --n-jobs 2\nneuroscope preprocess --input-dir raw/scanner --output-dir study/site_c --skull-strip --register mni152',
+        '0 when all subjects are done, 1 when some failed, 2 when nothing could be done.',
+        'With no option it does N4 and percentile normalization, which is what skull-stripped scans on one grid need (BraTS, UPenn-GBM). Scans straight from a scanner also need --skull-strip and --register.')
     p.add_argument('--input-dir', required=True, metavar='DIR', help='folder with the scans of the subjects, in any naming scheme')
     p.add_argument('--output-dir', required=True, metavar='DIR', help='folder of the preprocessed cohort, with preprocessing.csv and preprocessing.html')
     _add_steps(p)
     p.add_argument('--require', nargs='+', choices=SEQUENCES, metavar='SEQ', help=f'sequences that a subject must have ({" ".join(SEQUENCES)}; with --steps, what the file says)')
     p.add_argument('--names', choices=NAMES, default='input', help='names of the outputs: as the input, or BIDS derivatives (input)')
     p.add_argument('--site', metavar='NAME', help='name of the site, for the table')
-    p.add_argument('--n-jobs', type=_jobs, default=1, metavar='N', help='subjects at a time, -1 for one per core (1)')
-    p.add_argument('--dask', metavar='ADDRESS', help='run on the Dask cluster whose scheduler is at this address')
+    p.add_argument('--n-jobs', type=jobs, default=1, metavar='N', help='subjects at a time, -1 for one per core (1)')
+    p.add_argument('--dask', metavar='ADDRESS', help='run on the Dask cluster whose scheduler is at this address, such as tcp://10.0.0.1:8786')
     p.add_argument('--quiet', action='store_true', help='no progress bar, no summary')
     return p
 
@@ -85,16 +78,17 @@ def summary(
     lines = [f'{r.subject}: {r.status}. {r.reason or r.remarks}' for r in table.itertuples() if r.reason or r.remarks]
     n = lambda s: int((table.status == s).sum())
     count = f"{len(table)} subject{'s'*(len(table) != 1)}: {n('done')} done, {n('there already')} there already, {n('failed')} failed"
-    return '\n'.join([*problems, *lines, f'{count}. See {dest}/preprocessing.html and {dest}/preprocessing.csv'])
+    return '\n'.join([*shortened(problems), *shortened(lines), f'{count}. See {dest}/preprocessing.html and {dest}/preprocessing.csv'])
 
 def _run(argv):
     a = parser().parse_args(argv)
     pre,cohort = make_preprocessor(a),find_subjects(a.input_dir, a.site)
+    check_output(a.output_dir, a.input_dir, apart=True)
     client = require_extra('distributed', 'dask').Client(a.dask) if a.dask else None
     try: _,table = preprocess_cohort(cohort, a.output_dir, pre, a.n_jobs, not a.quiet, a.names, client)
     finally:
         if client: client.close()
-    if not a.quiet: print(summary(table, cohort.problems, a.output_dir))
+    if not a.quiet: say(summary(table, cohort.problems, a.output_dir))
     return int((table.status == 'failed').any())
 
 def main(argv=None, # default: the arguments of the process

@@ -11,21 +11,19 @@ __all__ = ['parser', 'write_room', 'pooled_accuracy', 'main']
 import argparse, json, sys
 from pathlib import Path
 
-from . import run_command
+from . import CommandParser, run_command
 from ..core import InputError, atomic_path, read_json, write_json
 
 # %% ../../nbs/cli/13_read.ipynb #77c62903
-_EXAMPLE = """examples:
-  neuroscope read make --real preprocessed/b --harmonized harmonized/a2b --output-dir study --key study_key.json
-  neuroscope read analyse --study study --key study_key.json --output-dir study_result"""
+_MAKE = 'neuroscope read make --real study/site_b --harmonized harmonized/a2b --output-dir reading --key reading_key.json'
+_ANALYSE = 'neuroscope read analyse --study reading --key reading_key.json --output-dir reading_result'
+_STATUS = '0; 1 if a reader has not finished; 2 if nothing could be done.'
 
 def parser()->argparse.ArgumentParser:
     "The arguments of the command"
-    raw = argparse.RawDescriptionHelpFormatter
-    p = argparse.ArgumentParser(prog='neuroscope read', formatter_class=raw, epilog=_EXAMPLE + '\n\nExit status: 0, 1 if a reader has not finished, 2 if nothing could be done.',
-        description='Can readers tell harmonized scans from real ones? Make a blinded study, and analyse the answers.')
+    p = CommandParser('neuroscope read', 'Can readers tell harmonized scans from real ones? Make a blinded study, and analyse the answers.', f'{_MAKE}\n{_ANALYSE}', _STATUS)
     jobs = p.add_subparsers(dest='job', required=True, metavar='JOB')
-    m = jobs.add_parser('make', formatter_class=raw, help='a blinded study of two folders of scans', epilog=_EXAMPLE)
+    m = jobs.add_parser('make', help='a blinded study of two folders of scans', example=_MAKE, status=_STATUS)
     m.add_argument('--real', required=True, metavar='DIR', help='real scans of the target site')
     m.add_argument('--harmonized', required=True, metavar='DIR', help='harmonized scans')
     m.add_argument('--output-dir', required=True, metavar='DIR', help='new folder that readers get')
@@ -33,8 +31,8 @@ def parser()->argparse.ArgumentParser:
     m.add_argument('--items', type=int, metavar='N', help='how many, half of them real (as many as there are)')
     m.add_argument('--repeats', type=float, default=.25, metavar='SHARE', help='share of items that are shown twice (0.25)')
     m.add_argument('--seed', type=int, metavar='S', help='of order and codes (drawn at random, kept in the key)')
-    m.add_argument('--title', default='Reading study', help='what readers see at the top')
-    a = jobs.add_parser('analyse', formatter_class=raw, help='tables of what readers said', epilog=_EXAMPLE)
+    m.add_argument('--title', default='Reading study', metavar='TEXT', help='what readers see at the top (Reading study)')
+    a = jobs.add_parser('analyse', help='tables of what readers said', example=_ANALYSE, status=_STATUS)
     for name,meta,text in (('study','DIR','folder that readers got back from'), ('key','FILE','its sealed key'), ('output-dir','DIR','where the tables go')): a.add_argument(f'--{name}', required=True, metavar=meta, help=text)
     return p
 
@@ -78,8 +76,6 @@ def _analyse(a):
     return int(bool(res.answers.attrs['unfinished']))
 
 def _run(argv):
-    job = [w for w in argv if w in ('make','analyse')][:1]          # options from a file come before it
-    if job: argv = job + [w for i,w in enumerate(argv) if i!=argv.index(job[0])]
     a = parser().parse_args(argv)
     return (_make if a.job=='make' else _analyse)(a)
 

@@ -11,20 +11,18 @@ __all__ = ['parser', 'read_run', 'was_simulated', 'judged_method', 'same_scans',
 import argparse, sys
 from pathlib import Path
 
-from . import run_command
+from . import CommandParser, run_command
 from ..core import InputError, read_json
 
 # %% ../../nbs/cli/12_report.ipynb #a9b29afa
-_EXAMPLE = 'example:\n  neuroscope report neuroscope_demo\n  neuroscope report runs/first runs/second --output-file compared.html'
-
 def parser()->argparse.ArgumentParser:
     "The arguments of the command"
-    p = argparse.ArgumentParser(prog='neuroscope report', formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_EXAMPLE + '\n\nExit status: 0, or 2 if no page could be written.',
-        description='The report of one run, made again from what it left in its folder (the whole page, for a run of neuroscope demo), or of several runs on the same subjects, side by side. Nothing is measured again.')
+    p = CommandParser('neuroscope report', 'The report of one run, made again from what it left in its folder (the whole page, for a run of neuroscope demo), or of several runs on the same subjects, side by side. Nothing is measured again.',
+        'neuroscope report neuroscope_demo\nneuroscope report runs/first runs/second --output-file compared.html', '0, or 2 if no page could be written.')
     p.add_argument('runs', nargs='+', metavar='RUN', help='folder of a run, or its metrics.csv; the first is judged, further ones stand beside it')
     p.add_argument('--output-file', metavar='FILE', default='comparison.html', help='the page (comparison.html)')
     p.add_argument('--method', metavar='NAME', help='the method of every run that is judged (what was trained or harmonized)')
-    p.add_argument('--title', help='heading of the page')
+    p.add_argument('--title', metavar='TEXT', help='heading of the page (that of the run)')
     p.add_argument('--simulated', action='store_true', help='say that the scans are simulated, where no run says it itself')
     p.add_argument('--force', action='store_true', help='write over a page that is there')
     return p
@@ -37,6 +35,7 @@ def read_run(
     import pandas as pd
     from neuroscope.evaluation.report import check_metrics
     path = Path(run)/'metrics.csv' if Path(run).is_dir() else Path(run)
+    if not path.is_file() and (path.parent/'evaluation.json').is_file(): raise InputError('this evaluation had no --truth, so it has no image quality to make a table of', path=path.parent, fix=f'Its own page is {path.parent/"report.html"}; evaluate again to change it.')
     if not path.is_file(): raise InputError('there is no such table', path=path, fix='Give the output folder of neuroscope demo or neuroscope evaluate; a run without travelling subjects has no figures.')
     try: return check_metrics(pd.read_csv(path, dtype=dict(subject=str))), path.parent
     except (ValueError, InputError) as e: raise InputError(f'this is no table of metrics ({e})', path=path, fix='Give the metrics.csv that a run wrote, unchanged.') from e

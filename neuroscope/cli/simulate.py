@@ -12,7 +12,7 @@ import argparse, sys
 
 import numpy as np
 
-from . import run_command
+from . import CommandParser, jobs, run_command, say
 from ..core import read_json
 from ..simulate import simulate_cohort
 
@@ -24,20 +24,19 @@ def _count(s):
 
 def parser()->argparse.ArgumentParser:
     "The arguments of the command"
-    p = argparse.ArgumentParser(prog='neuroscope simulate', formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Simulate a two-site glioma MRI study: unpaired patients at each site, and travelling patients scanned at both.',
-        epilog='example:\n  neuroscope simulate --output-dir my_cohort --n-subjects 6 6 --n-travelling 3\n\nEverything it writes is simulated and says so.\n\n'
-               'Exit status: 0 when the cohort is written, 2 when the options are unusable.')
+    p = CommandParser('neuroscope simulate', 'Simulate a two-site glioma MRI study: unpaired patients at each site, and travelling patients scanned at both.',
+        'neuroscope simulate --output-dir my_cohort --n-subjects 6 6 --n-travelling 3',
+        '0 when the cohort is written, 2 when the options are unusable.', 'Everything it writes is simulated and says so.')
     p.add_argument('--output-dir', required=True, metavar='DIR', help='new folder for the cohort')
     p.add_argument('--n-subjects', type=_count, nargs='+', default=[6], metavar='N', help='training patients: one number, or one for each site (6)')
     p.add_argument('--n-travelling', type=_count, default=3, metavar='N', help='patients scanned at both sites (3)')
-    p.add_argument('--spacing', type=float, nargs='+', default=[2.], metavar='MM', help='voxel size: one number or three (2)')
-    p.add_argument('--margin', type=_count, metavar='VOXELS', help='cut the grid to the brain plus this margin (whole field of view)')
-    p.add_argument('--seed', type=_count, default=0, help='the same seed gives the same images (0)')
+    p.add_argument('--spacing', type=float, nargs='+', default=[2.], metavar='MM', help='voxel size in mm: one number or three (2)')
+    p.add_argument('--margin', type=_count, metavar='VOXELS', help='cut the grid to the brain plus a margin of so many voxels (whole field of view)')
+    p.add_argument('--seed', type=_count, default=0, metavar='S', help='the same seed gives the same images (0)')
     p.add_argument('--truth', action=argparse.BooleanOptionalAction, default=True, help='also write the truth of travelling patients (yes)')
     p.add_argument('--rescan', action='store_true', help='also scan travelling patients a second time, with other noise')
     p.add_argument('--overwrite', action='store_true', help='replace an older simulated cohort')
-    p.add_argument('--n-jobs', type=int, default=1, metavar='N', help='processes to use (1)')
+    p.add_argument('--n-jobs', type=jobs, default=1, metavar='N', help='processes to use, -1 for one per core (1)')
     p.add_argument('--quiet', action='store_true', help='no progress bar, no summary')
     return p
 
@@ -54,7 +53,7 @@ def _run(argv):
     one = lambda v: v[0] if len(v)==1 else tuple(v)
     dest = simulate_cohort(a.output_dir, n_subjects=one(a.n_subjects), n_travelling=a.n_travelling, spacing=one(a.spacing), seed=a.seed, margin=a.margin,
                            truth=a.truth, rescan=a.rescan, overwrite=a.overwrite, n_jobs=a.n_jobs, progress=not a.quiet)
-    if not a.quiet: print(summary(dest))
+    if not a.quiet: say(summary(dest))
 
 def main(argv=None, # default: the arguments of the process
         )->int: # exit status

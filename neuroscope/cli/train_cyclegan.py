@@ -6,13 +6,12 @@ Docs: https://ishrith-gowda.github.io/neuroscope/cli/train_cyclegan.html.md"""
 
 # %% auto #0
 __all__ = ['SITE_NAMES', 'OPTIONS', 'TYPES', 'CHOICES', 'find_cohorts', 'needs_preprocessing', 'open_stores', 'parser',
-           'read_config', 'settings_of', 'build_model', 'build_loaders', 'UnrelatedSlices', 'ProgressLine', 'said_row',
+           'settings_of', 'build_model', 'build_loaders', 'UnrelatedSlices', 'ProgressLine', 'said_row',
            'seed_everything', 'start_run', 'named_sites', 'held_out', 'run_training', 'summary', 'main']
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #279d00d5
 import argparse, random, sys
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,8 @@ import torch
 from fastai.basics import Callback, defaults, noop, num_distrib, rank_distrib
 from fastai.callback.all import GradientAccumulation, ParamScheduler, ProgressCallback
 
-from . import run_command
-from ..core import Cohort, InputError, NoSubjectsError, find_subjects, image_data, progress_bar, read_json, require_extra, write_json
+from . import CommandParser, run_command, say
+from ..core import Cohort, InputError, NoSubjectsError, check_output, find_subjects, image_data, progress_bar, read_json, write_json
 from ..data.loaders import PairedSlices, ReadSlice, common_size, paired_slices, ready_cohort, site_store, slice_source, unpaired_dataloaders
 from ..data.splits import read_splits
 from ..models.implementations import CycleGAN
@@ -96,18 +95,18 @@ def open_stores(
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #60568186
 OPTIONS = dict( # name: (default, help)
-    n_epochs=(None, 'passes through the slices of site A (200; preset fast: by the clock)'), minutes=(None, 'train for so many minutes instead'),
+    n_epochs=(None, 'passes through the slices of site A (200; preset fast: by the clock)'), minutes=(None, 'train for so many minutes instead (preset fast: 2)'),
     n_epochs_decay=(None, 'of n_epochs, those with falling learning rates (half)'), batch_size=(4, 'slices of each site in a batch'),
     preset=('document', "'document': the source document's recipe; 'fast': measured blur and tone maps first, minutes on a CPU"),
     lr_g=(None, 'learning rate of the generators (1e-4; fast: 2e-4)'), lr_d=(4e-4, 'learning rate of the discriminators'),
     filters=(64, 'channels of the generators\' first layer'), discriminator_filters=(64, 'channels of the discriminators\' first layer'), n_blocks=(9, 'residual blocks'),
     lambda_cycle=(10., 'weight of the cycle'), lambda_identity=(5., 'weight of the identity'), lambda_adversarial=(1., 'weight of the adversary'),
-    r1=(10., 'gradient penalty'), r1_every=(16, 'updates from one penalty to the next'), clip=(0., 'largest gradient norm of a network (0: any)'),
+    r1=(10., 'weight of the gradient penalty; preset fast: none'), r1_every=(16, 'updates from one penalty to the next'), clip=(0., 'largest gradient norm of a network (0: any)'),
     accumulate=(1, 'batches whose gradients make one update'), ema=(0., 'decay of the averaged generators, .999 for instance (0: none)'),
     small_until=(0., 'share of the training that runs on slices of half the size (0: none)'), informative=(False, 'show slices with lesions more often'),
-    bf16=(False, 'half precision, where the machine has it'), plane=(None, 'axial, coronal or sagittal (axial; fast: coronal)'),
-    valid_pct=(.2, 'share of the patients that validate, where none are given'), seed=(0, 'of everything random'), tracking=(None, "'tensorboard' or 'mlflow'"),
-    images=(True, 'write a picture after each epoch'), n_jobs=(1, 'subjects preprocessed at a time'))
+    bf16=(False, 'compute in bfloat16, where the machine has it'), plane=(None, 'axial, coronal or sagittal (axial; fast: coronal)'),
+    valid_pct=(.2, 'share of the patients, 0 to 1, that validate, where none are given'), seed=(0, 'of everything random'), tracking=(None, 'also write the figures for one of these (neither)'),
+    images=(True, 'write a picture after each epoch'), n_jobs=(1, 'subjects preprocessed at a time, -1: one per core'))
 TYPES = dict(n_epochs=int, minutes=float, n_epochs_decay=int, lr_g=float, plane=str, tracking=str)
 CHOICES = dict(preset=('document','fast'), plane=('axial','coronal','sagittal'), tracking=('tensorboard','mlflow'))
 
@@ -118,15 +117,13 @@ def _metavar(k, default):
 
 def parser()->argparse.ArgumentParser:
     "The arguments of the command"
-    p = argparse.ArgumentParser(prog='neuroscope train', formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Train a CycleGAN between two sites.',
-        epilog='example:\n  neuroscope train --data-root study --checkpoints-dir checkpoints --name brats2upenn --n-epochs 200 --batch-size 4\n\n'
-               'Exit status: 0, 1 when subjects were left out, 2 when the input cannot be used or training diverged.')
+    p = CommandParser('neuroscope train', 'Train a CycleGAN between two sites. A run that was interrupted goes on with --resume.',
+        'neuroscope train --data-root splits --name a_to_b --preset fast\nneuroscope train --data-root study --checkpoints-dir checkpoints --name brats2upenn --n-epochs 200 --batch-size 4',
+        '0; 1 when subjects were left out; 2 when the input cannot be used or training diverged.')
     p.add_argument('--data-root', required=True, metavar='DIR', help='folder with site_a/ and site_b/, or with splits.json')
     p.add_argument('--checkpoints-dir', default='checkpoints', metavar='DIR', help='where runs are written (checkpoints)')
-    p.add_argument('--name', default='cyclegan', help='of the run, a folder in there (cyclegan)')
+    p.add_argument('--name', default='cyclegan', metavar='NAME', help='of the run, a folder in there (cyclegan)')
     p.add_argument('--resume', action='store_true', help='go on with the run of this name, if it is there')
-    p.add_argument('--config', metavar='FILE', help='TOML file with any of the options below')
     p.add_argument('--quiet', action='store_true', help='no progress, no summary')
     for k,(default,text) in OPTIONS.items():
         shown = f'{text} ({default})' if default is not None and not isinstance(default, bool) and '(' not in text else text
@@ -135,22 +132,6 @@ def parser()->argparse.ArgumentParser:
     return p
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #99d3c8da
-def read_config(
-    path, # TOML
-) -> dict: # option -> value
-    "Options from a file"
-    tomllib = import_module('tomllib') if sys.version_info>=(3,11) else require_extra('tomli', 'toml')
-    try: d = tomllib.loads(Path(path).read_text(encoding='utf-8'))
-    except OSError as e: raise InputError('the file cannot be read', path=path, fix='Check the path.') from e
-    except tomllib.TOMLDecodeError as e: raise InputError(f'this is not valid TOML: {e}', path=path) from e
-    d = {k.replace('-', '_'): v for k,v in d.items()}
-    for k,v in d.items():
-        if k not in OPTIONS: raise InputError(f"there is no option '{k}'", path=path, fix=f'There are: {", ".join(OPTIONS)}.')
-        want = TYPES.get(k, type(OPTIONS[k][0]))
-        if not (isinstance(v, want) and (want is bool or not isinstance(v, bool)) or (want is float and type(v) is int)): raise InputError(f"'{k}' is {v!r}, and has to be of type {want.__name__}", path=path)
-        if k in CHOICES and v not in CHOICES[k]: raise InputError(f"'{k}' is {v!r}, and can be {' or '.join(CHOICES[k])}", path=path)
-    return d
-
 def settings_of(
     args, # parsed
     folder, # of the run
@@ -158,7 +139,7 @@ def settings_of(
     "What holds: the command line, then the file, then what the run was begun with, then the defaults"
     earlier = read_json(folder/'settings.json') if args.resume and (folder/'settings.json').exists() else {}
     given = {k: v for k,v in vars(args).items() if k in OPTIONS and v is not None}
-    s = {k: d for k,(d,_) in OPTIONS.items()} | {k: v for k,v in earlier.items() if k in OPTIONS} | (read_config(args.config) if args.config else {}) | given
+    s = {k: d for k,(d,_) in OPTIONS.items()} | {k: v for k,v in earlier.items() if k in OPTIONS} | given
     fast = s['preset']=='fast'
     if s['plane'] is None: s['plane'] = 'coronal' if fast else 'axial'
     if s['lr_g'] is None: s['lr_g'] = 2e-4 if fast else 1e-4
@@ -236,6 +217,7 @@ def start_run(args):
     "Folder and settings of the run, checked"
     folder = Path(args.checkpoints_dir)/args.name
     if (folder/'checkpoint.safetensors').exists() and not args.resume: raise InputError('there is a run of this name', path=folder, fix='Go on with it by --resume, or give another --name.')
+    check_output(folder)
     s = settings_of(args, folder)
     if not rank_distrib(): write_json(s, folder/'settings.json')
     return folder,s
@@ -265,12 +247,13 @@ def run_training(args)->tuple: # `CycleGANTrainer`, folder, who was left out
     for k in ('train_a','train_b'):
         if not cohorts.get(k): raise NoSubjectsError(f'there is nobody to train on at site {k[-1].upper()}', path=args.data_root)
     folder,s = start_run(args)
-    say = print if not args.quiet and not rank_distrib() else noop
-    for n in notes: say(n)
+    tell = print if not args.quiet and not rank_distrib() else noop
+    for n in notes: tell(n)
     stores,pairs,left_out = _in_turn(partial(open_stores, cohorts, paired, folder/'cache', s['plane'], s['n_jobs'], not args.quiet))
     seed_everything(s['seed'])
     dls,valid = build_loaders(s | (dict(valid_pct=0) if pairs is not None else {}), stores)
-    say(f'training on {dls.train.n} slices of site A and {len(stores["train_b"])} of site B, {"by " + format(s["minutes"], "g") + " min" if s["minutes"] else str(s["n_epochs"]) + " epochs"}')
+    tell(f'training on {dls.train.n} slices of site A and {len(stores["train_b"])} of site B, {"by " + format(s["minutes"], "g") + " min" if s["minutes"] else str(s["n_epochs"]) + " epochs"}')
+    if s['preset']=='fast': tell('measuring the blur and the tone maps of both sites first')
     model,loss,cbs = build_model(s, stores)
     model.meta |= dict(sites=named_sites(cohorts), seed=s['seed'], **held_out(args.data_root))
     trainer = CycleGANTrainer(model, s['tracking'], loss, s['lr_g'], s['lr_d'], cbs=[ProgressLine(not args.quiet), *cbs], r1=s['r1'] if s['preset']!='fast' else 0., r1_every=s['r1_every'], bf16=s['bf16'])
@@ -286,12 +269,12 @@ def summary(trainer, folder, left_out)->str:
     if v and v.rows: out += [f'at the end, {said_row(v.rows[-1])}']
     if (best := getattr(trainer.learn, 'keep_best', None)) and best.best: out.append(f"the best was epoch {best.best['epoch']}, kept in {folder/'best'}")
     files = [f.name for f in sorted(folder.iterdir()) if not f.name.startswith('.')]
-    return '\n'.join([*out, f'Written to {folder}: {", ".join(files)}', f"It can be loaded with Translator('{folder}')."])
+    return '\n'.join([*out, f'Written to {folder}: {", ".join(files)}', f"It can be loaded with Translator('{folder}'), or used at once:", f'  neuroscope translate --model {folder} --input-dir DIR --output-dir DIR'])
 
 def _run(argv):
     args = parser().parse_args(argv)
     trainer,folder,left_out = run_training(args)
-    if not args.quiet and not rank_distrib(): print(summary(trainer, folder, left_out))
+    if not args.quiet and not rank_distrib(): say(summary(trainer, folder, left_out))
     return 1 if left_out else 0
 
 def main(argv=None, # default: the arguments of the process

@@ -11,30 +11,33 @@ __all__ = ['parser', 'summary', 'main']
 import argparse, sys
 
 
-from . import run_command
-from ..core import InputError, NoSubjectsError, find_subjects, progress_bar
+from . import CommandParser, run_command, say, shortened
+from ..core import InputError, NoSubjectsError, check_output, find_subjects, progress_bar
+from ..data.splits import test_subjects
 from ..preprocessing.slices import PLANES
 from ..utils import SCALES, Translator, site_scale
 
 # %% ../../nbs/cli/09_translate.ipynb #9e9b313d
 def parser()->argparse.ArgumentParser:
     "The arguments of the command"
-    p = argparse.ArgumentParser(prog='neuroscope translate', formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Make the scans of one site look as if they had been acquired at the other, all four sequences together.',
-        epilog='example:\n  neuroscope translate --model models/cyclegan --input-dir site_a --output-dir harmonized --direction a2b\n\n'
-               'Exit status: 0, 1 if some subjects failed, 2 if nothing could be done.')
-    p.add_argument('--model', required=True, metavar='DIR', help='folder of a trained model')
-    p.add_argument('--input-dir', required=True, metavar='DIR', help='skull-stripped scans, in any naming scheme')
+    p = CommandParser('neuroscope translate', 'Make the scans of one site look as if they had been acquired at the other, all four sequences together. What is there already is left as it is.',
+        'neuroscope translate --model checkpoints/a_to_b --input-dir study/site_a --output-dir harmonized/a2b\nneuroscope translate --model checkpoints/a_to_b --input-dir study/site_b --output-dir harmonized/b2a --direction b2a --splits splits',
+        '0; 1 if some subjects failed; 2 if nothing could be done.')
+    p.add_argument('--model', required=True, metavar='DIR', help='folder of a trained model, such as checkpoints/NAME of `neuroscope train`')
+    p.add_argument('--input-dir', required=True, metavar='DIR', help='skull-stripped scans, best as `neuroscope preprocess` wrote them, in any naming scheme')
     p.add_argument('--output-dir', required=True, metavar='DIR', help='where a folder for each subject is written')
     p.add_argument('--direction', choices=['a2b','b2a'], default='a2b', help='from site A to site B, or back (a2b)')
+    p.add_argument('--splits', metavar='DIR', help='only the test patients of these splits, as `neuroscope split` wrote them (everybody)')
     p.add_argument('--scale', choices=list(SCALES), default='normalized', help="intensities written: 0 to 1 between the percentiles, the source scan's, or the target site's (normalized)")
     p.add_argument('--reference-dir', metavar='DIR', help='scans of the target site that were not normalized, for --scale target')
     p.add_argument('--planes', nargs='+', choices=list(PLANES), metavar='PLANE', help=f"slices to translate, fused by their median: {', '.join(PLANES)} (the model's own)")
     p.add_argument('--missing', choices=['refuse','stand_in'], default='refuse', help='subjects without all four sequences: refuse them, or let the nearest contrast stand in (refuse)')
-    p.add_argument('--batch-size', type=_positive, default=8, metavar='N', help='slices at a time (8)')
-    p.add_argument('--tile', type=int, metavar='N', help='translate slices that are larger in tiles of so many pixels, blended')
+    p.add_argument('--batch-size', type=_positive, metavar='N', help='slices (8), or patches of a 3D model (1), at a time')
+    p.add_argument('--tile', type=int, metavar='N', help='translate slices that are larger in tiles of so many pixels, blended (whole slices)')
+    p.add_argument('--patch-size', type=_positive, nargs=3, metavar='N', help='of a 3D model: voxels of a patch (those of its training)')
+    p.add_argument('--overlap', type=int, metavar='N', help='of a 3D model: voxels that neighbouring patches share (half a patch)')
     p.add_argument('--bf16', action='store_true', help='compute in bfloat16 where the processor has it')
-    p.add_argument('--device', metavar='D', help='such as cuda (where the model is: the processor)')
+    p.add_argument('--device', metavar='D', help='to compute on, such as cuda (cpu)')
     p.add_argument('--overwrite', action='store_true', help='translate again what is there already')
     p.add_argument('--quiet', action='store_true', help='no progress bar, no table')
     return p
@@ -55,16 +58,19 @@ def summary(
     dest, # where the subjects were written
 )->str:
     "What the command prints at the end"
-    lines = [f'{r.subject}: {r.status}, {r.seconds:g} s' + (f'. {r.message}' if r.message else '') for r in table.itertuples()]
-    return '\n'.join([*lines, *(f'note: {p}' for p in problems), f'{int((table.status=="ok").sum())} of {len(table)} subjects written to {dest}'])
+    lines = [f'{r.subject}: {r.status}' + (f'. {r.message}' if r.message else '') for r in table.itertuples() if r.status!='ok' or r.message]
+    ok = table[table.status=='ok']
+    return '\n'.join([*lines, *(f'note: {p}' for p in shortened(problems)), f'{len(ok)} of {len(table)} subjects in {dest} ({ok.seconds.sum():.0f} s)'])
 
 def _run(argv):
     a = parser().parse_args(argv)
-    tr = Translator(a.model, batch_size=a.batch_size, device=a.device, planes=a.planes, tile=a.tile, bf16=a.bf16)
+    tr = Translator(a.model, batch_size=a.batch_size, device=a.device, planes=a.planes, tile=a.tile, bf16=a.bf16, patch_size=a.patch_size, overlap=a.overlap)
     cohort,reference = find_subjects(a.input_dir),_reference(a)
+    check_output(a.output_dir, a.input_dir, apart=True)
+    if a.splits: cohort = test_subjects(cohort, a.splits, a.direction[0])
     bar = lambda c: progress_bar(c, f'translating {a.direction}', progress=not a.quiet, unit='subject')
     _,table = tr.translate_cohort(cohort, a.output_dir, a.direction, progress=bar, scale=a.scale, reference=reference, missing=a.missing, overwrite=a.overwrite)
-    if not a.quiet: print(summary(table, cohort.problems, a.output_dir))
+    if not a.quiet: say(summary(table, cohort.problems, a.output_dir))
     if not (table.status=='ok').any(): raise NoSubjectsError(f'none of {len(table)} subjects could be translated', path=a.input_dir, fix=table.message[0])
     return int((table.status!='ok').any())
 

@@ -63,11 +63,11 @@ def histogram_features(vol, # (4,X,Y,Z) normalized
                       )->np.ndarray: # (1,62)
     "First-order figures of the brain: mean, SD, skewness, kurtosis, quantiles, entropy; correlations between sequences"
     v = np.asarray(vol)[:,check_mask(mask, np.shape(vol)[1:])].astype(np.float64)
-    m,s = v.mean(1),v.std(1); z = (v-m[:,None])/np.where(s>0, s, 1)[:,None]
+    m,s = v.mean(1),v.std(1); z = (v-m[:,None])/np.where(s>0, s, 1)[:,None]; z2 = z*z          # by products: a power of floats takes ten times as long
     h = np.stack([np.histogram(o, 64, (-.25,1.75))[0] for o in v])/v.shape[1]
     entropy = -(h*np.log(np.where(h>0, h, 1))).sum(1)
     rho = (z@z.T/v.shape[1])[np.triu_indices(len(v), 1)]
-    return np.concatenate([m, s, (z**3).mean(1), (z**4).mean(1), np.quantile(v, _QUANTILES, axis=1).ravel(), entropy, rho])[None]
+    return np.concatenate([m, s, (z2*z).mean(1), (z2*z2).mean(1), np.quantile(v, _QUANTILES, axis=1).ravel(), entropy, rho])[None]
 
 # %% ../../nbs/evaluation/04_domain_gap.ipynb #fbeeaa11
 TISSUE_NAMES = ('brain','csf','gm','wm','lesion')

@@ -6,19 +6,21 @@ Docs: https://ishrith-gowda.github.io/neuroscope/evaluation/lesions.html.md"""
 
 # %% auto #0
 __all__ = ['MIN_VOXELS', 'IMAGES', 'WATCHED', 'SHOWS', 'BRIGHT', 'LesionCase', 'check_seg', 'load_case', 'heal', 'simulated_case',
-           'patient_axis', 'mirrored', 'normal_tissue', 'lesion_masks', 'with_subtraction', 'lesion_contrast',
-           'connected_lesions', 'lost_lesions', 'local_mean', 'quadratic_terms', 'unexplained', 'lesion_free_slices',
+           'patient_axis', 'mirrored', 'normal_tissue', 'lesion_masks', 'contrast_regions', 'region_contrast',
+           'lesion_contrast', 'connected_lesions', 'watched_regions', 'lost_lesions', 'local_mean', 'other_patient',
+           'quadratic_terms', 'unexplained', 'foretold', 'lesion_free_slices', 'blobs', 'LesionReference',
            'false_lesions', 'subject_lesions', 'evaluate_lesions', 'lesion_summary', 'paint_lesion', 'erase_lesion',
-           'other_patient', 'adversaries', 'prevalence_bias', 'prevalence_effect']
+           'adversaries', 'prevalence_bias', 'prevalence_effect']
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #5784a84e
 import hashlib, numpy as np, pandas as pd, nibabel as nib
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from scipy import ndimage as ndi
 from ..core import (SEQUENCES, LESION_PARTS, Subject, InputError, EmptyVolumeError, GridMismatchError, NeuroscopeError, NoSubjectsError,
                              check_same_grid, get_logger, image_data, lesion_labels, stack_sequences)
 from ..simulate import SITES, scan, simulate_subject
-from .image_quality import check_mask, masked_pair
+from .image_quality import check_mask, check_pair
 from .baselines import DIRECTIONS, apply_method, check_direction, load_pair, load_travelling
 from .statistics import bootstrap_statistic, mean_over_subjects
 
@@ -123,28 +125,45 @@ def lesion_masks(seg, # (X,Y,Z) labels
     s,labels = np.asarray(seg),lesion_labels(seg)
     return dict(lesion=s>0) | {p:(s==labels[p] if labels[p] else np.zeros(s.shape, bool)) for p in LESION_PARTS}
 
-def with_subtraction(vol): # (4,X,Y,Z) -> (5,X,Y,Z)
-    "The four sequences and T1ce − T1"
-    return np.concatenate([vol, vol[1:2]-vol[0:1]])
+def contrast_regions(mask, # (X,Y,Z) brain
+                     seg, # (X,Y,Z) lesion labels
+                     affine=np.eye(4), # (4,4) voxel to mm
+                     reference='contralateral', # or 'normal'; normal too where the mirror has too few voxels
+                     normal=None, # (X,Y,Z) bool: of `normal_tissue`; found where it is needed unless given
+                    )->list: # (part, indices of its voxels, of the reference's voxels, name of the reference)
+    "Where the contrast of each part of the lesion is measured"
+    if reference not in ('contralateral','normal'): raise InputError(f'no reference {reference!r}', fix="Take 'contralateral' or 'normal'")
+    mask,out = check_mask(mask),[]; seg = check_seg(seg, mask.shape); healthy = mask&(seg==0)
+    for part,m in lesion_masks(seg).items():
+        m = m&mask
+        if m.sum()<MIN_VOXELS: continue
+        ref,name = mirrored(m, mask, affine)&healthy,'contralateral'
+        if reference=='normal' or ref.sum()<MIN_VOXELS:
+            if normal is None: normal = normal_tissue(seg, mask, affine)
+            ref,name = normal,'normal'
+        out.append((part, np.nonzero(m), np.nonzero(ref), name))
+    return out
+
+def region_contrast(vol, # (4,X,Y,Z) normalized
+                    regions, # of `contrast_regions`
+                   )->pd.DataFrame: # part, sequence, voxels, reference, contrast, cnr
+    "Contrast and contrast-to-noise of every part in every sequence and in T1ce − T1"
+    vol,rows = np.asarray(vol),[]
+    def look(at): v = vol[(slice(None),*at)].astype(float); return np.concatenate([v, v[1:2]-v[0:1]])
+    for part,inside,ref,name in regions:
+        for q,a,b in zip(IMAGES, look(inside), look(ref)):
+            d,noise = a.mean()-b.mean(),np.sqrt(a.var()+b.var())
+            rows.append(dict(part=part, sequence=q, voxels=len(inside[0]), reference=name, contrast=d, cnr=d/noise if noise>0 else np.nan))
+    return pd.DataFrame(rows, columns=['part','sequence','voxels','reference','contrast','cnr'])
 
 def lesion_contrast(vol, # (4,X,Y,Z) normalized
                     mask, # (X,Y,Z) brain
                     seg, # (X,Y,Z) lesion labels
                     affine=np.eye(4), # (4,4) voxel to mm
-                    reference='contralateral', # or 'normal'; normal too where the mirror has too few voxels
+                    reference='contralateral', # or 'normal'
                    )->pd.DataFrame: # part, sequence, voxels, reference, contrast, cnr
-    "Contrast and contrast-to-noise of every part of the lesion in every sequence and in T1ce − T1"
-    if reference not in ('contralateral','normal'): raise InputError(f'no reference {reference!r}', fix="Take 'contralateral' or 'normal'")
-    vol,mask = np.asarray(vol, float),check_mask(mask, np.shape(vol)[1:]); seg = check_seg(seg, mask.shape); images = with_subtraction(vol); rows = []
-    for part,m in lesion_masks(seg).items():
-        m = m&mask
-        if m.sum()<MIN_VOXELS: continue
-        ref,name = mirrored(m, mask, affine)&mask&(seg==0),'contralateral'
-        if reference=='normal' or ref.sum()<MIN_VOXELS: ref,name = normal_tissue(seg, mask, affine),'normal'
-        for q,v in zip(IMAGES, images):
-            a,b = v[m],v[ref]; noise = np.sqrt(a.var()+b.var())
-            rows.append(dict(part=part, sequence=q, voxels=int(m.sum()), reference=name, contrast=a.mean()-b.mean(), cnr=(a.mean()-b.mean())/noise if noise>0 else np.nan))
-    return pd.DataFrame(rows, columns=['part','sequence','voxels','reference','contrast','cnr'])
+    "`region_contrast` in the regions of a lesion mask"
+    return region_contrast(vol, contrast_regions(check_mask(mask, np.shape(vol)[1:]), seg, affine, reference))
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #a36aba6d
 WATCHED = (('lesion','flair'),('enhancing','t1ce-t1'))
@@ -156,17 +175,28 @@ def connected_lesions(seg, # (X,Y,Z) labels
     s = np.asarray(seg); lab,n = ndi.label(s>0, np.ones((3,3,3))); sizes = np.bincount(lab.ravel(), minlength=n+1)
     return [np.where(lab==i, s, 0) for i in sorted(range(1, n+1), key=lambda i: -sizes[i]) if sizes[i]>=MIN_VOXELS]
 
+def watched_regions(mask, # (X,Y,Z) brain
+                    seg, # (X,Y,Z) lesion labels
+                    affine=np.eye(4), # (4,4)
+                   )->list: # for each lesion the `contrast_regions` of what is watched
+    "Where each lesion by itself is measured; other lesions are no reference tissue"
+    parts = [p for p,_ in WATCHED]; seg = check_seg(seg, np.shape(mask)); out = []
+    for one in connected_lesions(seg):
+        inside = one>0; r = contrast_regions(mask&~((seg>0)&~inside), np.where(inside, seg, 0), affine)
+        out.append([o for o in r if o[0] in parts])
+    return out
+
 def lost_lesions(after, # (4,X,Y,Z) harmonized
                  reference, # (4,X,Y,Z) the true scan, or the scan before
                  mask, # (X,Y,Z) brain
                  seg, # (X,Y,Z) lesion labels
                  affine=np.eye(4), # (4,4)
+                 regions=None, # of `watched_regions`; found unless given
                 )->pd.DataFrame: # lesion, part, sequence, expected, contrast, kept, shows, lost
     "For each lesion where it shows: how much of its contrast is left"
-    rows = []; seg = check_seg(seg, np.shape(mask))
-    for i,one in enumerate(connected_lesions(seg)):
-        inside = one>0; only = np.where(inside, seg, 0); rest = mask&~((seg>0)&~inside)          # other lesions are no reference tissue
-        tabs = [lesion_contrast(v, rest, only, affine).set_index(['part','sequence']).contrast for v in (reference, after)]
+    rows = []
+    for i,r in enumerate(watched_regions(mask, seg, affine) if regions is None else regions):
+        tabs = [region_contrast(v, r).set_index(['part','sequence']).contrast for v in (reference, after)]
         for k in WATCHED:
             if k not in tabs[0].index: continue
             want,have = tabs[0][k],tabs[1][k]; shows = bool(want>=SHOWS)
@@ -192,11 +222,35 @@ def local_mean(vol, # (C,X,Y,Z)
     weight = smooth(t.astype(float))+1e-6
     return np.stack([ndi.map_coordinates(smooth(v[box]*t)/weight, at, order=1, mode='nearest') for v in vol])
 
+# %% ../../nbs/evaluation/03_lesions.ipynb #095b9558
+def other_patient(vol, # (4,X,Y,Z) of somebody else
+                  mask, # (X,Y,Z) this brain
+                 )->np.ndarray: # (4,*mask.shape)
+    "Another patient's scan, laid over this brain by its centre; the median where it does not reach"
+    brain = vol.any(0); shift = np.round(np.mean(np.argwhere(mask), 0)-np.mean(np.argwhere(brain), 0)).astype(int)
+    idx = np.argwhere(mask); src = idx-shift; inside = ((src>=0)&(src<brain.shape)).all(1); out = np.zeros((len(vol),*mask.shape), np.float32)
+    for o,v in zip(out, vol):
+        got = np.full(len(idx), 0., np.float32); got[inside] = v[tuple(src[inside].T)]
+        o[tuple(idx.T)] = np.where(got>0, got, np.median(v[brain]))
+    return out
+
 # %% ../../nbs/evaluation/03_lesions.ipynb #54ae6501
-def quadratic_terms(x, # (N,4) grey values
-                   )->np.ndarray: # (N,15) constant, values, products
+def quadratic_terms(x, # (4,N) grey values
+                   )->np.ndarray: # (15,N) constant, values, products
     "Terms of a quadratic in the four sequences"
-    return np.column_stack([np.ones(len(x)), x, *[x[:,i]*x[:,j] for i in range(x.shape[1]) for j in range(i, x.shape[1])]])
+    return np.concatenate([np.ones_like(x[:1]), x, *[x[i:i+1]*x[i:] for i in range(len(x))]])
+
+def _thin(fit, n=100_000):
+    "At most so many of the voxels that a fit is made on, evenly taken"
+    i = np.flatnonzero(fit)
+    if len(i)<300: raise EmptyVolumeError(f'only {len(i)} voxels of normal tissue to compare with', fix='Check the lesion mask')
+    return i[::max(1, len(i)//n)]
+
+def _foretell(x, y, at):
+    "`y` (C,N) without what a quadratic in `x` (4,N), fitted at the voxels `at`, foretells; block by block"
+    coef = np.linalg.lstsq(quadratic_terms(x[:,at].astype(float)).T, y[:,at].T.astype(float), rcond=None)[0].T.astype(np.float32); r = np.empty(y.shape, np.float32)
+    for k in range(0, y.shape[1], 65_536): s = slice(k, k+65_536); r[:,s] = y[:,s]-coef@quadratic_terms(x[:,s])
+    return r
 
 def unexplained(before, # (4,X,Y,Z) the scan that was given
                 after, # (4,X,Y,Z) what was made of it
@@ -204,16 +258,25 @@ def unexplained(before, # (4,X,Y,Z) the scan that was given
                 tissue, # (X,Y,Z) bool, where the prediction is fitted
                 affine=np.eye(4), # (4,4) voxel to mm
                 floor=.02, # least deviation, on the normalized scale
-               )->np.ndarray: # (4,X,Y,Z) deviations, 0 outside the brain
+                sequences=SEQUENCES, # which are looked at
+               )->np.ndarray: # (len(sequences),X,Y,Z) deviations, 0 outside the brain
     "What of an image its own four grey values before do not foretell, in robust standard deviations"
-    f,y,fit = quadratic_terms(before[:,mask].T.astype(float)),after[:,mask].T.astype(float),tissue[mask]
-    if fit.sum()<20*f.shape[1]: raise EmptyVolumeError(f'only {int(fit.sum())} voxels of normal tissue to compare with', fix='Check the lesion mask')
-    thin = slice(None, None, max(1, int(fit.sum())//100_000))
-    r = y-f@np.linalg.lstsq(f[fit][thin], y[fit][thin], rcond=None)[0]
-    out = np.zeros(after.shape, np.float32); out[:,mask] = r.T
-    r -= local_mean(out, tissue, mask, affine).T; r -= np.median(r[fit], 0)
-    out[:,mask] = (r/np.maximum(1.4826*np.median(abs(r[fit]), 0), floor)).T
+    which = [SEQUENCES.index(q) for q in sequences]; at = _thin(tissue[mask])
+    r = _foretell(before[:,mask].astype(np.float32), np.stack([after[k][mask] for k in which]), at)
+    out = np.zeros((len(which),*mask.shape), np.float32); out[:,mask] = r
+    r -= local_mean(out, tissue, mask, affine); r -= np.median(r[:,at], 1, keepdims=True)
+    out[:,mask] = r/np.maximum(1.4826*np.median(abs(r[:,at]), 1, keepdims=True), floor)
     return out
+
+def foretold(before, # (4,X,Y,Z) the scan that was given
+             after, # (4,X,Y,Z) what was made of it, or any other scan on its grid
+             mask, # (X,Y,Z) brain
+             tissue, # (X,Y,Z) bool, where to look
+            )->pd.Series: # by sequence: 1 for any quadratic map of the grey values, near 0 for an unrelated image
+    "The share of an image's variance in normal tissue that the scan's own four grey values foretell"
+    at = tuple(i[_thin(tissue[mask])] for i in np.nonzero(mask)); x,y = (np.asarray(v)[(slice(None),*at)].astype(float) for v in (before, after))
+    f = quadratic_terms(x).T; r = y-(f@np.linalg.lstsq(f, y.T, rcond=None)[0]).T; var = y.var(1)
+    return pd.Series(np.where(var>0, 1-r.var(1)/np.where(var>0, var, 1), np.nan), SEQUENCES)
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #064cc424
 BRIGHT = ('t1ce','flair')      # where a false lesion would show
@@ -226,6 +289,61 @@ def lesion_free_slices(mask, # (X,Y,Z) brain
     ax = patient_axis(affine, 2); others = tuple(i for i in range(3) if i!=ax); area = np.asarray(mask).sum(others)
     return np.flatnonzero((area>=area.max()/10)&~(np.asarray(seg)>0).any(others))
 
+def blobs(deviant, # (X,Y,Z) deviations, of `unexplained`
+          true, # (X,Y,Z) those of the true scan, or None
+          slices, # indices along the axis that runs up
+          affine, # (4,4)
+          deviations=5., # that a blob stands out by
+          area=60., # mm² that it has at least
+         )->list: # (slice, area in mm², mean deviation) of each
+    "Connected bright areas within axial slices, those left out that the true scan has as well"
+    ax = patient_axis(affine, 2); pixel = np.delete(nib.affines.voxel_sizes(np.asarray(affine, float)), ax).prod(); out = []
+    for k in slices:
+        v = np.take(deviant, k, ax); high = v>deviations
+        if high.sum()*pixel<area: continue
+        lab,n = ndi.label(high)
+        for i in np.flatnonzero(np.bincount(lab.ravel(), minlength=n+1)[1:]*pixel>=area)+1:
+            one = lab==i
+            if true is None or np.take(true, k, ax)[one].mean()<=deviations/2: out.append((int(k), one.sum()*pixel, v[one].mean()))
+    return out
+
+# %% ../../nbs/evaluation/03_lesions.ipynb #70284a1e
+class LesionReference:
+    "What of a patient is the same for every method: regions, normal tissue, contrast before and in truth; each found when first asked for"
+    def __init__(self,
+                 before, # (4,X,Y,Z) the scan that was given
+                 mask, # (X,Y,Z) brain
+                 seg, # (X,Y,Z) lesion labels
+                 truth=None, # (4,X,Y,Z) the true scan
+                 affine=np.eye(4), # (4,4)
+                ):
+        self.before,self.mask,self.truth,self.affine = before,check_mask(mask, np.shape(before)[1:]),truth,affine; self.seg = check_seg(seg, self.mask.shape)
+        if truth is not None: check_pair(truth[3], before[3], mask)
+
+    @cached_property
+    def tissue(self): return normal_tissue(self.seg, self.mask, self.affine)
+    @cached_property
+    def free(self): return lesion_free_slices(self.mask, self.seg, self.affine)
+    @cached_property
+    def regions(self): return contrast_regions(self.mask, self.seg, self.affine)
+    @cached_property
+    def watched(self): return watched_regions(self.mask, self.seg, self.affine)
+    @cached_property
+    def known(self): return {k: region_contrast(v, self.regions) for k,v in dict(before=self.before, truth=self.truth).items() if v is not None}
+    @cached_property
+    def true_deviations(self): return None if self.truth is None else self.deviations(self.truth)
+
+    def deviations(self, after): # (2,X,Y,Z) of `BRIGHT`
+        "`unexplained` where a false lesion would show"
+        return unexplained(self.before, after, self.mask, self.tissue, self.affine, sequences=BRIGHT)
+
+    def false(self, after, deviations=5., area=60.):
+        "`false_lesions` of an output"
+        r,t = self.deviations(after),self.true_deviations
+        rows = [dict(slice=k, sequence=q, area=mm2, deviations=d) for i,q in enumerate(BRIGHT) for k,mm2,d in blobs(r[i], None if t is None else t[i], self.free, self.affine, deviations, area)]
+        return pd.DataFrame(rows, columns=['slice','sequence','area','deviations'])
+
+# %% ../../nbs/evaluation/03_lesions.ipynb #c32136b2
 def false_lesions(before, # (4,X,Y,Z) the scan that was given
                   after, # (4,X,Y,Z) what was made of it
                   mask, # (X,Y,Z) brain
@@ -236,40 +354,26 @@ def false_lesions(before, # (4,X,Y,Z) the scan that was given
                   area=60., # mm² that it has at least
                  )->pd.DataFrame: # slice, sequence, area (mm²), deviations; a row a blob
     "Bright blobs in lesion-free slices that the scan before does not explain and the truth does not have"
-    seg = check_seg(seg, np.shape(mask)); tissue,ax = normal_tissue(seg, mask, affine),patient_axis(affine, 2); zooms = nib.affines.voxel_sizes(np.asarray(affine, float))
-    r = unexplained(before, after, mask, tissue, affine); t = unexplained(before, truth, mask, tissue, affine) if truth is not None else None
-    pixel = np.delete(zooms, ax).prod(); rows = []
-    for k in lesion_free_slices(mask, seg, affine):
-        for q in BRIGHT:
-            at = lambda v: np.take(v[SEQUENCES.index(q)], k, ax)
-            lab,n = ndi.label(at(r)>deviations)
-            for i in range(1, n+1):
-                blob = lab==i
-                if blob.sum()*pixel<area or (t is not None and at(t)[blob].mean()>deviations/2): continue
-                rows.append(dict(slice=int(k), sequence=q, area=blob.sum()*pixel, deviations=at(r)[blob].mean()))
-    return pd.DataFrame(rows, columns=['slice','sequence','area','deviations'])
+    return LesionReference(before, mask, seg, truth, affine).false(after, deviations, area)
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #d84deb7f
-def subject_lesions(before, # (4,X,Y,Z) the scan that was given
+def subject_lesions(before, # (4,X,Y,Z) the scan that was given; or a `LesionReference`, and nothing but `after` beside it
                     after, # (4,X,Y,Z) what was made of it
-                    mask, # (X,Y,Z) brain
-                    seg, # (X,Y,Z) lesion labels
+                    mask=None, # (X,Y,Z) brain
+                    seg=None, # (X,Y,Z) lesion labels
                     truth=None, # (4,X,Y,Z) the true scan
                     affine=np.eye(4), # (4,4)
                    )->pd.DataFrame: # part, sequence, metric, value
     "Contrasts before, after and in truth, lesions lost and invented"
-    for nm,v in (('after',after),('truth',truth)):
-        if v is not None: masked_pair(v[3], before[3], mask)
-    known = {k:v for k,v in dict(before=before, after=after, truth=truth).items() if v is not None}; rows = []
-    tabs = {k:lesion_contrast(v, mask, seg, affine) for k,v in known.items()}
+    ref = before if isinstance(before, LesionReference) else LesionReference(before, mask, seg, truth, affine); check_pair(after[3], ref.before[3], ref.mask)
+    tabs = dict(before=ref.known['before'], after=region_contrast(after, ref.regions)) | ref.known; rows = []
     for k,t in tabs.items(): rows += [dict(part=r.part, sequence=r.sequence, metric=f'{m}_{k}', value=getattr(r, m)) for r in t.itertuples() for m in ('contrast','cnr')]
-    if truth is not None: rows += [dict(part=r.part, sequence=r.sequence, metric='contrast_error', value=abs(r.contrast-s.contrast)) for r,s in zip(tabs['after'].itertuples(), tabs['truth'].itertuples())]
+    if 'truth' in tabs: rows += [dict(part=r.part, sequence=r.sequence, metric='contrast_error', value=abs(r.contrast-s.contrast)) for r,s in zip(tabs['after'].itertuples(), tabs['truth'].itertuples())]
     one = lambda metric,value: rows.append(dict(part='lesion', sequence='all', metric=metric, value=float(value)))
-    lost = lost_lesions(after, before if truth is None else truth, mask, seg, affine); by = lost.groupby('lesion')
+    lost = lost_lesions(after, ref.before if ref.truth is None else ref.truth, ref.mask, ref.seg, ref.affine, ref.watched); by = lost.groupby('lesion')
     one('lesions', lost.lesion.nunique()); one('lesions_showing', by.shows.any().sum()); one('lesions_lost', by.lost.any().sum())
     for r in lost[lost.shows].itertuples(): rows.append(dict(part=r.part, sequence=r.sequence, metric='kept' if r.lesion==0 else f'kept_{r.lesion+1}', value=r.kept))
-    false = false_lesions(before, after, mask, seg, affine, truth)
-    one('free_slices', len(lesion_free_slices(mask, seg, affine))); one('false_slices', false.slice.nunique())
+    one('free_slices', len(ref.free)); one('false_slices', ref.false(after).slice.nunique())
     return pd.DataFrame(rows, columns=['part','sequence','metric','value'])
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #41fe0666
@@ -281,9 +385,10 @@ def _case_lesions(case, methods, directions):
     for d in directions:
         src,dst = check_direction(d)[0],d[-1]
         if src not in case.vols: continue
+        ref = LesionReference(case.vols[src], case.mask, case.seg, case.vols.get(dst), case.affine)
         for name,m in methods.items():
             out = apply_method(m, case.id, case.vols[src], case.masks[src], d)
-            rows.append(subject_lesions(case.vols[src], out, case.mask, case.seg, case.vols.get(dst), case.affine).assign(subject=case.id, direction=d, method=name))
+            rows.append(subject_lesions(ref, out).assign(subject=case.id, direction=d, method=name))
     if not rows: raise InputError(f'{case.id} was not scanned at {" or ".join(d[0].upper() for d in directions)}')
     return pd.concat(rows)
 
@@ -354,17 +459,6 @@ def erase_lesion(vol, # (4,X,Y,Z)
     "The lesion replaced by the mirror image of the other side, or by the median of normal tissue where that is lesion as well"
     flip = lambda v: mirrored(v, mask, affine); lesion = (np.asarray(seg)>0)&mask; good = lesion&flip(mask&(np.asarray(seg)==0)); normal = normal_tissue(seg, mask, affine); out = vol.copy()
     for o in out: src = flip(o); fill = np.median(o[normal]); o[lesion] = np.where(good, src, fill)[lesion]
-    return out
-
-def other_patient(vol, # (4,X,Y,Z) of somebody else
-                  mask, # (X,Y,Z) this brain
-                 )->np.ndarray: # (4,*mask.shape)
-    "Another patient's scan, laid over this brain by its centre; the median where it does not reach"
-    brain = vol.any(0); shift = np.round(np.mean(np.argwhere(mask), 0)-np.mean(np.argwhere(brain), 0)).astype(int)
-    idx = np.argwhere(mask); src = idx-shift; inside = ((src>=0)&(src<brain.shape)).all(1); out = np.zeros((len(vol),*mask.shape), np.float32)
-    for o,v in zip(out, vol):
-        got = np.full(len(idx), 0., np.float32); got[inside] = v[tuple(src[inside].T)]
-        o[tuple(idx.T)] = np.where(got>0, got, np.median(v[brain]))
     return out
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #06ce397b

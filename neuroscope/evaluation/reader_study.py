@@ -206,7 +206,7 @@ class ReadingRoom(Shown):
 
     def _open(self):
         "Show the present item"
-        self.viewer = VolumeViewer(self.reading.scans(), title=f'item {self.reading.index+1} of {len(self.reading.items)}', width=self.width, crosshair=False)
+        self.viewer = VolumeViewer(self.reading.scans(), title=f'item {self.reading.index+1} of {len(self.reading.items)}', width=self.width, crosshair=False, numbers=False)
         self.started = time.monotonic()
 
     def picture(self): return self.viewer.picture()
@@ -254,7 +254,7 @@ def _open_next(self:ReadingRoom):
     if old._widget is not None:
         new,plane = self.viewer,old.state.plane
         old.a,old._last = new.a,None
-        old.state = new.a.start(plane=plane, crosshair=old.state.crosshair)
+        old.state = new.a.start(plane=plane, crosshair=old.state.crosshair, numbers=False)
         self.viewer = old
         for n,size in zip('xyz', old.a.shape): old.controls[n].max = size-1
         old.update()
@@ -292,7 +292,7 @@ def refresh(self:ReadingRoom, note='') -> ReadingRoom: # itself
 @patch
 def _clicked(self:ReadingRoom, question):
     def f(change):
-        if not self._busy and change['new'] is not None: self.answer(question, change['new'])
+        if not self._busy and change['new'] is not None: self.answer(question, change['new']).viewer.screen.focus()
     return f
 
 # %% ../../nbs/evaluation/08_reader_study.ipynb #dc1b4b95
@@ -303,16 +303,17 @@ def widget(self:ReadingRoom):
         import ipywidgets as W
         v,self._busy = self.viewer.widget,False
         self.viewer.on_key = self.key
-        self.buttons,self.labels = {q: _answer_buttons(q) for q in QUESTIONS},{q: W.HTML(layout=W.Layout(width='350px')) for q in QUESTIONS}
+        self.buttons,self.labels = {q: _answer_buttons(q) for q in QUESTIONS},{q: W.HTML(layout=W.Layout(width='300px')) for q in QUESTIONS}
         for q,b in self.buttons.items(): b.observe(self._clicked(q), 'value')
         self.status = W.HTML()
         self.back,self.next = W.Button(description='Back', layout=W.Layout(width='90px')),W.Button(description='Next item', button_style='primary', layout=W.Layout(width='120px'))
-        self.back.on_click(lambda _: self.go(-1)); self.next.on_click(lambda _: self.go(1))
+        self.back.on_click(lambda _: self.go(-1).viewer.screen.focus()); self.next.on_click(lambda _: self.go(1).viewer.screen.focus())
         row = lambda *ws: W.HBox(ws, layout=W.Layout(align_items='center', flex_flow='row wrap', grid_gap='0 12px'))
         picture,*controls = v.children
         head = W.HTML(f'<div style="font-size:15px"><b>{self.reading.study["title"]}</b><span style="opacity:.6">&ensp;reader {self.reading.reader}</span></div>')
-        more = W.HTML(keys_html(ROOM_KEYS, 'Keys', 'Click on the picture first. '))
-        self._widget = W.VBox([head, picture, *[row(self.labels[q], self.buttons[q]) for q in QUESTIONS], row(self.back, self.next, self.status), *controls[:-1], more], layout=W.Layout(grid_gap='4px'))
+        more = W.HTML(keys_html(ROOM_KEYS, 'Keys', 'Click on the picture, or answer once with the mouse, first. '))
+        questions = row(*[W.HBox([self.labels[q], self.buttons[q]]) for q in QUESTIONS])                # above the picture, whose height differs: a button stays where it is
+        self._widget = W.VBox([head, questions, row(self.back, self.next, self.status), picture, *controls[:-1], more], layout=W.Layout(grid_gap='4px'))
         self.refresh()
     return self._widget
 

@@ -77,12 +77,12 @@ def compare_methods(metrics, # tidy table
     wide = d.pivot_table(index=['subject','direction','metric'], columns='method', values='value', sort=False)
     rows = []
     for b in baselines if baselines is not None else [m for m in have if m!=method]:
-        gain = (wide[method]-wide[b]).dropna()
+        gain = (wide[method]-wide[b]).mask(wide[method]==wide[b], 0.).dropna()          # two perfect scans have a PSNR of infinity each, and no gain
         for m in judge:
             g = gain.xs(m, level='metric')*(-1 if m in LOWER_IS_BETTER else 1); g = g.dropna()
             parts = {k:v.droplevel('direction') for k,v in g.groupby(level='direction', sort=False)}
             for k,v in {**parts, 'both':g.groupby(level='subject').mean()}.items():
-                lo,hi = bootstrap_interval(v) or (np.nan, np.nan)
+                lo,hi = (v.mean(),)*2 if len(v)>2 and np.isinf(v).all() and v.nunique()==1 else bootstrap_interval(v) or (np.nan, np.nan)      # all infinite: no draw is anything else
                 rows.append(dict(baseline=b, direction=k, metric=m, n=len(v), gain=v.mean(), low=lo, high=hi, better_in=int((v>0).sum())))
     return pd.DataFrame(rows, columns=['baseline','direction','metric','n','gain','low','high','better_in'])
 

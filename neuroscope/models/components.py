@@ -10,7 +10,9 @@ __all__ = ['ReflectPad', 'InstanceNorm', 'PReLU', 'RowConv', 'WinogradConv', 'Re
            'PatchDiscriminator', 'MultiScaleDiscriminator', 'register_network', 'network_spec', 'build_network']
 
 # %% ../../nbs/models/00_components.ipynb #e151684f
+import threading
 from functools import cache
+from math import prod
 from types import SimpleNamespace
 
 import torch
@@ -105,10 +107,12 @@ class RowConv(nn.Conv2d):
         return _ShiftedSum.apply(rows.unflatten(1, (k,o))) + self.bias.view(1,-1,1,1)
 
 # %% ../../nbs/models/00_components.ipynb #3e24be8c
+def _cut(x): return x.unfold(2, 6, 4).unfold(3, 6, 4).permute(4,5,1,0,2,3)
+
 class _Tiles(torch.autograd.Function):
     "Overlapping tiles of 6×6, four pixels apart: (N,C,4h+2,4w+2) to (6,6,C,N,h,w)"
     @staticmethod
-    def forward(ctx, x): return x.unfold(2, 6, 4).unfold(3, 6, 4).permute(4,5,1,0,2,3).contiguous()
+    def forward(ctx, x): return _cut(x).contiguous()
     @staticmethod
     def backward(ctx, g): return _AddTiles.apply(g)
 
@@ -127,6 +131,23 @@ class _AddTiles(torch.autograd.Function):
     def backward(ctx, g): return _Tiles.apply(g)
 
 # %% ../../nbs/models/00_components.ipynb #fc09f5b7
+_kept = threading.local()                                             # working memory of each thread, by slot
+
+def _work(slot, shape, dtype):
+    "Memory for what is needed for a moment, the same again for each slot"
+    n,kept = prod(shape)*dtype.itemsize,_kept.__dict__
+    if n>2**25: return torch.empty(shape, dtype=dtype)
+    if slot not in kept or len(kept[slot])<n:
+        with torch.inference_mode(False): kept[slot] = torch.empty(n, dtype=torch.uint8)   # or training could not use it after a translation
+    return kept[slot][:n].view(dtype).view(shape)
+
+def _product(slot, a, b):
+    "A matrix product, in working memory unless its own gradient is asked for"
+    return a@b if torch.is_grad_enabled() else torch.matmul(a, b, out=_work(slot, (*a.shape[:-1], b.shape[-1]), a.dtype))
+
+def _copied(slot, x): return _work(slot, x.shape, x.dtype).copy_(x)
+
+# %% ../../nbs/models/00_components.ipynb #34614bcb
 @cache
 def _winograd(dtype):
     "The matrices of F(4×4, 3×3), for flattened tiles: input (36,36), kernel (36,9), output (16,36)"
@@ -135,27 +156,34 @@ def _winograd(dtype):
     a = [[1,1,1,1,1,0],[0,1,-1,2,-2,0],[0,1,1,4,4,0],[0,1,-1,8,-8,1]]
     return [torch.kron(m, m).to(dtype) for m in (torch.tensor(x, dtype=torch.float64) for x in (b,g,a))]
 
-class _Products(torch.autograd.Function):
-    "The 36 products of transformed kernels and tiles; both are made again for the gradient, which saves their memory"
+def _tiles(slot, x):
+    "Transformed tiles, (36,C,N*h*w); slot 0 is written over"
+    t = _Tiles.apply(x) if torch.is_grad_enabled() else _copied(0, _cut(x))
+    return _product(slot, _winograd(x.dtype)[0], t.view(36, -1)).view(36, x.shape[1], -1)
+
+def _kernels(slot, weight): return _product(slot, _winograd(weight.dtype)[1], weight.flatten(2).flatten(0,1).t()).view(36, *weight.shape[:2])
+
+class _Winograd(torch.autograd.Function):
+    "A 3×3 convolution without padding, for heights and widths of 4k+2; for the gradient, tiles and kernels are transformed again, which saves their memory"
     @staticmethod
-    def tiles(x): return (_winograd(x.dtype)[0] @ _Tiles.apply(x).view(36, -1)).view(36, x.shape[1], -1)
-    @staticmethod
-    def kernels(weight): return (_winograd(weight.dtype)[1] @ weight.flatten(2).flatten(0,1).t()).view(36, *weight.shape[:2])
-    @staticmethod
-    def forward(ctx, x, weight): ctx.save_for_backward(x, weight); return torch.bmm(_Products.kernels(weight), _Products.tiles(x))
+    def forward(ctx, x, weight, bias):
+        ctx.save_for_backward(x, weight)
+        n,o,h,w = len(x),len(weight),(x.shape[2]-2)//4,(x.shape[3]-2)//4
+        tiles = _tiles(1, x)
+        y = _product(0, _winograd(x.dtype)[2], _product(2, _kernels(0, weight), tiles).view(36, -1)).view(4, 4, o, n, h, w)
+        return torch.add(y.permute(3,2,4,0,5,1), bias.view(1,-1,1,1,1,1), out=x.new_empty(n, o, h, 4, w, 4)).view(n, o, 4*h, 4*w)
+
     @staticmethod
     def backward(ctx, g):
-        (x,weight),(b,k,_) = ctx.saved_tensors,_winograd(g.dtype)
-        n,c,h,w = x.shape[0],x.shape[1],(x.shape[2]-2)//4,(x.shape[3]-2)//4
-        gx = b.t() @ torch.bmm(_Products.kernels(weight).transpose(1,2), g).view(36, -1)
-        gu = torch.bmm(g, _Products.tiles(x).transpose(1,2)).view(36, -1)
-        return _AddTiles.apply(gx.view(6, 6, c, n, h, w)), (k.t() @ gu).t().reshape(weight.shape)
-
-def _winograd_conv(x, weight, bias):
-    "A 3×3 convolution without padding, for heights and widths of 4k+2"
-    n,o,h,w = len(x),len(weight),(x.shape[2]-2)//4,(x.shape[3]-2)//4
-    y = (_winograd(x.dtype)[2] @ _Products.apply(x, weight).view(36, -1)).view(4, 4, o, n, h, w).permute(3,2,4,0,5,1)
-    return y.clone(memory_format=torch.contiguous_format).view(n, o, 4*h, 4*w).add_(bias.view(1,-1,1,1))
+        (x,weight),(b,k,a) = ctx.saved_tensors,_winograd(g.dtype)
+        n,c,o,h,w = len(x),x.shape[1],len(weight),(x.shape[2]-2)//4,(x.shape[3]-2)//4
+        g_tiles = g.reshape(n, o, h, 4, w, 4).permute(3,5,1,0,2,4)
+        g_tiles = g_tiles.contiguous() if torch.is_grad_enabled() else _copied(0, g_tiles)
+        gm = _product(1, a.t(), g_tiles.view(16, -1)).view(36, o, -1)
+        gu = _product(0, gm, _tiles(2, x).transpose(1,2))
+        gw = (k.t() @ gu.view(36, -1)).t().reshape(weight.shape)
+        gv = _product(2, _kernels(0, weight).transpose(1,2), gm)
+        return _AddTiles.apply(_product(0, b.t(), gv.view(36, -1)).view(6, 6, c, n, h, w)), gw, g.sum((0,2,3))
 
 # %% ../../nbs/models/00_components.ipynb #b6c3d6d4
 class WinogradConv(nn.Conv2d):
@@ -166,7 +194,7 @@ class WinogradConv(nn.Conv2d):
         h,w = (n-2 for n in x.shape[2:])
         with torch.autocast('cpu', enabled=False):
             x = F.pad(x, (0,-w%4,0,-h%4)) if h%4 or w%4 else x
-            return _winograd_conv(x, self.weight, self.bias)[:,:,:h,:w]
+            return _Winograd.apply(x, self.weight, self.bias)[:,:,:h,:w]
 
 # %% ../../nbs/models/00_components.ipynb #c81966b4
 def _layers(dims):

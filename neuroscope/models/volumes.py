@@ -18,6 +18,8 @@ from ..core import InputError
 from ..preprocessing.slices import brain_box, from_model_range, to_model_range
 
 # %% ../../nbs/models/01c_volumes.ipynb #02371af9
+def _triple(n): return [n]*3 if isinstance(n, int) else list(n)
+
 def _boxed(vol, mask, patch_size):
     "The brain's box in the model's range, at least as large as a patch; and where it lies"
     box = brain_box(mask)
@@ -46,7 +48,7 @@ class PatchPairs:
         patch_size=(64,64,64), # voxels
         length:int=256, # pairs in an epoch
     ):
-        self.patch_size,self.length = tuple(patch_size),length
+        self.patch_size,self.length = tuple(_triple(patch_size)),length
         self.subjects = [[as_subject(v, self.patch_size) for v in vols] for vols in (volumes_a, volumes_b)]
         for site,s in zip('AB', self.subjects):
             if not s: raise InputError(f'there is no volume of site {site}')
@@ -82,7 +84,9 @@ def patch_grid(
 ) -> list: # of three slices each
     "Where the patches lie that cover a volume"
     import torchio as tio
-    overlap = [s//4*2 for s in patch_size] if overlap is None else [overlap]*3 if isinstance(overlap, int) else list(overlap)
+    patch_size = _triple(patch_size)
+    overlap = [s//4*2 for s in patch_size] if overlap is None else _triple(overlap)
+    if bad := [(o,s) for o,s in zip(overlap, patch_size) if o%2 or not 0<=o<s]: raise InputError(f'patches of {bad[0][1]} voxels cannot share {bad[0][0]}', fix='Take an even number, smaller than the patch.')
     grid = tio.GridSampler(tio.Subject(x=tio.ScalarImage(tensor=torch.empty(1, *shape))), patch_size, overlap)
     return [tuple(slice(int(a), int(b)) for a,b in zip(l[:3], l[3:])) for l in grid.locations]
 
@@ -115,15 +119,17 @@ def translate_volume3d(
     patch_size=None, # voxels; the model's unless given
     overlap=None, # voxels that neighbouring patches share, even; half a patch unless given
     batch_size:int=1, # patches translated at once
+    bf16:bool=False, # compute in bfloat16?
 ) -> np.ndarray: # (4,X,Y,Z) float32 normalized, 0 outside the mask
     "Translate a normalized volume patch by patch"
     if vol.ndim!=4: raise InputError(f'expected a volume of shape (4,X,Y,Z), got {vol.shape}')
-    size,device = tuple(patch_size or model.config['patch_size']),next(model.parameters()).device
+    size,device = tuple(_triple(patch_size or model.config['patch_size'])),next((p.device for p in model.parameters()), torch.device('cpu'))
     mask = (vol!=0).any(0) if mask is None else np.asarray(mask, bool)
     x,box = _boxed(vol, mask, size)
     was_training = model.training
     model.eval()
-    try: y = through_patches(lambda p: model.translate(p.to(device), direction).float(), x, size, overlap, batch_size)
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16): y = through_patches(lambda p: model.translate(p.to(device), direction).float(), x, size, overlap, batch_size)
     finally: model.train(was_training)
     out = np.zeros(vol.shape, np.float32)
     n = [s.stop-s.start for s in box]

@@ -8,8 +8,8 @@ Docs: https://ishrith-gowda.github.io/neuroscope/preprocessing/pipeline.html.md"
 __all__ = ['log', 'STEPS', 'REFERENCES', 'NAMES', 'register_step', 'n4_step', 'percentile_step', 'z_score_step',
            'white_stripe_step', 'nyul_step', 'resample_image', 'resample_step', 'reference_of', 'registration_step',
            'world_matrix', 'skull_strip_step', 'VolumePreprocessor', 'default_preprocessor', 'json_ready', 'carry',
-           'qc_figure', 'bids_id', 'subject_folder', 'output_names', 'folder_id', 'record_path', 'peak_mb',
-           'limited_threads', 'cohort_page', 'preprocess_cohort']
+           'qc_figure', 'bids_id', 'subject_folder', 'output_names', 'folder_id', 'record_path', 'limited_threads',
+           'cohort_page', 'preprocess_cohort']
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #2fb6ba75
 import base64, html, inspect, io, json, os, re, shutil, sys, time, tomllib
@@ -26,8 +26,8 @@ from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
 from .. import __version__
-from ..core import (SCHEMES, SEQUENCES, SEQUENCE_LABELS, Cohort, GridMismatchError, InputError, MissingSequenceError, NeuroscopeError, Subject,
-    as_images, atomic_path, check_same_grid, file_hash, from_sitk, get_logger, image_data, is_image, load_volume, new_like, progress_bar, read_json, same_grid, save_volume,
+from ..core import (SCHEMES, SEQUENCES, SEQUENCE_LABELS, Cohort, GridMismatchError, InputError, MissingSequenceError, NeuroscopeError, Subject, check_output,
+    as_images, atomic_path, check_same_grid, file_hash, from_sitk, get_logger, image_data, is_image, load_volume, new_like, peak_mb, progress_bar, read_json, same_grid, save_volume,
     sidecar_path, strip_suffix, to_sitk, versions, write_json, write_sidecar)
 from .bias_correction import N4BiasFieldCorrection
 from .normalization import NyulNormalizer, PercentileNormalizer, WhiteStripeNormalizer, ZScoreNormalizer, load_nyul
@@ -462,6 +462,7 @@ def _given_mask(subject, raw):
 
 def _load_raw(self, subject):
     "The scans of a subject, those that are required and what else there is"
+    if not subject.paths: raise MissingSequenceError(f'none of the sequences of {subject.id} can be used', path=subject.folder, fix='Leave one file for each sequence.')
     if miss := [q for q in self.require if q not in subject.paths]:
         raise MissingSequenceError(f'subject {subject.id} has no {", ".join(miss)}', path=subject.folder, fix=f'Add the file, leave the subject out, or require less: require={tuple(q for q in self.require if q in subject.paths)}.')
     return {q: subject.load(q) for q in SEQUENCES if q in subject.paths}
@@ -580,13 +581,6 @@ def _alive(pid):
     return True
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #773b54b1
-def peak_mb()->float: # MB
-    "The peak resident memory of this process so far"
-    status = Path('/proc/self/status')
-    if status.exists(): return next(int(l.split()[1])/1024 for l in status.read_text().splitlines() if l.startswith('VmHWM'))
-    import resource                                                    # not on Windows, where nobody asks
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(2**20 if sys.platform == 'darwin' else 2**10)
-
 @contextmanager
 def limited_threads(
     n:int, # threads
@@ -712,12 +706,13 @@ def preprocess_cohort(
     dest,preprocessor = Path(dest).absolute(),preprocessor or default_preprocessor()
     if names not in NAMES: raise InputError(f"there are no names '{names}'", fix=f'There are: {", ".join(NAMES)}.')
     _check_names(cohort, names)
+    check_output(dest, getattr(cohort, 'folder', None))
     dest.mkdir(parents=True, exist_ok=True)
     _clear_stale(dest)
     n = n_jobs if client is not None else effective_n_jobs(n_jobs)
     steps = {k: STEPS[k] for k,_ in preprocessor.steps}
     calls = [(preprocessor, s, dest, max(1, (os.cpu_count() or 1)//max(1, n)), names, steps) for s in cohort]
-    bar = progress_bar(_run_all(calls, n_jobs, client), f'preprocessing {cohort[0].site or ""}'.strip() if len(cohort) else 'preprocessing', len(calls), progress, unit='subject')
+    bar = progress_bar(_run_all(calls, n_jobs, client), f'preprocessing {"/".join(dest.parts[-2:])}', len(calls), progress, unit='subject')
     rows = [r for _,r in sorted(bar, key=lambda x: x[0])]
     return _finish(cohort, dest, preprocessor, names, pd.DataFrame(rows, columns=['subject', 'site', 'status', 'seconds', 'reason', 'remarks', 'peak_mb']))
 

@@ -110,15 +110,18 @@ def qi1(data:np.ndarray, # (X,Y,Z) intensities
 # %% ../../nbs/preprocessing/01_quality.ipynb #2b6d1e83
 def _closed(mask, zooms, mm):
     "The mask with gaps of up to twice `mm` closed, and the holes of every slice filled"
+    box = next(iter(ndi.find_objects(mask.astype(np.uint8))), (slice(0),)*3)     # a closed mask stays within the box of the mask
     pad = np.ceil(mm/np.asarray(zooms)).astype(int) + 1
-    m = np.pad(mask, [(p, p) for p in pad])
+    m = np.pad(mask[box], [(p, p) for p in pad])
     near = ndi.distance_transform_edt(~m, sampling=zooms) <= mm
     m = ndi.distance_transform_edt(near, sampling=zooms) > mm
     for ax in range(3):
         for k in range(m.shape[ax]):
             sl = (slice(None),)*ax + (k,)
-            m[sl] = ndi.binary_fill_holes(m[sl])
-    return m[tuple(slice(p, -p) for p in pad)]
+            m[sl] = fill_holes(m[sl])
+    res = np.zeros_like(mask)
+    res[box] = m[tuple(slice(p, -p) for p in pad)]
+    return res
 
 def head_mask(data:np.ndarray, # (X,Y,Z) intensities
               zooms=(1,1,1),   # voxel size, mm
@@ -154,10 +157,10 @@ def kmedians(x:np.ndarray, # (N,) values
              n_iter=50,
             )->tuple:      # centres (k,), class of each value (N,)
     "One-dimensional clustering around medians"
-    c = np.array(centres, float)
+    c, s = np.array(centres, float), np.sort(x)       # sorted once: a class is a stretch, and its median stands in the middle
     for _ in range(n_iter):
-        k = np.digitize(x, (c[1:]+c[:-1])/2)
-        new = np.array([np.median(x[k == i]) if (k == i).any() else c[i] for i in range(len(c))])
+        ends = [0, *np.searchsorted(s, (c[1:]+c[:-1])/2), len(s)]
+        new = np.array([(s[(a+b-1)//2]+s[(a+b)//2])/2 if a < b else c[i] for i,(a,b) in enumerate(zip(ends, ends[1:]))])
         if np.allclose(new, c): break
         c = new
     return c, np.digitize(x, (c[1:]+c[:-1])/2)
@@ -264,6 +267,8 @@ class Scan:
 
     @functools.cached_property
     def inner(self): return ndi.binary_erosion(self.mask, iterations=2) # (X,Y,Z) bool
+    @functools.cached_property
+    def small(self): return coarse(self) # the scan on voxels of about 3 mm
     @functools.cached_property
     def detail(self): return _fine_detail(self.data, self.mask, self.inner) # (X,Y,Z) float32
 
@@ -458,18 +463,24 @@ def autocorrelation(detail:np.ndarray, # (X,Y,Z) zero outside `inner`
                     axis:int,
                    )->np.ndarray: # (n,) by shift in voxels, 1 at zero; NaN where too few voxels overlap
     "Autocorrelation of the detail along an axis, corrected for how much the brain overlaps with itself"
-    n, other = detail.shape[axis], tuple(i for i in range(3) if i != axis)
+    return _corrected(_shift_products(detail, axis), _shift_products(inner, axis))
+
+def _shift_products(x, axis):
+    "Sum of the products of a volume with itself, by shift along an axis"
+    n, other = x.shape[axis], tuple(i for i in range(3) if i != axis)
     size = fft.next_fast_len(2*n, real=True)
-    corr = lambda x: fft.irfft((np.abs(fft.rfft(x.astype(np.float32), size, axis=axis))**2).sum(other, dtype=float), size)[:n]
-    r, overlap = corr(detail), corr(inner)
+    return fft.irfft((np.abs(fft.rfft(x.astype(np.float32), size, axis=axis))**2).sum(other, dtype=float), size)[:n]
+
+def _corrected(r, overlap):
     ok = overlap > .08*overlap[0]
-    return np.where(ok, r*overlap[0]/(np.maximum(overlap, 1)*r[0]), np.nan) if r[0] > 0 else np.full(n, np.nan)
+    return np.where(ok, r*overlap[0]/(np.maximum(overlap, 1)*r[0]), np.nan) if r[0] > 0 else np.full(len(r), np.nan)
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #42a51a64
 def ghost_peaks(scan:Scan, axis:int)->np.ndarray: # (n,) by shift in voxels
     "Peaks of the autocorrelation above their surroundings, zero for shifts that are too short"
-    a = autocorrelation(scan.detail, scan.inner, axis)
-    overlap = autocorrelation(scan.inner.astype(np.float32), np.ones_like(scan.inner), axis)
+    inner = _shift_products(scan.inner, axis)
+    a, n = _corrected(_shift_products(scan.detail, axis), inner), len(inner)
+    overlap = _corrected(inner, scan.inner.size*(1-np.arange(n)/n))         # of the box with itself
     start = int(np.ceil(max(12/scan.zooms[axis], 8)))
     a = a[:np.isfinite(a).sum()]
     peaks = np.abs(a - ndi.median_filter(a, 9))*np.sqrt(np.clip(overlap[:len(a)], 0, 1)) if len(a) > start+9 else np.zeros(1)
@@ -551,6 +562,9 @@ def template_brain()->np.ndarray: # (X,Y,Z) bool, 1 mm, axes right, front, top
     from nilearn.datasets import load_mni152_brain_mask # slow to import: only where needed
     return fill_holes(_ras(load_mni152_brain_mask(resolution=1))[0] > 0)
 
+@functools.lru_cache(maxsize=2)
+def _template_grid(mm): return _on_grid(template_brain(), (1,1,1), mm, 10)
+
 def _on_grid(mask, zooms, mm, pad):
     "A mask on cubic voxels of `mm`, as a smooth float volume with a margin of `pad` voxels"
     x = ndi.gaussian_filter(mask.astype(np.float32), .4*mm/np.asarray(zooms))
@@ -574,10 +588,11 @@ def fit_template(mask:np.ndarray, # (X,Y,Z) bool, axes right, front, top
                  mm=4.,           # of the grid that is worked on
                 )->tuple:         # template and mask on one grid of `mm`, bool
     "Register a brain mask to the template's by an affine transform"
-    fixed, moving = _on_grid(template_brain(), (1,1,1), mm, 10), _on_grid(mask, zooms, mm, 6)
+    fixed, moving = _template_grid(mm), _on_grid(mask, zooms, mm, 6)
     t = _moments_affine(fixed, moving, mm)
     reg = sitk.ImageRegistrationMethod()
     reg.SetMetricAsMeanSquares(); reg.SetInterpolator(sitk.sitkLinear); reg.SetInitialTransform(t, True); reg.SetNumberOfThreads(1)
+    reg.SetMetricSamplingStrategy(reg.REGULAR); reg.SetMetricSamplingPercentage(.1, 1)    # smooth masks: every tenth voxel says it as well
     reg.SetOptimizerAsRegularStepGradientDescent(1., .01, 40, relaxationFactor=.6); reg.SetOptimizerScalesFromPhysicalShift()
     smooth = lambda x: _sitk(ndi.gaussian_filter(x, 1), mm)
     reg.Execute(smooth(fixed), smooth(moving))
@@ -610,6 +625,7 @@ def coarse(scan:Scan, mm=3.)->Scan:
     data = np.where(m > .05, blur(scan.data*scan.mask)/np.maximum(m, .05), 0)
     return replace(scan, data=data[every], mask=(m > .5)[every], zooms=scan.zooms*k, lesion=None if scan.lesion is None else scan.lesion[every], air=None)
 
+def _small(scans): return _usable({q: x.small for q,x in scans.items()})
 def _usable(scans): return {q: x for q,x in scans.items() if x.mask.sum() > 1000 and np.ptp(x.data[x.mask]) > 0}
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #deb73e52
@@ -631,7 +647,7 @@ LIMITS['alignment'] = (2., 4.)
 def check_alignment(scans:dict, # sequence -> `Scan`, on one grid
                    )->list:     # a `Finding` per sequence
     "Sequences that do not lie on each other"
-    small = _usable({q: coarse(x) for q,x in scans.items()})
+    small = _small(scans)
     if len(small) < 2: return [Finding('alignment', q, 'n/a', np.nan, 'not checked: it takes two sequences') for q in scans]
     ref = 't1ce' if 't1ce' in small else next(iter(small))
     try: off = {q: rigid_offset(small[ref], x) if q != ref else 0. for q,x in small.items()}
@@ -668,7 +684,7 @@ def _information(x, others, flip=None):
 def check_mirrored(scans:dict, # sequence -> `Scan`, on one grid
                   )->list:     # a `Finding` per sequence
     "A sequence that is flipped against the others"
-    small = _usable({q: coarse(x) for q,x in scans.items()})
+    small = _small(scans)
     if len(small) < 2: return [Finding('mirrored', q, 'n/a', np.nan, 'not checked: left and right cannot be told from one image') for q in scans]
     res, axis = {}, {}
     for q,x in small.items():
@@ -684,11 +700,14 @@ def _in_cube(mask, zooms, n=48):
     grid = (np.indices((n,)*3).reshape(3, -1).T - (n-1)/2)*step/zooms + ndi.center_of_mass(mask)
     return ndi.map_coordinates(mask.astype(np.float32), grid.T, order=1).reshape((n,)*3) > .5
 
+@functools.lru_cache(maxsize=1)
+def _template_cube(): return _in_cube(template_brain(), np.ones(3))
+
 def orientation_fit(mask:np.ndarray, # (X,Y,Z) bool, axes right, front, top as the header says
                     zooms,           # voxel size, mm
                    )->dict:          # (order of axes, flips) -> Dice with the template, left-right flips left out
     "How well the brain mask fits the template in each orientation"
-    brain, m = _in_cube(template_brain(), np.ones(3)), _in_cube(mask, zooms)
+    brain, m = _template_cube(), _in_cube(mask, zooms)
     turned = {(p, f): np.flip(m.transpose(p), tuple(i for i in range(3) if f[i] < 0)) for p in itertools.permutations(range(3)) for f in itertools.product((1,), (1, -1), (1, -1))}
     return {k: float(2*(t & brain).sum()/(t.sum()+brain.sum())) for k,t in turned.items()}
 
@@ -743,7 +762,7 @@ def _physics(r, z):
 def check_wrong_sequence(scans:dict, # sequence -> `Scan`, on one grid
                         )->list:     # one `Finding`
     "Images that are in the wrong slot"
-    small = _usable({q: coarse(x) for q,x in scans.items()})
+    small = _small(scans)
     if not ({'t1', 't1ce'} <= set(small) or ('t2' in small and len(small) > 1)) or not all(x.stripped for x in small.values()):
         return [Finding('wrong_sequence', None, 'n/a', np.nan, 'not checked: it takes T2 and another sequence, or T1 with and without contrast, stripped')]
     inner = next(iter(small.values())).inner

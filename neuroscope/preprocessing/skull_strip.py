@@ -64,6 +64,8 @@ def depth_profile(
     n=12, # shells
 ) -> np.ndarray: # (n,) median of each shell from the surface inwards, relative to the median deeper than 20 mm; NaN where a shell has too few voxels
     "How the intensity changes from the surface of a mask inwards"
+    box = next(iter(ndi.find_objects(mask.astype(np.uint8))), ...)    # the rest is air
+    data,mask = data[box],mask[box]
     depth = ndi.distance_transform_edt(np.pad(mask, 1), sampling=zooms)[1:-1,1:-1,1:-1]
     med = lambda m: np.median(data[m]) if m.sum() > 50 else np.nan
     shells = [med((depth > i*step) & (depth <= (i+1)*step)) for i in range(n)]

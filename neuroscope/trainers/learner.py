@@ -153,6 +153,7 @@ class SkipDone(SkipToEpoch):
         self.skipping = self.epoch<self._skip_to
         if self.skipping: self.old,self.learn.logger = self.learn.logger,noop
         super().before_epoch()
+        if n := getattr(self.learn, 'pending', 0): self.learn.gradient_accumulation.count,self.learn.pending = n,0   # what the checkpoint had gathered
     def after_epoch(self):
         if not self.skipping: return
         self.learn.logger = self.old
@@ -184,6 +185,8 @@ def seconds_per_iteration(self:Learner,
     state,amp = _rng_state(self.dls),self._grab_cbs(CPUMixedPrecision)
     device = self._to_training_device()
     batch = [o.as_subclass(torch.Tensor).to(device) for o in self.dls.train.one_batch()[:2]]
+    kept = [(p, p.grad) for p in self.model.parameters()]              # gathered for the next update
+    self.model.zero_grad()
     self.model.eval()                                                 # the pools stand still; nothing else depends on it
     for cb in amp: cb.before_fit()
     for i in range(n+1):
@@ -192,6 +195,7 @@ def seconds_per_iteration(self:Learner,
         self.model.zero_grad()
         if device.type=='cuda': torch.cuda.synchronize()
     for cb in amp: cb.after_fit()
+    for p,g in kept: p.grad = g
     _set_rng_state(self.dls, *state)
     return (time.perf_counter()-start)/n
 
@@ -267,9 +271,11 @@ def save_checkpoint(self:Learner,
     (rng,rng_values),(cb_tensors,cb_values) = _rng_state(self.dls),_cb_states(self)
     tensors = {**_prefixed('model', get_model(self.model).state_dict()), **_prefixed('opt', _opt_tensors(self.opt)), **_prefixed('rng', rng), **_prefixed('cb', cb_tensors)}
     groups = [{k: v for k,v in g.items() if k!='params'} for g in self.opt.opt.state_dict()['param_groups']]
+    pending = getattr(getattr(self, 'gradient_accumulation', None), 'count', 0)   # pairs whose gradients wait for an update
+    if pending: tensors |= _prefixed('grad', {k: p.grad for k,p in get_model(self.model).named_parameters() if p.grad is not None})
     tensors['history'] = torch.tensor(self.component_recorder.epochs, dtype=torch.float64)
     budget = getattr(self, 'time_budget', None)
-    state = dict(epochs_done=epochs_done, minutes_done=budget.elapsed/60 if budget else 0., groups=groups, columns=self.component_recorder.columns, callbacks=cb_values, rng=rng_values, versions=versions())
+    state = dict(epochs_done=epochs_done, pending=pending, minutes_done=budget.elapsed/60 if budget else 0., groups=groups, columns=self.component_recorder.columns, callbacks=cb_values, rng=rng_values, versions=versions())
     with atomic_path(path) as tmp: save_file(_tensors(tensors), tmp, metadata=dict(format='neuroscope.checkpoint', state=json.dumps(state)))
     return path
 
@@ -298,10 +304,13 @@ def load_checkpoint(self:Learner,
     self._to_training_device()
     self.create_opt()
     _load_opt(self.opt, _with_prefix('opt', tensors), state['groups'], path)
+    grads = _with_prefix('grad', tensors)
+    for k,p in model.named_parameters(): p.grad = grads[k].to(p) if k in grads else None
     for cb in self.cbs:
         if cb.name in state['callbacks']: cb.load_state_dict({**state['callbacks'][cb.name], **_with_prefix(f'cb.{cb.name}', tensors)})
     _set_rng_state(self.dls, _with_prefix('rng', tensors), state['rng'])
     self.component_recorder.restore(tensors['history'].tolist(), state.get('columns'))
+    self.pending = state.get('pending', 0) if hasattr(self, 'gradient_accumulation') else 0
     self.epochs_done,self.minutes_done = state['epochs_done'],state['minutes_done']
     return state
 

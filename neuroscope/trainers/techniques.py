@@ -54,14 +54,14 @@ class ProgressiveResize(Callback):
     "Train on shrunken slices until a share of the training is done"
     order,run_valid = ParamScheduler.order+1,False                    # after a time budget has said how far the training is
     def __init__(self,
-        scale:float=.5, # of height and width: .5 makes 128×128 of 256×256
+        scale:float=.5, # of each image axis: .5 makes 128×128 of 256×256
         until:float=.5, # share of the training
     ):
         if not 0<until<1 or not 0<scale<1: raise InputError(f'slices cannot be shrunk to {scale:g} until {until:g} of the training', fix='Both lie between 0 and 1, exclusively: the training has to end at full size.')
         self.scale,self.until,self.size = scale,until,None
 
     def before_batch(self):
-        full = self.xb[0].shape[-2:]
+        full = self.xb[0].shape[2:]
         self.size = tuple(full) if self.pct_train>=self.until else tuple(max(4, round(n*self.scale/4)*4) for n in full)
         if self.size!=tuple(full): self.learn.xb = self.learn.yb = tuple(F.interpolate(x, self.size, mode='area') for x in self.xb)
 
@@ -119,10 +119,11 @@ def export_weights(
 
 # %% ../../nbs/trainers/01a_techniques.ipynb #9914fdae
 def grid_figure(
-    rows:dict, # name -> (N,C,H,W) in [-1,1]
+    rows:dict, # name -> (N,C,H,W) in [-1,1]; of volumes, (N,C,X,Y,Z), the middle slice is shown
     title='', # over the picture
 ) -> Figure:
     "Slices in a grid: a row for each name, the sequences of each slice side by side"
+    rows = {k: x[...,x.shape[-1]//2] if x.ndim==5 else x for k,x in rows.items()}
     n,c,w,h = next(iter(rows.values())).shape                         # in the picture the first axis runs to the right
     tiles = [torch.cat([x[i//c,i%c].T for i in range(n*c)], 1) for x in rows.values()]
     mosaic = from_model_range(torch.cat(tiles[::-1]).float().cpu()).numpy()
@@ -153,10 +154,11 @@ def translations(
     finally: model.train(was)
 
 def look_at(dl):
-    "A batch of a loader whose random state stays as it is"
+    "A batch of a loader; random states, the loader's and torch's, stay as they are"
     dl = getattr(dl, 'dl', dl)                                        # of several processes, each has a part of the loader
     rng,state = dl.rng,dl.rng.getstate()
-    try: return dl.one_batch()
+    try:
+        with torch.random.fork_rng(devices=[]): return dl.one_batch()   # torch's loaders draw a seed, and patches are drawn by it
     finally: dl.rng = rng; rng.setstate(state)
 
 # %% ../../nbs/trainers/01a_techniques.ipynb #e5a107d1
@@ -168,18 +170,18 @@ class ImageGrid(EachEpoch):
         pairs=None, # (a, b), each (N,C,H,W) in [-1,1]; by default the first of validation, or of training
         n:int=2, # slices of each site
         every:int=1, # epochs
-    ): self.folder,self.pairs,self.n,self.every,self.path = Path(folder),pairs,n,every,None
+    ): self.folder,self.pairs,self.n,self.every,self.picture = Path(folder),pairs,n,every,None
 
     def before_fit(self):
         if self.pairs is None: self.pairs = look_at(self.dls.valid if len(self.dls.valid) else self.dls.train)
         self.pairs = tuple(x.as_subclass(torch.Tensor).detach()[:self.n] for x in self.pairs[:2])
 
     def epoch_done(self):
-        self.path = None
+        self.picture = None
         if (self.epoch+1)%self.every and self.epoch+1!=self.n_epoch: return
         with export_weights(self.learn) as model: rows = translations(model, *self.pairs)
-        self.path = self.folder/f'epoch_{self.epoch+1:04d}.png'
-        with atomic_path(self.path) as tmp: grid_figure(rows, f'after epoch {self.epoch+1}').savefig(tmp, dpi=80)
+        self.picture = self.folder/f'epoch_{self.epoch+1:04d}.png'
+        with atomic_path(self.picture) as tmp: grid_figure(rows, f'after epoch {self.epoch+1}').savefig(tmp, dpi=80)
 
 # %% ../../nbs/trainers/01a_techniques.ipynb #476a6133
 def _spread(x, mask):

@@ -42,7 +42,7 @@ class Tracking(EachEpoch):
         row = df[df.epoch==self.epoch].drop(columns='epoch').mean().dropna().to_dict()
         if (v := getattr(self.learn, 'validation', None)) and v.rows and v.rows[-1]['epoch']==self.epoch: row |= {f'valid_{k}': x for k,x in v.rows[-1].items() if k!='epoch'}
         self.log_values(row, self.epoch+1)
-        if (g := getattr(self.learn, 'image_grid', None)) and g.path: self.log_picture(g.path, self.epoch+1)
+        if (g := getattr(self.learn, 'image_grid', None)) and g.picture: self.log_picture(g.picture, self.epoch+1)
 
     def finish(self, status='FINISHED', folder=None):
         "Log the model in `folder`, and close"

@@ -48,7 +48,8 @@ def check_pairs(
 ):
     "Look at a batch, and say what the model could not make of it"
     a,b = look_at(dls.train)[:2]
-    c = model.config['input_channels']
+    c,axes = model.config['input_channels'],len(model.config.get('patch_size', (0,0)))
+    if a.ndim!=axes+2: raise InputError(f'the pairs have {a.ndim-2} image axes, a {model.kind} takes {axes}', fix='Slices are for a CycleGAN, patches (`PatchPairs`) for a CycleGAN3D.')
     if a.shape[1:]!=b.shape[1:]: raise InputError(f'slices of site A are {tuple(a.shape[1:])}, those of site B {tuple(b.shape[1:])}', fix='Give both sites the same sequences and size; unpaired_dataloaders and MRIPairDataset bring them to one size.')
     if a.shape[1]!=c: raise InputError(f'the slices have {a.shape[1]} channels, the model was made for {c}', fix=f'Make it with input_channels={a.shape[1]}.')
     for k,x in zip('AB', (a,b)):
@@ -113,7 +114,8 @@ def _prepare(self:CycleGANTrainer, dls, folder, paired, images):
 @patch
 def _write_results(self:CycleGANTrainer, folder):
     loss,terms,v = self.learn.loss_func,self.learn.component_recorder.frame(),getattr(self.learn, 'validation', None)
-    self.model.meta |= dict(slice_size=list(look_at(self.learn.dls.train)[0].shape[-2:]), iterations=len(terms), epochs=int(terms.epoch.max())+1,
+    size = list(look_at(self.learn.dls.train)[0].shape[2:])
+    self.model.meta |= dict(**({} if 'patch_size' in self.model.config else dict(slice_size=size)), iterations=len(terms), epochs=int(terms.epoch.max())+1,
         batch_size=self.learn.dls.train.bs, loss_weights={k: float(getattr(loss, k)) for k in ('adversarial','cycle','identity')} | getattr(loss, 'extra', {}))
     if v and v.rows: self.model.meta |= said_figures(v.rows[-1])
     with export_weights(self.learn) as model: model.save_model(folder)

@@ -25,8 +25,8 @@ from skimage.measure import find_contours
 
 from ..core import (SEQUENCES, SEQUENCE_LABELS, InputError, NoSubjectsError, GridMismatchError, Subject, check_same_grid,
                              as_images, find_subjects, image_data, is_image, load_volume, match_name, strip_suffix)
-from .figures import (DIFFERENCE, FAINT, GREYS, INK, LESION_COLORS, PANEL, PLANES, as_ras, best_slice,
-                                              brain_frame, check_plane, difference_limit, display_range, slice_view, view_aspect)
+from .figures import (DIFFERENCE, FAINT, GREYS, INK, LESION_COLORS, LESION_LABELS, PANEL, PLANES, as_ras,
+                                              best_slice, brain_frame, check_plane, difference_limit, display_range, slice_view, view_aspect)
 
 # %% ../../nbs/visualization/01_viewer.ipynb #f945c0a3
 class Scans:
@@ -73,11 +73,14 @@ def voxel(self:Scans,
     return tuple(int(o) for o in np.clip(v, 0, np.array(self.shape)-1))
 
 # %% ../../nbs/visualization/01_viewer.ipynb #0b1335ef
+def _file(o): return o if isinstance(o, (str, Path)) else o.get_filename() if hasattr(o, 'dataobj') else getattr(o, 'path', None)     # SimpleITK's images know no file
+def _file_name(o): return Path(f).name if (f := _file(o)) else ''
+
 def _named(items):
     "Images with names: the sequence that a file name tells, or the name itself"
     named = {}
     for o in items:
-        file = o if isinstance(o, (str, Path)) else o.get_filename() if hasattr(o, 'dataobj') else getattr(o, 'path', None)     # SimpleITK's images know no file
+        file = _file(o)
         found = {m.slot for m in match_name(file)} if file else set()
         k = found.pop() if len(found) == 1 else strip_suffix(file) if file else 'scan'
         named[k if k not in named else f'{k} {len(named)+1}'] = o
@@ -100,6 +103,8 @@ def _from_array(a, affine, seg, title):
     if a.ndim == 4 and len(a) == len(SEQUENCES): return Scans(dict(zip(SEQUENCES, a)), affine, seg, title)
     raise InputError(f'an array of shape {a.shape} cannot be shown', fix=f'Give (X,Y,Z), or (4,X,Y,Z) in the order {", ".join(SEQUENCES)}.')
 
+def _all_arrays(d): return bool(d) and all(isinstance(o, np.ndarray) for o in d.values())
+
 def _only_subject(folder):
     "The one subject in a folder"
     found = find_subjects(folder)
@@ -107,8 +112,8 @@ def _only_subject(folder):
     return found[0]
 
 def open_scans(
-    source, # Subject (also torchio's), folder of one, path, image (nibabel, SimpleITK or torchio), dict or list of such, array, or `Scans`
-    seg=None, # lesion mask: path, image, or array beside an array; a Subject brings its own
+    source, # Subject (also torchio's), folder of one, path, image (nibabel, SimpleITK or torchio), dict or list of such, array or dict of arrays, or `Scans`
+    seg=None, # lesion mask: path, image, or array beside arrays; a Subject brings its own
     affine=None, # (4,4) voxel to mm, for arrays; RAS and 1 mm unless told
     title=None, # what to call them; the subject's name or the file's unless told
 ) -> Scans:
@@ -118,9 +123,8 @@ def open_scans(
     if isinstance(source, (str, Path)) and Path(source).is_dir(): source = _only_subject(source)
     if isinstance(source, Subject): return _from_images(source.paths, source.seg if seg is None else seg, source.id if title is None else title)
     one = is_image(source)        # torchio's images are dicts too
-    if isinstance(source, dict) and not one: return _from_images(source, seg, title or '')
-    items = _named([source] if one else source)
-    return _from_images(items, seg, next(iter(items)) if title is None and one else title or '')
+    if isinstance(source, dict) and not one: return Scans(source, affine, seg, title or '') if _all_arrays(source) else _from_images(source, seg, title or '')
+    return _from_images(_named([source] if one else source), seg, (_file_name(source) if one else '') if title is None else title)
 
 # %% ../../nbs/visualization/01_viewer.ipynb #32b866f7
 VIEWS = dict(a='A', b='B', curtain='A | B', difference='B − A', all='A, B, B − A')
@@ -135,8 +139,10 @@ class ViewState:
     view:str='a' # one of `VIEWS`
     windows:tuple=() # (name, width, level) where they are not automatic, per cent
     active:str='all' # the sequence whose window is moved, or 'all'
+    share_windows:bool=True # show B in A's grey windows, as is right for scans on one scale?
     contours:bool=True # outline the lesion?
     crosshair:bool=True # draw the crosshair?
+    numbers:bool=True # write values, grey windows and positions?
     convention:str='radiological' # one of `CONVENTIONS`
     def window(self, name): return next((w for n,*w in self.windows if n == name), list(AUTO))
 
@@ -320,10 +326,10 @@ def panel_pixels(p:Panel, state:ViewState, a:Scans, b:Scans=None) -> tuple: # (h
     if p.kind == 'difference':
         v,lim = _difference_view(a, b, p, state)
         return _resized(v, p, _lut('difference')), (-lim, lim)
-    window = lambda s: grey_window(s.auto[p.name], *state.window(p.name))
+    window = lambda s: grey_window((a if state.share_windows else s).auto[p.name], *state.window(p.name))
     one = lambda s: _resized(_grey_view(s, p.name, state, p.plane, window(s)), p, _lut('grey'))
     if p.kind != 'curtain': return one(s := b if p.kind == 'b' else a), window(s)
-    at = int(pixel_of(p, state.cursor, a.shape, state.convention)[0]) - p.x
+    at = int(np.clip(pixel_of(p, state.cursor, a.shape, state.convention)[0]-p.x, 0, p.w))      # the crosshair may lie outside the frame
     return np.concatenate([one(a)[:,:at], one(b)[:,at:]], 1), window(a)
 
 # %% ../../nbs/visualization/01_viewer.ipynb #48e5fa44
@@ -332,33 +338,53 @@ def _font(size, bold=False):
     "DejaVu Sans, which comes with matplotlib"
     return ImageFont.truetype(str(Path(matplotlib.get_data_path())/'fonts'/'ttf'/f'DejaVuSans{"-Bold" if bold else ""}.ttf'), size)
 
-def _text(draw, at, s, size=12, fill=INK, anchor='lt', bold=False): draw.text(at, s, font=_font(size, bold), fill=fill, anchor=anchor)
+def _text(draw, at, s, size=12, fill=INK, anchor='lt', bold=False, over=False):
+    "Text; with a dark rim where it lies over a picture"
+    draw.text(at, s, font=_font(size, bold), fill=fill, anchor=anchor, stroke_width=int(over), stroke_fill=PANEL)
 
 def _draw_crosshair(draw, p, state, shape, hole=9):
-    "Two lines that leave free what they point at"
-    x,y = pixel_of(p, state.cursor, shape, state.convention)
-    if p.kind == 'curtain': draw.line([x, p.y, x, p.y+p.h-1], fill=INK); return
-    for x0,y0,x1,y1 in ((p.x, y, x-hole, y), (x+hole, y, p.x+p.w-1, y), (x, p.y, x, y-hole), (x, y+hole, x, p.y+p.h-1)):
-        if x1 >= x0 and y1 >= y0: draw.line([x0, y0, x1, y1], fill='#33648f')
+    "Two lines that leave free what they point at; a line outside the panel is not drawn"
+    (x,y),right,bottom = pixel_of(p, state.cursor, shape, state.convention),p.x+p.w-1,p.y+p.h-1
+    if p.kind == 'curtain': lines,color = [(x, p.y, x, bottom)],INK
+    else: lines,color = [(p.x, y, min(x-hole, right), y), (max(x+hole, p.x), y, right, y), (x, p.y, x, min(y-hole, bottom)), (x, max(y+hole, p.y), x, bottom)],'#3f7fb5'
+    for x0,y0,x1,y1 in lines:
+        if p.x <= x0 <= x1 <= right and p.y <= y0 <= y1 <= bottom: draw.line([x0, y0, x1, y1], fill=color)
 
-def _draw_lesion(draw, p, state, scans):
-    "Outlines of the whole lesion and of the tumour core"
-    s = view_of(scans.seg, state.cursor[check_plane(p.plane)[0]], p.plane, state.convention)
+def _outlines(scans, state, plane):
+    "Outlines of the whole lesion and of the tumour core in the slice of the cursor: name, (points,2) row and column in the view"
+    if scans.seg is None or not state.contours: return []
+    s = view_of(scans.seg, state.cursor[check_plane(plane)[0]], plane, state.convention)
+    masks = dict(lesion=s > 0, core=(s > 0)&(s != 2))
+    return [(name, c-1) for name,m in masks.items() if m.any() for c in find_contours(np.pad(m, 1).astype(np.float32), .5)]
+
+def _draw_lesion(draw, p, outlines):
+    "Outlines in a panel"
     l,t,r,b = p.frame
-    for name,m in dict(lesion=s > 0, core=(s > 0)&(s != 2)).items():
-        for c in find_contours(np.pad(m, 1).astype(np.float32), .5) if m.any() else ():
-            xy = np.stack([p.x + (c[:,1]-.5-l)*p.w/(r-l), p.y + (c[:,0]-.5-t)*p.h/(b-t)], 1)
-            draw.line([tuple(o) for o in xy.tolist()], fill=LESION_COLORS[name], width=1, joint='curve')
+    for name,c in outlines:
+        xy = np.stack([p.x + (c[:,1]+.5-l)*p.w/(r-l), p.y + (c[:,0]+.5-t)*p.h/(b-t)], 1)
+        draw.line([tuple(o) for o in xy.tolist()], fill=LESION_COLORS[name], width=1, joint='curve')
 
 # %% ../../nbs/visualization/01_viewer.ipynb #97ccc0d4
-def _number(v): return f'{v:.0f}' if abs(v) >= 100 else f'{v:.3g}'
+def _number(v): return (f'{v:.0f}' if abs(v) >= 100 else f'{v:.3g}').replace('-', '−')
 
-def _draw_labels(draw, p, state, scans, window, tag, small):
-    "Side letters, the window, and which set of scans it is"
-    for c,(x,y) in zip(edge_letters(p.plane, state.convention), ((.025, .5), (.975, .5), (.5, .03), (.5, .97))):
-        _text(draw, (p.x+x*p.w, p.y+y*p.h), c, small, FAINT, 'mm')
-    _text(draw, (p.x+5, p.y+p.h-5), f'{_number(window[0])} to {_number(window[1])}', small, FAINT, 'lb')
-    if tag: _text(draw, (p.x+5, p.y+5), tag, small+1, INK, 'lt', True)
+def _beside_letter(draw, p, s, font): return p.x+5+draw.textlength(s, font) < p.x+p.w/2-8     # does a text in a corner leave the letter in the middle free?
+
+def _draw_scale(draw, p, window, small, bar=36):
+    "The grey window of a panel, or the colours of a difference with what they mean"
+    lo,hi = (_number(o) for o in window); diff,font = p.kind == 'difference',_font(small)
+    x,y = p.x+5,p.y+p.h-(5 if _beside_letter(draw, p, f'{lo} {"—"*(bar//10)} +{hi}' if diff else f'{lo} to {hi}', font) else 19)
+    _text(draw, (x, y), lo if diff else f'{lo} to {hi}', small, INK, 'lb', over=True)
+    if not diff: return
+    x += int(draw.textlength(lo, font))+4
+    for i,c in enumerate(_lut('difference')[np.linspace(0, 255, bar).astype(int)].tolist()): draw.line([x+i, y-8, x+i, y-3], fill=tuple(c))
+    _text(draw, (x+bar+4, y), f'+{hi}', small, INK, 'lb', over=True)
+
+def _draw_labels(draw, p, state, window, tag, small):
+    "Side letters, the scale, and which set of scans it is"
+    for c,x,y,anchor in zip(edge_letters(p.plane, state.convention), (p.x+3, p.x+p.w-3, p.x+p.w/2, p.x+p.w/2), (p.y+p.h/2, p.y+p.h/2, p.y+3, p.y+p.h-4), ('lm', 'rm', 'mt', 'mb')):
+        _text(draw, (x, y), c, small+1, INK, anchor, over=True)
+    if state.numbers: _draw_scale(draw, p, window, small)
+    if tag: _text(draw, (p.x+5, p.y+(5 if _beside_letter(draw, p, tag, _font(small+1, True)) else 19)), tag, small+1, INK, 'lt', True, over=True)
 
 def _draw_head(draw, panels, state, sets):
     "Above each column the sequence and the values under the crosshair"
@@ -366,12 +392,21 @@ def _draw_head(draw, panels, state, sets):
         on = state.active in ('all', p.name)
         _text(draw, (p.x+2, 6), SEQUENCE_LABELS.get(p.name, p.name), 13, INK if on else FAINT, 'lt', True)
         vals = [_number(s.vols[p.name][state.cursor]) for s in sets]
-        _text(draw, (p.x+p.w-2, 8), ' → '.join(vals), 11, FAINT, 'rt')
+        if state.numbers: _text(draw, (p.x+p.w-2, 8), ' → '.join(vals), 11, FAINT, 'rt')
 
 def position_text(scans:Scans, state:ViewState) -> str:
     "Where the crosshair is, for the foot of a picture"
     mm = [f'{abs(o):.1f} {pair[int(o > 0)]}' for o,pair in zip(scans.world(state.cursor), ('LR', 'PA', 'IS'))]
-    return f'{"   ".join(mm)} mm    voxel {", ".join(map(str, scans.stored(state.cursor)))}'
+    return f'{"   ".join(mm)} mm    voxel {", ".join(map(str, scans.stored(state.cursor)))} of the file'
+
+def _draw_foot(draw, size, state, scans, outlined):
+    "Under the panels: patient and position, what the outlines are, which side is which"
+    y,left = size[1]-7,'    '.join(o for o in (scans.title, position_text(scans, state) if state.numbers else '') if o)
+    _text(draw, (4, y), left, 11, FAINT, 'lb'); _text(draw, (size[0]-4, y), CONVENTIONS[state.convention], 11, FAINT, 'rb')
+    x = 4 + draw.textlength(left, _font(11)) + 24
+    words = {n: draw.textlength(LESION_LABELS[n], _font(11))+16 for n in LESION_LABELS if n in outlined}
+    if x + sum(words.values()) > size[0] - draw.textlength(CONVENTIONS[state.convention], _font(11)) - 24: return         # no room for the legend
+    for n,w in words.items(): _text(draw, (x, y), LESION_LABELS[n], 11, LESION_COLORS[n], 'lb'); x += w
 
 # %% ../../nbs/visualization/01_viewer.ipynb #4bb9763e
 Picture = namedtuple('Picture', 'image panels')
@@ -394,20 +429,21 @@ def draw_view(
         canvas[p.y:p.y+p.h, p.x:p.x+p.w],w = panel_pixels(p, state, a, b); windows.append(w)
     img = Image.fromarray(canvas); draw = ImageDraw.Draw(img)
     tags = dict(a=names[0], b=names[1], curtain=f'{names[0]} | {names[1]}', difference=f'{names[1]} − {names[0]}')
+    outlines = {plane: _outlines(a, state, plane) for plane in {p.plane for p in panels}}
     for p,w in zip(panels, windows):
-        if state.contours and a.seg is not None: _draw_lesion(draw, p, state, a)
+        _draw_lesion(draw, p, outlines[p.plane])
         if state.crosshair or p.kind == 'curtain': _draw_crosshair(draw, p, state, a.shape)
-        _draw_labels(draw, p, state, a, w, tags[p.kind] if b is not None and p.name == panels[0].name else '', 10)
+        _draw_labels(draw, p, state, w, tags[p.kind] if b is not None and p.name == panels[0].name else '', 10)
     _draw_head(draw, panels, state, (a,) if b is None else (a, b))
-    foot = f'{a.title}    ' if a.title else ''
-    _text(draw, (4, size[1]-7), foot + position_text(a, state), 11, FAINT, 'lb'); _text(draw, (size[0]-4, size[1]-7), CONVENTIONS[state.convention], 11, FAINT, 'rb')
+    _draw_foot(draw, size, state, a, {n for o in outlines.values() for n,_ in o})
     return Picture(img, panels)
 
 # %% ../../nbs/visualization/01_viewer.ipynb #39ddd716
 KEYS = {'↑ ↓': 'next and previous slice', 'PgUp PgDn': 'ten slices', 'x y z': 'sagittal, coronal, axial', 'v': 'all three planes', 'space': 'flick between A and B', 'a b': 'A, B', 'c': 'curtain A | B',
-        'd': 'difference', 'e': 'A, B and difference', '[ ]': 'narrower, wider window', '- =': 'lower, higher level', 'r': 'automatic windows', 'l': 'lesion outline', 'h': 'crosshair'}
+        'd': 'difference', 'e': 'A, B and difference', '[ ]': 'narrower, wider window', '- =': 'lower, higher level', 'r': 'automatic windows', 'w': "B in A's windows or its own", 'l': 'lesion outline', 'h': 'crosshair'}
 _PLANE_KEYS,_VIEW_KEYS = dict(x='sagittal', y='coronal', z='axial', v='all'),dict(a='a', b='b', c='curtain', d='difference', e='all')
 _STEPS = dict(ArrowUp=1, ArrowDown=-1, PageUp=10, PageDown=-10)
+_FLAG_KEYS = dict(l='contours', h='crosshair', w='share_windows')
 _WINDOW_KEYS = {'[': (.87, 0), ']': (1/.87, 0), '-': (1, -4), '=': (1, 4)}
 
 def _scroll(scans, state, steps, plane=None):
@@ -428,7 +464,8 @@ def press(scans:Scans, state:ViewState, key:str, two=False) -> ViewState:
         (f,d),(w,l) = _WINDOW_KEYS[k],_reference(scans, state)
         return scans.adjusted(state, w*f, l+d)
     if k == 'r': return replace(state, windows=())
-    return replace(state, contours=not state.contours) if k == 'l' else replace(state, crosshair=not state.crosshair) if k == 'h' else state
+    flag = _FLAG_KEYS.get(k) if two or k != 'w' else None
+    return replace(state, **{flag: not getattr(state, flag)}) if flag else state
 
 # %% ../../nbs/visualization/01_viewer.ipynb #517005e2
 def react(
@@ -454,7 +491,7 @@ _ESM = '''
 function render({model, el}) {
   const img = document.createElement('img');
   img.className = 'neuroscope-stage'; img.tabIndex = 0; img.draggable = false; img.alt = model.get('alt');
-  img.dataset.lmSuppressShortcuts = 'true';
+  img.dataset.lmSuppressShortcuts = 'true'; img.dataset.jpSuppressContextMenu = 'true';
   let url = null, waiting = false, timer = null, button = null, last = null; const queue = [];
   const show = () => { const old = url; url = URL.createObjectURL(new Blob([model.get('png')], {type: 'image/png'}));
     img.onload = () => old && URL.revokeObjectURL(old); img.src = url; };
@@ -470,7 +507,7 @@ function render({model, el}) {
   img.addEventListener('pointermove', e => { if (!button) return; const p = at(e);
     send(button === 'click' ? {type: 'click', ...p} : {type: 'drag', dx: p.x-last.x, dy: last.y-p.y}); last = p; });
   for (const n of ['pointerup', 'pointercancel']) img.addEventListener(n, () => { button = null; });
-  img.addEventListener('contextmenu', e => e.preventDefault());
+  img.addEventListener('contextmenu', e => { e.preventDefault(); e.stopPropagation(); });
   img.addEventListener('wheel', e => { if (document.activeElement !== img) return; e.preventDefault(); e.stopPropagation();
     send({type: 'wheel', steps: e.deltaY < 0 ? 1 : -1, ...at(e)}); }, {passive: false});
   img.addEventListener('keydown', e => { if (e.ctrlKey || e.metaKey || e.altKey || ['Tab','Escape','Shift'].includes(e.key)) return;
@@ -516,6 +553,7 @@ class Screen:
         finally: self.widget.send({'type': 'done'})
 
     def show(self, png:bytes): setattr(self.widget, 'png' if self.listens else 'value', png)
+    def focus(self): self.listens and self.widget.send({'type': 'focus'})      # so that keys reach the picture after a click elsewhere
 
 # %% ../../nbs/visualization/01_viewer.ipynb #b7ebf49c
 def has_front_end() -> bool:
@@ -548,15 +586,13 @@ class VolumeViewer(Shown):
         affine=None, # (4,4) voxel to mm, for arrays
         names=('A', 'B'), # what to call the two sets
         title=None, # what to call the patient
-        share_windows=True, # show B in A's grey windows, as it should be for scans on one scale?
         width=1040, # pixels of the picture
         tallest=620, # pixels that its rows may take together, so that the controls stay in sight
-        **state, # fields of `ViewState`, for instance plane='coronal'
+        **state, # fields of `ViewState`, for instance plane='coronal' or share_windows=False
     ):
         self.a = open_scans(source, seg, affine, title)
         self.b = None if other is None else open_scans(other, None, affine)
         if self.b is not None: self._check_pair()
-        if self.b is not None and share_windows: self.b._auto = self.a.auto
         self.names,self.width,self.tallest,self._widget,self.on_key = tuple(names),width,tallest,None,None
         if self.b is not None: state.setdefault('view', 'all')
         self.state = self.a.start(**state)
@@ -598,9 +634,9 @@ def _toggles(options, value, **kw):
     import ipywidgets as W
     return W.ToggleButtons(options=[(label, k) for k,label in options.items()], value=value, style=dict(button_width='auto'), **kw)
 
-def _slider(label, lo, hi, value, kind='IntSlider', width='272px', **kw):
+def _slider(label, lo, hi, value, kind='IntSlider', width='272px', label_width='76px', **kw):
     import ipywidgets as W
-    return getattr(W, kind)(value=value, min=lo, max=hi, description=label, layout=W.Layout(width=width), style=dict(description_width='76px'), **kw)
+    return getattr(W, kind)(value=value, min=lo, max=hi, description=label, layout=W.Layout(width=width), style=dict(description_width=label_width), **kw)
 
 def keys_html(keys:dict, summary='Keys and mouse', more=''):
     "A table of keys that unfolds"
@@ -621,7 +657,7 @@ def _make_controls(self:VolumeViewer):
              contours=W.ToggleButton(s.contours, description='Lesion', tooltip='outline of the lesion', layout=W.Layout(width='auto')),
              crosshair=W.ToggleButton(s.crosshair, description='Crosshair', layout=W.Layout(width='auto')))
     names = dict(a=self.names[0], b=self.names[1], curtain=f'{self.names[0]} | {self.names[1]}', difference=f'{self.names[1]} − {self.names[0]}', all='All')
-    if self.b is not None: c['view'] = _toggles(names, s.view)
+    if self.b is not None: c |= dict(view=_toggles(names, s.view), share_windows=W.ToggleButton(s.share_windows, description='Same windows', tooltip=f'show {self.names[1]} in the grey windows of {self.names[0]}', layout=W.Layout(width='auto')))
     return c
 
 @patch
@@ -648,7 +684,7 @@ def update(self:VolumeViewer,
     try:
         s,c = self.state,self.controls
         w,l = _reference(self.a, s)
-        for k,v in dict(zip('xyz', s.cursor), plane=s.plane, view=s.view, width=w, level=l, active=s.active, contours=s.contours, crosshair=s.crosshair).items():
+        for k,v in dict(zip('xyz', s.cursor), plane=s.plane, view=s.view, width=w, level=l, active=s.active, share_windows=s.share_windows, contours=s.contours, crosshair=s.crosshair).items():
             if k in c and c[k].value != v: c[k].value = v
         self.screen.show(png_bytes(self.picture(), fast=True))
     finally: self._busy = False
@@ -680,8 +716,8 @@ def widget(self:VolumeViewer):
         row = lambda *ws: W.HBox([w for w in ws if w is not None], layout=W.Layout(flex_flow='row wrap', align_items='center', grid_gap='2px 14px'))
         flags = [c['crosshair'], *([c['contours']] if self.a.seg is not None else [])]
         mouse = 'Click on the picture first. Click or drag moves the crosshair, the wheel goes through slices, a drag with the right button (or shift) changes window and level.<br>'
-        keys = {k: v for k,v in KEYS.items() if self.b is not None or not (set(k.split()) & {'a', 'c', 'd', 'e', 'space'})}
-        self._widget = W.VBox([self.screen.widget, row(c['plane'], c.get('view'), *flags), row(c['z'], c['y'], c['x']), row(c['width'], c['level'], c['active'], reset),
+        keys = {k: v for k,v in KEYS.items() if self.b is not None or not (set(k.split()) & {'a', 'c', 'd', 'e', 'w', 'space'})}
+        self._widget = W.VBox([self.screen.widget, row(c['plane'], c.get('view'), *flags), row(c['z'], c['y'], c['x']), row(c['width'], c['level'], c['active'] if len(self.a.vols) > 1 else None, reset, c.get('share_windows')),
                                *([W.HTML(keys_html(keys, more=mouse))] if self.screen.listens else [])], layout=W.Layout(grid_gap='4px'))
         self.update()
     return self._widget
