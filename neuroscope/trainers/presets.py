@@ -53,7 +53,7 @@ class SiteSlices(NamedTuple):
     "Slices of a site in memory"
     slices:torch.Tensor       # (N,4,H,W) float32, normalized
     subjects:np.ndarray       # (N,) the subject of each
-    labels:np.ndarray = None  # (N,H,W) `part_labels` of the lesion, where there are masks
+    labels:np.ndarray|None = None # (N,H,W) `part_labels` of the lesion, where there are masks
 
 def site_slices(store,               # slices of a site: what `unpaired_dataloaders` takes
                 n:int=1200,          # at most; evenly over the store
