@@ -264,8 +264,10 @@ def run_training(args)->tuple: # `CycleGANTrainer`, folder, who was left out
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #3497ebdd
 def summary(trainer, folder, left_out)->str:
     "What was written, for the end of the run"
-    v = getattr(trainer.learn, 'validation', None)
+    v,classes = getattr(trainer.learn, 'validation', None),trainer.model.meta.get('lesion_classes')
     out = [f'Left out: {o}' for o in left_out] + trainer.learn.collapse_warning.warnings
+    if classes is not None: out += [f"The tone map compares {', '.join(['normal tissue', *classes])} of the two sites, each with itself." if classes else
+                                    'The tone map compares all of the brain, tumours with it: the lesion masks of the two sites, if there are any, do not hold enough to tell them apart.']
     if v and v.rows: out += [f'at the end, {said_row(v.rows[-1])}']
     if (best := getattr(trainer.learn, 'keep_best', None)) and best.best: out.append(f"the best was epoch {best.best['epoch']}, kept in {folder/'best'}")
     files = [f.name for f in sorted(folder.iterdir()) if not f.name.startswith('.')]
