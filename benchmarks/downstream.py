@@ -19,7 +19,7 @@ from neuroscope.evaluation.downstream import LesionCase, downstream_dice
 from neuroscope.evaluation.lesions import adversaries
 from neuroscope.simulate import SITES, scan, simulate_subject
 
-RESULTS,FULL,SHORT = Path(__file__).parent/'results',dict(steps=250),dict(steps=15, lr=.05)
+RESULTS,FULL,SHORT = Path(__file__).parent/'results',dict(steps=250),dict(steps=15, lr=.05, directions=('a2b',))
 
 def patient(seed):
     "A simulated patient, scanned at both sites"

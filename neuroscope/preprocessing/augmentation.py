@@ -127,7 +127,7 @@ def random_affine(volume,             # (X,Y,Z) or (4,X,Y,Z), array, tensor, ima
     pad = _face_values(data).astype(np.float32)
     params = _affine_params(rng, degrees, scale, translation)
     res = _torchio('Affine', data-pad, affine, **params, default_pad_value=0., image_interpolation='nearest' if nearest else interpolation) + pad
-    return wrap(np.rint(res).astype(dtype) if nearest and dtype.kind != 'f' else res.astype(dtype))
+    return wrap(np.rint(res).astype(dtype) if nearest and np.dtype(dtype).kind != 'f' else res.astype(dtype))
 
 # %% ../../nbs/preprocessing/06_augmentation.ipynb #10a753ec
 @patch_to(DataAugmentation, static_method=True)

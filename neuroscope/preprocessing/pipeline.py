@@ -409,11 +409,12 @@ def qc_figure(
     title='', # over the picture
 ) -> Figure:
     "The sequences before and after preprocessing, with the outline of the brain mask"
-    fig = Figure(figsize=(max(2.2*len(before), 4), 5), layout='constrained')
-    for row,(imgs,mask,name) in zip(fig.subplots(2, len(before), squeeze=False), ((before, mask_before, 'scanned'), (after, mask_after, 'preprocessed'))):
+    fig = Figure(figsize=(max(2.2*len(before), 4), 5))          # laid out by hand: matplotlib's layout takes longer than all the rest
+    grid = dict(left=.01, right=.99, bottom=.01, top=.89, wspace=.02, hspace=.1)
+    for row,(imgs,mask,name) in zip(fig.subplots(2, len(before), squeeze=False, gridspec_kw=grid), ((before, mask_before, 'scanned'), (after, mask_after, 'preprocessed'))):
         for ax,(q,img) in zip(row, imgs.items()):
             _draw(ax, img, _mask_on(mask, img))
-            ax.set_title(f'{SEQUENCE_LABELS[q]}, {name}', fontsize=8)
+            ax.set_title(f'{SEQUENCE_LABELS[q]}, {name}', fontsize=8, y=1)
     fig.suptitle(title, fontsize=9)
     return fig
 

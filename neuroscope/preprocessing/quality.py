@@ -652,7 +652,7 @@ def check_alignment(scans:dict, # sequence -> `Scan`, on one grid
     ref = 't1ce' if 't1ce' in small else next(iter(small))
     try: off = {q: rigid_offset(small[ref], x) if q != ref else 0. for q,x in small.items()}
     except RuntimeError as e: return [Finding('alignment', None, 'look', np.nan, f'the sequences could not be registered ({str(e).splitlines()[-1].strip()})')]
-    shape = next(o.shape for o in off.values() if np.ndim(o))
+    shape = next(o.shape for o in off.values() if isinstance(o, np.ndarray))
     away = np.stack([np.broadcast_to(o, shape) for o in off.values()])
     if len(small) > 2: away = away - np.median(away, 0)
     away = np.linalg.norm(away, axis=-1).mean(1)
