@@ -8,7 +8,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/data/loaders.html.md"""
 __all__ = ['SliceSource', 'slice_source', 'common_size', 'pad_crop', 'TensorSlice', 'ReadSlice', 'deal', 'RandomPartner',
            'split_subjects', 'RandomFlip', 'UnpairedDL', 'SliceBlock', 'UnpairedSlices', 'informative_weights',
            'weigh_slices', 'check_sites', 'unpaired_dataloaders', 'ready_cohort', 'cohort_store', 'site_store',
-           'paired_slices', 'PairedSlices', 'subject_counts', 'show_batch', 'MRIPairDataset']
+           'paired_slices', 'PairedSlices', 'subject_counts', 'show_batch', 'show_results', 'MRIPairDataset']
 
 # %% ../../nbs/data/01_loaders.ipynb #0920bb21
 import hashlib, random
@@ -89,10 +89,10 @@ def pad_crop(
 class TensorSlice(TensorImageBase):
     "Slices (..., C, H, W) of all sequences together, in model range [-1,1]"
     def show(self, ctx=None, titles=True, figsize=None, **kwargs):
-        "Draw the sequences side by side, anterior up"
+        "Draw the sequences side by side, the patient's right on the left"
         axs = subplots(1, len(self), figsize=figsize or (2*len(self), 2.4))[1] if ctx is None else ctx
         for ax,x,s in zip(axs, self.as_subclass(Tensor), SEQUENCES):
-            ax.imshow(x.float().cpu().numpy().T, origin='lower', cmap='gray', vmin=-1, vmax=float(to_model_range(1.)))
+            ax.imshow(x.float().cpu().numpy()[::-1].T, origin='lower', cmap='gray', vmin=-1, vmax=float(to_model_range(1.)))
             ax.set_axis_off()
             if titles: ax.set_title(SEQUENCE_LABELS[s], fontsize=8)
         return axs
@@ -374,15 +374,33 @@ def subject_counts(
     return {k: {d: len(set(x)) for d,x in zip('ab', v)} for k,v in who.items() if v and len(v[0])}
 
 # %% ../../nbs/data/01_loaders.ipynb #c2915f68
+def _grid(n, c, names, figsize=None):
+    "Axes for groups of `c` panels, `n` rows of them, with a gap and a name for each group"
+    k = len(names); w,h = figsize or (1.15*k*c, 1.25*n+.5)
+    fig = plt.figure(figsize=(w, h))
+    gs = fig.add_gridspec(n, k*(c+1)-1, width_ratios=([1]*c+[.2])*(k-1)+[1]*c, wspace=.03, hspace=.03, left=.005, right=.995, bottom=.005, top=1-.5/h)
+    axs = np.array([[fig.add_subplot(gs[i,j]) for j in range(k*(c+1)-1) if j%(c+1) < c] for i in range(n)])
+    for i,name in enumerate(names):
+        l,r = (axs[0,j].get_position() for j in (i*c, i*c+c-1))
+        fig.text((l.x0+r.x1)/2, 1-.04/h, name, ha='center', va='top', weight='bold')
+    return axs
+
 @dispatch
 def show_batch(x:TensorSlice, y:TensorSlice, samples, ctxs=None, max_n=4, figsize=None, **kwargs):
     "A row per item: the sequences of site A, then those of its partner of site B"
     n,c = min(len(samples), max_n),x.shape[1]
-    fig,axs = plt.subplots(n, 2*c, figsize=figsize or (1.15*2*c, 1.3*n+.3), squeeze=False)
+    axs = _grid(n, c, ('site A', 'site B'), figsize)
     for i,((a,b,*_),row) in enumerate(zip(samples, axs)):
         a.show(ctx=row[:c], titles=i==0); b.show(ctx=row[c:], titles=i==0)
-    fig.tight_layout(pad=.3, rect=(0,0,1,.96))
-    for t,at in (('site A',.25),('site B',.75)): fig.text(at, .99, t, ha='center', va='top')
+    return axs
+
+@dispatch
+def show_results(x:TensorSlice, y:TensorSlice, samples, outs, ctxs=None, max_n=4, figsize=None, **kwargs):
+    "A row per item: a slice of site A, the same brought to site B, and a slice that site B made of somebody else"
+    n,c = min(len(samples), max_n),len(SEQUENCES)
+    axs = _grid(n, c, ('site A', 'A → B', 'site B, another patient'), figsize or (.8*3*c, .9*n+.5))
+    for i,((a,b,*_),(fake,*_),row) in enumerate(zip(samples, outs, axs)):
+        for j,s in enumerate((a, fake, b)): TensorSlice(s).show(ctx=row[j*c:(j+1)*c], titles=i==0)
     return axs
 
 # %% ../../nbs/data/01_loaders.ipynb #d55e116d

@@ -217,7 +217,7 @@ th,td{padding:.4rem .65rem;text-align:right;white-space:nowrap;border-bottom:1px
 figure{margin:1.2rem 0} figure img{display:block;width:100%;height:auto;border-radius:.4rem} figcaption{font-size:.9rem;margin-top:.4rem}
 dl{display:grid;grid-template-columns:minmax(10rem,max-content) 1fr;gap:.15rem 1.2rem;font-size:.9rem} dt{color:var(--soft)} dd{margin:0;overflow-wrap:anywhere} .cols{display:grid;grid-template-columns:repeat(auto-fit,minmax(22rem,1fr));gap:0 2.5rem}
 footer{margin-top:3rem;padding-top:1rem;border-top:1px solid var(--line);font-size:.85rem;color:var(--soft)}
-@media (max-width:40rem){.verdict li{grid-template-columns:1fr;gap:.3rem}}
+@media (max-width:40rem){.verdict li{grid-template-columns:1fr;gap:.3rem} .badge{justify-self:start} figure{overflow-x:auto} figure img{width:44rem;max-width:none} figcaption{position:sticky;left:0} caption{max-width:calc(100vw - 3rem)}}
 @media print{:root{--bg:#fff;--ink:#000;--soft:#444;--line:#bbb;--card:#f4f4f4;--good:#064;--goodbg:#e3f4ed;--bad:#811;--badbg:#fbe9e4;--warn:#640;--warnbg:#fdf2d8;--accent:#064} body{padding:0;max-width:none;font-size:10.5pt} .scroll{overflow:visible} table{font-size:6.8pt} th,td{padding:.15rem .22rem} .stars td:not(.best)::after,.stars thead tr th:not(:first-child)::after{content:none} h2,h3{break-after:avoid} figure,tr,.verdict li{break-inside:avoid} *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 '''
 
@@ -325,7 +325,7 @@ def _charts(metrics, method):
 def write_report(dest, # the .html file, or the folder to put report.html into
                  metrics, # tidy table: subject, direction, method, sequence, metric, value
                  figures=None, # dict: name -> Figure, or file of one, or (either, caption)
-                 history=None, # DataFrame with a row an epoch
+                 history=None, # DataFrame with a row an epoch; no curves of fewer than two
                  settings=None, # dict, perhaps nested
                  versions=None, # dict: package -> version; what is loaded unless told
                  notes=(), # sentences a reader must know: who was left out, what failed
@@ -342,7 +342,7 @@ def write_report(dest, # the .html file, or the folder to put report.html into
     env = Environment(loader=DictLoader(dict(head=HEAD, results=RESULTS, pictures=PICTURES, background=BACKGROUND)), autoescape=True, trim_blocks=True)
     html = env.from_string(PAGE).render(title=title, style=STYLE, simulated=simulated, verdict=v, worst=worst, badges=_BADGES, method=method, method_name=method_label(method),
         charts=_charts(metrics, method), gains=gain_rows(v['comparison']), pictures=_pictures(figures), references=references,
-        curves=figure_uri(training_curves(history)) if history is not None and len(history) else None, notes=[*notes, *uneven_methods(metrics)],
+        curves=figure_uri(training_curves(history)) if history is not None and len(history)>1 else None, notes=[*notes, *uneven_methods(metrics)],
         settings=flat_settings(settings), versions=dict(core_versions() if versions is None else versions), date=date or datetime.date.today().isoformat(), **_tables(metrics, references))
     dest = Path(dest); path = dest if dest.suffix=='.html' else dest/'report.html'
     with atomic_path(path) as p: p.write_text(html, encoding='utf-8')

@@ -247,3 +247,8 @@ def forward(self:CycleGANLoss, out, real_a, real_b) -> torch.Tensor: # scalar
     self.components,self.extra_components = terms.detach(),torch.stack(extra).detach() if extra else None
     total = sum(w*t for w,t in zip(self.weights(), terms.unbind()))    # numbers, not a tensor of weights: that would be a copy to the device
     return total + sum(self.extra[k]*(a+b) for k,a,b in zip(self.extra, extra[::2], extra[1::2])) if extra else total
+
+@patch
+def decodes(self:CycleGANLoss, out) -> tuple: # one tensor, (B,C,H,W): A brought to B
+    "What fastai's `show_results` shows of an output"
+    return (out.fake_b,)

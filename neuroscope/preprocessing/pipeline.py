@@ -398,6 +398,7 @@ def _draw(ax, img, mask):
     x,m,aspect,(lo,hi) = _middle(img, mask)
     ax.imshow(x, cmap='gray', vmin=min(0, lo), vmax=max(hi, 1e-6), origin='lower', aspect=aspect)
     if mask is not None and m.any() and not m.all(): ax.contour(m, [.5], colors='#e8833a', linewidths=.6)
+    for at,side in ((.02, 'R'), (.98, 'L')): ax.text(at, .5, side, transform=ax.transAxes, color='#e8eaed', fontsize=7, ha='center', va='center')
     ax.set_axis_off()
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #415dca8b

@@ -990,11 +990,13 @@ def plot(self:QualityReport,
         for ax,(d,m,asp) in zip(col, _planes(x)):
             ax.imshow(d, cmap='gray', vmin=0, vmax=max(hi, 1e-9), aspect=asp, interpolation='nearest')
             if m.any() and not m.all(): ax.contour(m, [.5], colors=_COLOR[v], linewidths=.6)
+        for ax,(left,right) in zip(col, ('RL', 'RL', 'AP')):
+            for at,side in ((.03, left), (.97, right)): ax.text(at, .5, side, transform=ax.transAxes, color='#e8eaed', fontsize=8, ha='center', va='center')
         col[0].set_title(f'{_label(q)}: {v}', color=_COLOR[v], fontsize=10)
     for ax in axs.flat: ax.axis('off')
-    fig.suptitle(f'{self.id}: {self.verdict}', color=_COLOR[self.verdict], fontsize=12)
+    fig.suptitle(f'{self.id}: {self.verdict}', x=.02, ha='left', color=_COLOR[self.verdict], fontsize=12)
     fig.text(.02, .01, '\n'.join(text) or 'nothing stands out', color='#e8eaed', fontsize=8, va='bottom')
-    fig.subplots_adjust(left=.01, right=.99, top=.9, bottom=.04 + .2*len(text)/(6.4 + .2*len(text)), wspace=.02, hspace=.02)
+    fig.subplots_adjust(left=.01, right=.01+.98*max(n, 1.2)/4 if n < 4 else .99, top=.9, bottom=.04 + .2*len(text)/(6.4 + .2*len(text)), wspace=.02, hspace=.02)
     return fig
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #4aaa991e

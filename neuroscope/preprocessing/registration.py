@@ -588,18 +588,18 @@ def show_registration(
     fixed, registered, # nibabel images on one grid
     title:str='',
 )->Figure:
-    "The outlines of the fixed image over the registered one: sagittal, coronal, axial (the patient's right is on the left)"
+    "The outlines of the fixed image over the registered one: sagittal with the front on the left, coronal and axial with the patient's right on the left"
     fixed,registered = nib.as_closest_canonical(fixed),nib.as_closest_canonical(registered)
     f,r,zooms = image_data(fixed),image_data(registered),np.array(fixed.header.get_zooms()[:3])
     mask = head_mask(f)
     lo,hi = np.percentile(r[mask], (1, 99.5))
     fig = Figure(figsize=(7.5, 2.7), dpi=80, layout='constrained')
     for axis,(ax,at) in enumerate(zip(fig.subplots(1, 3), np.argwhere(mask).mean(0).round().astype(int))):
-        cut = lambda v: np.take(v, at, axis).T[::-1, ::1 if axis == 0 else -1].astype(float)
+        cut = lambda v: np.take(v, at, axis).T[::-1,::-1].astype(float)
         across,up = np.delete(zooms, axis)
         ax.imshow(cut(r), cmap='gray', vmin=min(lo, 0), vmax=hi, aspect=up/across)
         ax.contour(ndi.gaussian_filter(cut(f), 1), levels=np.percentile(f[mask], (5, 35, 85)), colors='orange', linewidths=.5)
-        ax.axis('off')
+        ax.axis('off'); ax.text(.01, .5, 'ARR'[axis], transform=ax.transAxes, color='#e8eaed', fontsize=8, va='center')
     fig.suptitle(title, fontsize=9)
     return fig
 

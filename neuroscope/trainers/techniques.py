@@ -124,8 +124,8 @@ def grid_figure(
 ) -> Figure:
     "Slices in a grid: a row for each name, the sequences of each slice side by side"
     rows = {k: x[...,x.shape[-1]//2] if x.ndim==5 else x for k,x in rows.items()}
-    n,c,w,h = next(iter(rows.values())).shape                         # in the picture the first axis runs to the right
-    tiles = [torch.cat([x[i//c,i%c].T for i in range(n*c)], 1) for x in rows.values()]
+    n,c,w,h = next(iter(rows.values())).shape                         # in the picture the first axis runs to the left: the patient's right is there
+    tiles = [torch.cat([x[i//c,i%c].flip(0).T for i in range(n*c)], 1) for x in rows.values()]
     mosaic = from_model_range(torch.cat(tiles[::-1]).float().cpu()).numpy()
     fig = Figure(figsize=(.9*n*c+.8, .9*len(rows)*h/w+.6), layout='constrained')
     ax = fig.subplots()

@@ -252,6 +252,12 @@ def brain_values(vols, # (4,X,Y,Z) or a list of such
     for v in vols: _check_subject(vol=v)
     return np.concatenate([np.asarray(v)[:,np.any(v, axis=0)] for v in vols], axis=1)
 
+def _spread(v):
+    "Rounded values, each moved to somewhere within its rounding step: bins would beat against the steps and draw a comb"
+    u = np.unique(v[::max(1, len(v)//20_000)])
+    if len(u)<3 or len(u)>min(len(v), 20_000)/20: return v
+    return v + np.random.default_rng(0).uniform(-.5, .5, len(v))*np.median(np.diff(u))
+
 def sequence_histograms(groups, # dict: name -> (4,X,Y,Z) or a list of such; the order is source, target, harmonized
                         bins=90, # per histogram
                         colors=None, # one a group; source, target and harmonized colours unless told
@@ -265,7 +271,7 @@ def sequence_histograms(groups, # dict: name -> (4,X,Y,Z) or a list of such; the
         for i,(ax,q) in enumerate(zip(axs, SEQUENCES)):
             lo,hi = np.percentile(np.concatenate([v[i] for v in vals.values()]), (.05,99.9))
             for (nm,v),c,fill in zip(vals.items(), colors, (True,True,*[False]*9)):
-                h,e = np.histogram(v[i], bins, (lo,hi), density=True); x = (e[1:]+e[:-1])/2
+                h,e = np.histogram(_spread(v[i]), bins, (lo,hi), density=True); x = (e[1:]+e[:-1])/2
                 ax.plot(x, h, color=c, lw=1 if fill else 1.8, label=nm)
                 if fill: ax.fill_between(x, h, color=c, alpha=.18, lw=0)
             ax.set(title=SEQUENCE_LABELS[q], yticks=[], ylim=(0,None), xlabel='intensity'); ax.xaxis.set_major_locator(MaxNLocator(4)); ax.spines['left'].set_visible(False)
