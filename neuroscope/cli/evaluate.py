@@ -15,7 +15,9 @@ from . import run_command
 from ..core import read_json
 
 # %% ../../nbs/cli/11_evaluate.ipynb #b0014f29
-_EXAMPLE = 'example:\n  neuroscope evaluate --source preprocessed/a --harmonized harmonized/a2b --target preprocessed/b --output-dir evaluation'
+_EXAMPLE = '''examples:
+  neuroscope evaluate --source preprocessed/a --harmonized harmonized/a2b --target preprocessed/b --output-dir evaluation
+  neuroscope evaluate --source preprocessed/a --harmonized harmonized/a2b --target preprocessed/b --reverse-harmonized harmonized/b2a --output-dir evaluation'''
 
 def parser()->argparse.ArgumentParser:
     "The arguments of the command"
@@ -25,10 +27,14 @@ def parser()->argparse.ArgumentParser:
     for name,text in (('source','preprocessed scans of one site'), ('harmonized','what was made of them, under the same names'), ('target','preprocessed scans of other people from the target site')):
         p.add_argument(f'--{name}', required=True, metavar='DIR', help=text)
     p.add_argument('--truth', metavar='DIR', help="the source's people, really scanned at the target site (without it image quality cannot be measured)")
+    p.add_argument('--rescan', metavar='DIR', help="the truth's people scanned there a second time: what noise alone does, in every table (needs --truth)")
     p.add_argument('--output-dir', required=True, metavar='DIR', help='where report.html and the tables go')
     p.add_argument('--direction', choices=['a2b','b2a'], default='a2b', help='what to call the way from source to target (a2b)')
     p.add_argument('--baseline', action='append', choices=list(BASELINES), metavar='NAME', help=f'a baseline to stand beside; repeat for more (all: {", ".join(BASELINES)})')
     p.add_argument('--method', action='append', default=[], metavar='NAME=DIR', help='a further row: scans that another method made of the source')
+    back = p.add_argument_group('the other direction', 'judged on the same page and written to the same tables, told apart by their column direction')
+    for name,text in (('harmonized',"what was made of the other site's scans; asks for this direction"), ('source','the scans it was made of (--target)'), ('target',"people scanned at the first site, others than those of --reverse-source (--source)"),
+                      ('truth','the people of --reverse-source, really scanned at the first site'), ('rescan','the same a second time')): back.add_argument(f'--reverse-{name}', metavar='DIR', help=text)
     p.add_argument('--readers', metavar='FILE', help='JSON with accuracy, low and high of a reader study')
     p.add_argument('--permutations', type=int, default=100, metavar='N', help='of labels, for p-values (100)')
     p.add_argument('--no-radiomics', action='store_true', help='leave radiomic features out: they take most of the time')
@@ -45,17 +51,25 @@ def _further(words):
         if '=' not in w: raise InputError(f"--method {w}: this is not NAME=DIR")
     return dict(w.split('=', 1) for w in words)
 
+def _reverse(a):
+    "The folders of the other direction, None where it is not asked for"
+    from neuroscope.core import InputError
+    got = {k: v for k in ('source','harmonized','target','truth','rescan') if (v := getattr(a, f'reverse_{k}'))}
+    if got and 'harmonized' not in got: raise InputError(f'--reverse-{next(iter(got))} without --reverse-harmonized', fix='Name the folder of the scans that are to be judged')
+    return got or None
+
 def _run(argv):
-    a = parser().parse_args(argv)
+    a = parser().parse_args(argv); reverse = _reverse(a)
     from neuroscope.evaluation.baselines import BASELINES
-    from neuroscope.evaluation.harmonization import evaluate_harmonization
+    from neuroscope.evaluation.harmonization import evaluate_harmonization, summing_up
     ev = evaluate_harmonization(a.source, a.harmonized, a.target, a.truth, a.output_dir, a.direction, tuple(a.baseline or BASELINES), _further(a.method), not a.no_radiomics, a.permutations,
-                                read_json(a.readers) if a.readers else None, a.simulated or None, progress=not a.quiet, downstream=a.downstream)
+                                read_json(a.readers) if a.readers else None, a.simulated or None, progress=not a.quiet, downstream=a.downstream, rescan=a.rescan, reverse=reverse)
     if not a.quiet:
-        for o in ev.answers(read_json(a.readers) if a.readers else None): print(f"{o['question']} {o['text']}")
-        for p in dict.fromkeys(ev.problems): print(f'note: {p}')
-        print(f'report and tables: {Path(a.output_dir)/"report.html"}, metrics.csv beside it' if ev.truth else f'report and tables: {Path(a.output_dir)/"report.html"}')
-    return int(any('left out' in p for p in ev.problems))
+        answers = ev.answers(read_json(a.readers) if a.readers else None); print(summing_up(answers))
+        for o in answers: print(f"{o['question']} {o['text']}")
+        for p in ev.notes(): print(f'note: {p}')
+        print(f'report and tables: {Path(a.output_dir)/"report.html"}, metrics.csv beside it' if (Path(a.output_dir)/'metrics.csv').is_file() else f'report and tables: {Path(a.output_dir)/"report.html"}')
+    return int(any('left out' in p for p in ev.notes()))
 
 def main(argv=None, # default: the arguments of the process
         )->int: # exit status
