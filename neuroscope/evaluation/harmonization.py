@@ -85,7 +85,7 @@ def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
     problems += [f'{s.id} has no truth: it takes no part in what is measured against it' for s in src if len(tru) and s.id in both and s.id not in {t.id for t in tru}]
     check_no_leak([(s.id, s) for s in src], tgt)
     own = {k: FolderMethod({'a2b': m}, k) if isinstance(m, (str,Path)) else m for k,m in (methods or {}).items()}
-    rows = fit_baselines(src, tgt, baselines) | own | {JUDGED: FolderMethod({'a2b': har.folder}, JUDGED)}
+    rows = fit_baselines(src, tgt, baselines, problems) | own | {JUDGED: FolderMethod({'a2b': har.folder}, JUDGED)}
     return Evaluation(check_direction(direction), _only(src, both), tgt, _only(tru, both), rows, problems=problems, rescans=_only(res, both&{t.id for t in tru}), simulated=_is_simulated(src) if simulated is None else simulated)
 
 def _is_simulated(cohort): return cohort.folder is not None and any((p/'simulation.json').exists() for p in (cohort.folder, *cohort.folder.resolve().parents))
@@ -95,7 +95,8 @@ def _seg_of(s, truth, shape):
     "The lesion labels beside a subject or its truth, None where there are none"
     seg = s.load_seg()
     if seg is None and truth is not None: seg = truth.load_seg()
-    return None if seg is None else check_seg(image_data(seg, None), shape)
+    try: return None if seg is None else check_seg(image_data(seg, None), shape)
+    except NeuroscopeError as e: e.path = e.path or s.seg; raise
 
 def _case(s, truth, problems, rescan=None):
     "A subject, with its truth and a rescan where there are some, as `LesionCase`"
