@@ -19,16 +19,20 @@ def parser()->argparse.ArgumentParser:
     "The arguments of the command"
     from neuroscope.evaluation.baselines import BASELINES
     p = CommandParser('neuroscope evaluate', 'Is the image right, is the site effect gone, is the biology still there? Harmonized scans, judged beside their baselines.',
-        'neuroscope evaluate --source study/site_a --harmonized harmonized/a2b --target study/site_b --output-dir evaluation\nneuroscope evaluate --source study/site_a --harmonized harmonized/a2b --target study/site_b --splits splits --output-dir evaluation_test',
+        'neuroscope evaluate --source study/site_a --harmonized harmonized/a2b --target study/site_b --output-dir evaluation\nneuroscope evaluate --source study/site_a --harmonized harmonized/a2b --target study/site_b --splits splits --output-dir evaluation_test\nneuroscope evaluate --source study/site_a --harmonized harmonized/a2b --target study/site_b --reverse-harmonized harmonized/b2a --output-dir both_ways',
         '0; 1 if subjects were left out; 2 if nothing could be measured.')
     for name,text in (('source','preprocessed scans of one site'), ('harmonized','what was made of them, under the same names'), ('target','preprocessed scans of other people from the target site')):
         p.add_argument(f'--{name}', required=True, metavar='DIR', help=text)
     p.add_argument('--truth', metavar='DIR', help="the source's people, really scanned at the target site (without it image quality cannot be measured)")
+    p.add_argument('--rescan', metavar='DIR', help="the truth's people scanned there a second time: what noise alone does, in every table (needs --truth)")
     p.add_argument('--splits', metavar='DIR', help='only the test patients of these splits, at both sites, as `neuroscope split` wrote them (everybody: honest only for a model that was trained on others)')
     p.add_argument('--output-dir', required=True, metavar='DIR', help='where report.html and the tables go')
     p.add_argument('--direction', choices=['a2b','b2a'], default='a2b', help='what to call the way from source to target (a2b)')
     p.add_argument('--baseline', action='append', choices=list(BASELINES), metavar='NAME', help=f'a baseline to stand beside; repeat for more (all: {", ".join(BASELINES)})')
     p.add_argument('--method', action='append', default=[], metavar='NAME=DIR', help='a further row: scans that another method made of the source')
+    back = p.add_argument_group('the other direction', 'judged on the same page and written to the same tables, told apart by their column direction')
+    for name,text in (('harmonized',"what was made of the other site's scans; asks for this direction"), ('source','the scans it was made of (--target)'), ('target',"people scanned at the first site, others than those of --reverse-source (--source)"),
+                      ('truth','the people of --reverse-source, really scanned at the first site'), ('rescan','the same a second time')): back.add_argument(f'--reverse-{name}', metavar='DIR', help=text)
     p.add_argument('--readers', metavar='FILE', help='accuracy, low and high of a reader study: readers.json of `neuroscope read analyse`')
     p.add_argument('--permutations', type=int, default=100, metavar='N', help='permutations of the labels, for p-values: 1/(N+1) is the smallest (100)')
     p.add_argument('--no-radiomics', action='store_true', help='leave radiomic features out: they take most of the time')
@@ -45,26 +49,37 @@ def _further(words):
         if '=' not in w: raise InputError(f"--method {w}: this is not NAME=DIR")
     return dict(w.split('=', 1) for w in words)
 
-def _cohorts(a):
-    "Source and target, the test patients alone where splits are given"
-    if not a.splits: return a.source,a.target
+def _test_only(a, folder, site):
+    "The test patients alone where splits are given, else what the folder has"
+    if not a.splits: return folder
     from neuroscope.core import find_subjects
     from neuroscope.data.splits import test_subjects
-    return [test_subjects(find_subjects(f), a.splits, d) for f,d in ((a.source, a.direction[0]), (a.target, a.direction[-1]))]
+    return test_subjects(find_subjects(folder), a.splits, site)
+
+def _reverse(a):
+    "What there is of the other direction, None where it is not asked for"
+    from neuroscope.core import InputError
+    got = {k: v for k in ('source','harmonized','target','truth','rescan') if (v := getattr(a, f'reverse_{k}'))}
+    if got and 'harmonized' not in got: raise InputError(f'--reverse-{next(iter(got))} without --reverse-harmonized', fix='Name the folder of the scans that are to be judged.')
+    return got | {k: _test_only(a, got[k], a.direction[i]) for k,i in (('source',-1),('target',0)) if k in got} or None
 
 def _run(argv):
     a = parser().parse_args(argv)
     from neuroscope.evaluation.baselines import BASELINES
-    from neuroscope.evaluation.harmonization import evaluate_harmonization
+    reverse = _reverse(a)
+    from neuroscope.evaluation.harmonization import evaluate_harmonization, summing_up
     check_output(a.output_dir)
-    source,target = _cohorts(a)
+    source,target = _test_only(a, a.source, a.direction[0]),_test_only(a, a.target, a.direction[-1])
     ev = evaluate_harmonization(source, a.harmonized, target, a.truth, a.output_dir, a.direction, tuple(a.baseline or BASELINES), _further(a.method), not a.no_radiomics, a.permutations,
-                                read_json(a.readers) if a.readers else None, a.simulated or None, progress=not a.quiet, downstream=a.downstream)
+                                read_json(a.readers) if a.readers else None, a.simulated or None, progress=not a.quiet, downstream=a.downstream, rescan=a.rescan, reverse=reverse)
     if not a.quiet:
-        for o in ev.answers(read_json(a.readers) if a.readers else None): say(f"{o['question']} {o['text']}")
-        for p in shortened(dict.fromkeys(ev.problems)): say(f'note: {p}')
-        print(f'report and tables: {Path(a.output_dir)/"report.html"}, metrics.csv beside it' if ev.truth else f'report and tables: {Path(a.output_dir)/"report.html"}')
-    return int(any('left out' in p for p in ev.problems))
+        answers = ev.answers(read_json(a.readers) if a.readers else None)
+        say(summing_up(answers))
+        for o in answers: say(f"{o['question']} {o['text']}")
+        for p in shortened(ev.notes()): say(f'note: {p}')
+        beside = ', metrics.csv beside it' if (Path(a.output_dir)/'metrics.csv').is_file() else ''
+        print(f'report and tables: {Path(a.output_dir)/"report.html"}{beside}')
+    return int(any('left out' in p for p in ev.notes()))
 
 def main(argv=None, # default: the arguments of the process
         )->int: # exit status

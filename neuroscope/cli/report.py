@@ -118,7 +118,7 @@ def _run(argv):
     metrics,judged = join_runs({k: t for k,(t,_) in zip(names, read)}, a.method)
     notes = ['Made again from metrics.csv, without the scans: it shows image quality only.'] + (['Baselines are those of the first run.'] if len(read)>1 else [])
     page = write_report(out, metrics, history=_history(read[0][1], judged) if len(read)==1 else None, settings={n: str(r) for n,r in zip(names, a.runs)}, notes=notes, title=a.title or 'Harmonization report',
-                        simulated=a.simulated or any(was_simulated(f) for _,f in read), method=judged)
+                        simulated=a.simulated or any(was_simulated(f) for _,f in read), method=judged, references=[m for m in ('rescan',) if m in set(metrics.method)])
     print(f'{metrics.subject.nunique()} subjects, {metrics.method.nunique()} methods; report: {page}')
     return 0
 

@@ -8,7 +8,8 @@ Docs: https://ishrith-gowda.github.io/neuroscope/evaluation/baselines.html.md"""
 __all__ = ['DIRECTIONS', 'BASELINES', 'load_pair', 'check_direction', 'Baseline', 'Identity', 'map_landmarks', 'LandmarkMap',
            'ZScore', 'Nyul', 'white_stripe', 'WhiteStripe', 'value_quantiles', 'match_quantiles', 'thin_values',
            'HistogramMatching', 'JointToneMapBaseline', 'travelling_pairs', 'load_travelling', 'apply_method',
-           'FolderMethod', 'evaluate_pairs', 'check_no_leak', 'fit_baselines', 'baseline_table', 'ComBat']
+           'FolderMethod', 'evaluate_pairs', 'check_no_leak', 'read_voxels', 'fit_baselines', 'baseline_table',
+           'ComBat']
 
 # %% ../../nbs/evaluation/01_baselines.ipynb #68e9dd88
 import numpy as np, pandas as pd, torch
@@ -304,13 +305,33 @@ def check_no_leak(pairs, # test subjects, from `travelling_pairs`
 
 BASELINES = {k.name:k for k in (Identity, ZScore, WhiteStripe, Nyul, HistogramMatching, JointToneMapBaseline)}
 
+def read_voxels(cohort, # subjects, or (vol, mask) pairs
+                problems=None, # list that takes a sentence for each who cannot be read; without it, such a one is an error
+                n=400_000, # voxels of a brain that are kept at the most
+               )->list: # (vol, mask) pairs with the voxels of a brain in a row: (4,N,1,1), (N,1,1)
+    "A cohort as far as a fit without regard to place needs it, small enough to be held in memory"
+    out = []
+    for s in cohort:
+        try:
+            vol,mask = load_pair(s); v = vol[:,mask]
+            if still := [q for q,o in zip(SEQUENCES, v) if o.min()==o.max()]: raise EmptyVolumeError(f'{", ".join(still)} constant in the brain', path=getattr(s, 'folder', None), fix='Look at the scan')
+        except NeuroscopeError as e:
+            if problems is None: raise
+            problems.append(f'{getattr(s, "id", "a subject")} was left out of what the baselines learn from: {e}'); continue
+        v = np.ascontiguousarray(v[:,::-(-v.shape[1]//n)])
+        out.append((v[:,:,None,None], np.ones((v.shape[1],1,1), bool)))
+    return out
+
 def fit_baselines(cohort_a, # preprocessed subjects of site A
                   cohort_b, # the same of site B
                   names=('identity','histogram_matching','joint_tone_map'), # which of `BASELINES`; pass `BASELINES` for all
+                  problems=None, # list that takes a sentence for each subject who cannot be read; without it, such a one is an error
                  )->dict: # name -> fitted baseline
-    "Baselines, fitted on two cohorts"
+    "Baselines, fitted on two cohorts, each subject read once for all of them"
     if wrong := sorted(set(names)-set(BASELINES)): raise InputError(f'no baseline {", ".join(wrong)}', fix=f'There are: {", ".join(BASELINES)}')
-    return {n:BASELINES[n]().fit(cohort_a, cohort_b) for n in names}
+    if not set(names)-{'identity'}: return {n:BASELINES[n]() for n in names}
+    a,b = (read_voxels(c, problems) for c in (cohort_a, cohort_b))
+    return {n:BASELINES[n]().fit(a, b) for n in names}
 
 def baseline_table(cohort_a, # preprocessed subjects of site A, to fit on
                    cohort_b, # the same of site B

@@ -83,7 +83,9 @@ def rough_tissues(vol, # (4,X,Y,Z) the scan that is looked at
     les = np.zeros_like(m) if lesion is None else (np.asarray(lesion)>0)&m
     v = t1[m&~les]
     if not v.size or np.ptp(v)==0: raise EmptyVolumeError('T1 is constant outside the lesion', fix='Look at the scan and the masks')
-    k = np.digitize(t1, threshold_multiotsu(np.clip(v, *np.quantile(v, [.005,.995])), 3)); healthy = m&~les
+    try: cuts = threshold_multiotsu(np.clip(v, *np.quantile(v, [.005,.995])), 3)
+    except ValueError as e: raise EmptyVolumeError('T1 has too few different values outside the lesion to tell tissues apart', fix='Look at the scan and the masks') from e
+    k = np.digitize(t1, cuts); healthy = m&~les
     out = dict(brain=m) | {t:healthy&(k==i) for i,t in enumerate(('csf','gm','wm'))}
     return out | (dict(lesion=les) if les.any() else {})
 

@@ -151,15 +151,18 @@ def evaluate_radiomics(methods, # dict: name -> fitted method or function (vol, 
 # %% ../../nbs/evaluation/02_radiomics.ipynb #3ed21b68
 _GROUP = ['direction','sequence','region']
 
-def _feature_pairs(table, against):
-    "For each method, direction, sequence and region: (keys, features, subjects × features of the method, of the reference)"
+def _feature_pairs(table, against, pooled=False):
+    "For each method, direction, sequence (unless `pooled`) and region: (keys, features, subjects × features of the method, of the reference)"
     if against not in set(table.method): raise InputError(f'the table has no {against!r}', fix=f'It has {", ".join(table.method.unique())}')
-    for k,g in table.groupby(_GROUP, sort=False):
-        w = g.pivot(index='subject', columns=['method','feature'], values='value')
+    by,one = ([k for k in _GROUP if not (pooled and k=='sequence')],['sequence','feature'] if pooled else ['feature'])
+    for k,g in table.groupby(by, sort=False):
+        w = g.pivot(index='subject', columns=['method',*one], values='value')
         for m in [m for m in g.method.unique() if m!=against]:
-            if against not in w.columns.levels[0] or against not in set(g.method): continue
-            ref = w[against]; a = w[m][ref.columns]; ok = a.notna().all(axis=1)&ref.notna().all(axis=1)
-            yield dict(zip(_GROUP, k), method=m, against=against),list(ref.columns),a[ok].to_numpy(),ref[ok].to_numpy()
+            if against not in set(g.method): continue
+            ref = w[against]; a = w[m].reindex(columns=ref.columns); some,full = a.notna()&ref.notna(),slice(None)
+            if pooled: full = some[some.any(axis=1)].all(); some = some.loc[:,full] if full.any() else some         # a feature that is undefined in somebody is left out, not the patient
+            ok = some.all(axis=1); a,r = a.loc[ok,full],ref.loc[ok,full]
+            yield dict(zip(by, k), method=m, against=against),list(r.columns),a.to_numpy(),r.to_numpy()
 
 def feature_agreement(table, # of `evaluate_radiomics`
                       against='truth', # or 'source', or 'rescan'
@@ -182,13 +185,14 @@ def radiomics_summary(table, # of `evaluate_radiomics`
                       measures=tuple(AGREEMENT), # which of `AGREEMENT`
                       n_boot=1000, # draws
                       seed=0, # of the draws
+                      pooled=False, # one mean over the features of all sequences, instead of one for each sequence?
                      )->pd.DataFrame: # method, against, direction, sequence, region, measure, n, features, mean, low, high, good
     "Mean agreement over features with an interval over patients, and the share of features with good agreement"
     rows = []
-    for keys,names,a,b in _feature_pairs(table, against):
+    for keys,names,a,b in _feature_pairs(table, against, pooled):
         for m in measures:
             per = (lambda f: lambda x,y: f(np.swapaxes(x, -1, -2), np.swapaxes(y, -1, -2)))(AGREEMENT[m])
             v = per(a, b) if len(a)>2 else np.full(len(names), np.nan); ok = np.isfinite(v)
             lo,hi = bootstrap_statistic(lambda x,y: _defined_mean(per(x, y)), a[:,ok], b[:,ok], n_boot=n_boot, seed=seed) if ok.any() else (np.nan, np.nan)
             rows.append(keys | dict(measure=m, n=len(a), features=int(ok.sum()), mean=v[ok].mean() if ok.any() else np.nan, low=lo, high=hi, good=(v[ok]>=GOOD).mean() if ok.any() else np.nan))
-    return pd.DataFrame(rows)[['method','against',*_GROUP,'measure','n','features','mean','low','high','good']]
+    return pd.DataFrame(rows)[['method','against',*[k for k in _GROUP if not (pooled and k=='sequence')],'measure','n','features','mean','low','high','good']]
