@@ -133,7 +133,7 @@ def fit_tone_maps(samples_a:torch.Tensor, # (N,4) brain voxels of site A, normal
     opt = torch.optim.Adam([*a2b.parameters(), *b2a.parameters()], lr)
     sched = torch.optim.lr_scheduler.OneCycleLR(opt, lr, steps)
     for _ in range(steps):
-        loss = 0.
+        loss = torch.zeros(())
         for i,(a,b) in enumerate(clouds):
             weight, n = (lesion_weight, batch_size//8) if i else (1., batch_size)
             x, y, W = _draw(a, n, g), _draw(b, n, g), random_directions(a.shape[1], n_projections, g)

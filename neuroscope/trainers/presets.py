@@ -79,7 +79,7 @@ def lesion_classes(slices_a:tuple,   # slices, subjects and labels of site A, fr
         if len(known) < n/2:
             log.info('The tone map is fitted to all of the brain at once: %s of the %s subjects of site %s have a lesion mask.', len(known) or 'none', n, name)
             return []
-        counts.append(np.bincount(site.labels[np.isin(site.subjects, known)].ravel(), minlength=len(LESION_PARTS)+1)[1:len(LESION_PARTS)+1])
+        counts.append(np.bincount(np.asarray(site.labels)[np.isin(site.subjects, known)].ravel(), minlength=len(LESION_PARTS)+1)[1:len(LESION_PARTS)+1])
     a, b = counts
     if ((a>0)==(b>0)).all() and (np.minimum(a, b)[a>0]>=least).all() and a.any(): return [{i+1} for i in np.flatnonzero(a)]
     return [set(range(1, len(LESION_PARTS)+1))] if min(a.sum(), b.sum())>=least else []

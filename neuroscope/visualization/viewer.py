@@ -326,7 +326,7 @@ def panel_pixels(p:Panel, state:ViewState, a:Scans, b:Scans=None) -> tuple: # (h
     if p.kind == 'difference':
         v,lim = _difference_view(a, b, p, state)
         return _resized(v, p, _lut('difference')), (-lim, lim)
-    window = lambda s: grey_window((a if state.share_windows else s).auto[p.name], *state.window(p.name))
+    window = lambda s: grey_window((a if state.share_windows else s).auto[p.name], *state.window(p.name))  # type: ignore[union-attr]
     one = lambda s: _resized(_grey_view(s, p.name, state, p.plane, window(s)), p, _lut('grey'))
     if p.kind != 'curtain': return one(s := b if p.kind == 'b' else a), window(s)
     at = int(np.clip(pixel_of(p, state.cursor, a.shape, state.convention)[0]-p.x, 0, p.w))      # the crosshair may lie outside the frame
@@ -465,7 +465,7 @@ def press(scans:Scans, state:ViewState, key:str, two=False) -> ViewState:
         return scans.adjusted(state, w*f, l+d)
     if k == 'r': return replace(state, windows=())
     flag = _FLAG_KEYS.get(k) if two or k != 'w' else None
-    return replace(state, **{flag: not getattr(state, flag)}) if flag else state
+    return replace(state, **{flag: not getattr(state, flag)}) if flag else state  # type: ignore[arg-type]
 
 # %% ../../nbs/visualization/01_viewer.ipynb #517005e2
 def react(
