@@ -57,7 +57,7 @@ def shortened(
     keep:int=3, # of those that differ in names and numbers only
 )->list:
     "Of many sentences that say the same of different subjects, the first few and how many more there are"
-    kinds = {}
+    kinds:dict = {}
     for l in lines: kinds.setdefault(re.sub(r'\S*[\d/.]\S*', '', l), []).append(l)
     return [o for ls in kinds.values() for o in (ls if len(ls)<=keep+1 else [*ls[:keep], f'… and {len(ls)-keep} more like this'])]
 
@@ -168,7 +168,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message):
         message = re.sub(r"invalid \w+ value: ('.*')", r'\1 is not a number, or not such a number', message)
-        if m := re.match('unrecognized arguments: (.*)', message): message = f'there is no option {m[1]}' + self.meant([w.split('=')[0] for w in m[1].split() if w.startswith('--')])
+        if m := re.match('unrecognized arguments: (.*)', message): message = f'there is no option {m[1]}. ' + self.meant([w.split('=')[0] for w in m[1].split() if w.startswith('--')])
         self.exit(2, f"{paint(self.prog + ':', 'red', sys.stderr)} {message}\n'{self.prog} --help' tells the options.\n")
 
     def families(self): # this parser, and those of its jobs
@@ -182,18 +182,20 @@ class CommandParser(argparse.ArgumentParser):
                 if a.dest not in ('help','version','config') and not isinstance(a, argparse._SubParsersAction): res.setdefault(a.dest, []).append(a)
         return res
 
+    def words(self): # all long options, as they are typed
+        return [o for p in self.families() for a in p._actions for o in a.option_strings if o.startswith('--')]
+
     def meant(self, words):
         "The options that were perhaps meant"
-        known = [o for p in self.families() for a in p._actions for o in a.option_strings if o.startswith('--')]
-        near = [n for w in words for n in difflib.get_close_matches(w, known, 1, .6)]
-        return f'. Did you mean {" ".join(near)}?' if near else ''
+        near = [n for w in words for n in difflib.get_close_matches(w, self.words(), 1, .6)]
+        return f'Did you mean {" ".join(near)}?' if near else ''
 
     def take_config(self, path):
         "Make what a file says the defaults"
         name = (self.prog.split()+[''])[1]
         names,known = [n for n in (name, find_command(name)) if n],self.options()
         for k,v in read_config(path, names).items():
-            if k.replace('-','_') not in known: raise InputError(f"'{k}' is no option of {self.prog}{self.meant(['--' + k.replace('_','-')])}", path=path, fix=f'There are: {", ".join(o.replace("_","-") for o in known)}. Options of another command go into a table of its name, such as [train]')
+            if k.replace('-','_') not in known: raise InputError(f"'{k}' is no option of {self.prog}", path=path, fix=f'{self.meant(["--" + k.replace("_","-")])} There are: {", ".join(o.replace("_","-") for o in known)}. Options of another command go into a table of its name, such as [train]')
             for a in known[k.replace('-','_')]:
                 try: a.default,a.required = config_value(a, v),False
                 except (argparse.ArgumentTypeError, ValueError, TypeError) as e: raise InputError(f"'{k}' is {v!r}: {e}", path=path, fix=f"'{self.prog} --help' tells what it can be") from e
@@ -204,6 +206,8 @@ class CommandParser(argparse.ArgumentParser):
         first = argparse.ArgumentParser(prog=self.prog, add_help=False, allow_abbrev=False)
         first.add_argument('--config', action='append', default=[]); first.error = self.error
         for f in first.parse_known_args(args)[0].config: self.take_config(f)
+        for w in args:                                                    # before argparse, which complains of what is missing first
+            if w.startswith('--') and w!='--' and not any(o.startswith(w.split('=')[0]) for o in self.words()): self.error(f'unrecognized arguments: {w}')
         return super().parse_args(args, namespace)
 
 # %% ../../nbs/cli/index.ipynb #3adfb37c

@@ -49,7 +49,7 @@ def _run(argv):
 def main(argv=None, # default: the arguments of the process
         )->int: # exit status
     "Assess the quality of a folder of subjects from the command line"
-    return run_command(_run, argv, 'neuroscope assess_quality')
+    return run_command(_run, argv, 'neuroscope assess')
 
 # %% ../../nbs/cli/04_assess_quality.ipynb #6c2fedeb
 if __name__=='__main__': sys.exit(main())

@@ -59,7 +59,7 @@ def _run(argv):
 def main(argv=None, # default: the arguments of the process
         )->int: # exit status
     "Convert DICOM from the command line"
-    return run_command(_run, argv, 'neuroscope convert_dicom')
+    return run_command(_run, argv, 'neuroscope convert')
 
 # %% ../../nbs/cli/03_convert_dicom.ipynb #6c2fedeb
 if __name__=='__main__': sys.exit(main())

@@ -45,7 +45,7 @@ def _run(argv):
 def main(argv=None, # default: the arguments of the process
         )->int: # exit status
     "Split two sites from the command line"
-    return run_command(_run, argv, 'neuroscope create_dataset_splits')
+    return run_command(_run, argv, 'neuroscope split')
 
 # %% ../../nbs/cli/08_create_dataset_splits.ipynb #81a5c3a5
 if __name__=='__main__': sys.exit(main())

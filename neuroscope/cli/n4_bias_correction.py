@@ -47,7 +47,7 @@ def _run(argv):
 def main(argv=None, # default: the arguments of the process
         )->int: # exit status
     "Correct the bias field of a folder of subjects from the command line"
-    return run_command(_run, argv, 'neuroscope n4_bias_correction')
+    return run_command(_run, argv, 'neuroscope n4')
 
 # %% ../../nbs/cli/06_n4_bias_correction.ipynb #fea34ee0
 if __name__=='__main__': sys.exit(main())

@@ -705,7 +705,7 @@ def preprocess_cohort(
     client=None, # of a Dask cluster that sees the same folders; `n_jobs` is then the number of subjects that share a machine
 ) -> tuple: # `Cohort` of the preprocessed subjects; DataFrame with a row per subject
     "Preprocess a cohort; one bad subject is reported and the rest go on, and a repeated run does only what is missing"
-    dest,preprocessor = Path(dest).absolute(),preprocessor or default_preprocessor()
+    label,dest,preprocessor = '/'.join(Path(dest).parts[-2:]),Path(dest).absolute(),preprocessor or default_preprocessor()
     if names not in NAMES: raise InputError(f"there are no names '{names}'", fix=f'There are: {", ".join(NAMES)}.')
     _check_names(cohort, names)
     check_output(dest, getattr(cohort, 'folder', None))
@@ -714,7 +714,7 @@ def preprocess_cohort(
     n = n_jobs if client is not None else effective_n_jobs(n_jobs)
     steps = {k: STEPS[k] for k,_ in preprocessor.steps}
     calls = [(preprocessor, s, dest, max(1, (os.cpu_count() or 1)//max(1, n)), names, steps) for s in cohort]
-    bar = progress_bar(_run_all(calls, n_jobs, client), f'preprocessing {"/".join(dest.parts[-2:])}', len(calls), progress, unit='subject')
+    bar = progress_bar(_run_all(calls, n_jobs, client), f'preprocessing {label}', len(calls), progress, unit='subject')
     rows = [r for _,r in sorted(bar, key=lambda x: x[0])]
     return _finish(cohort, dest, preprocessor, names, pd.DataFrame(rows, columns=['subject', 'site', 'status', 'seconds', 'reason', 'remarks', 'peak_mb']))
 
