@@ -402,10 +402,12 @@ def position_text(scans:Scans, state:ViewState) -> str:
 def _draw_foot(draw, size, state, scans, outlined):
     "Under the panels: patient and position, what the outlines are, which side is which"
     y,left = size[1]-7,'    '.join(o for o in (scans.title, position_text(scans, state) if state.numbers else '') if o)
+    room = size[0] - draw.textlength(CONVENTIONS[state.convention], _font(11)) - 24
+    if draw.textlength(left, _font(11)) > room: left = left.partition('    voxel')[0]              # a narrow picture
     _text(draw, (4, y), left, 11, FAINT, 'lb'); _text(draw, (size[0]-4, y), CONVENTIONS[state.convention], 11, FAINT, 'rb')
     x = 4 + draw.textlength(left, _font(11)) + 24
     words = {n: draw.textlength(LESION_LABELS[n], _font(11))+16 for n in LESION_LABELS if n in outlined}
-    if x + sum(words.values()) > size[0] - draw.textlength(CONVENTIONS[state.convention], _font(11)) - 24: return         # no room for the legend
+    if x + sum(words.values()) > room: return         # nor for the legend
     for n,w in words.items(): _text(draw, (x, y), LESION_LABELS[n], 11, LESION_COLORS[n], 'lb'); x += w
 
 # %% ../../nbs/visualization/01_viewer.ipynb #4bb9763e
