@@ -113,16 +113,31 @@ def signal_equation(f):
 
 # %% ../nbs/01_simulate.ipynb #53ea0a75
 @signal_equation
-def se(p, rx): return rx.pd*(1 - 2*np.exp(-(p.tr-p.te/2)/rx.t1) + np.exp(-p.tr/rx.t1))*np.exp(-p.te/rx.t2)
+def se(
+    p, # `Protocol`: ms and degrees
+    rx, # `Relaxation` of the tissues
+)->np.ndarray: # (6,) signal, proton density 1
+    "Spin echo"
+    return rx.pd*(1 - 2*np.exp(-(p.tr-p.te/2)/rx.t1) + np.exp(-p.tr/rx.t1))*np.exp(-p.te/rx.t2)
 
 # %% ../nbs/01_simulate.ipynb #3e919793
 def _last_echo(p): return 2*p.te if p.te_last is None else p.te_last
 
 @signal_equation
-def tse(p, rx): return rx.pd*(1 - np.exp(-(p.tr-_last_echo(p))/rx.t1))*np.exp(-p.te/rx.t2)
+def tse(
+    p, # `Protocol`: ms and degrees
+    rx, # `Relaxation` of the tissues
+)->np.ndarray: # (6,) signal, proton density 1
+    "Turbo spin echo"
+    return rx.pd*(1 - np.exp(-(p.tr-_last_echo(p))/rx.t1))*np.exp(-p.te/rx.t2)
 
 @signal_equation
-def flair(p, rx): return rx.pd*(1 - 2*np.exp(-p.ti/rx.t1) + np.exp(-(p.tr-_last_echo(p))/rx.t1))*np.exp(-p.te/rx.t2)
+def flair(
+    p, # `Protocol`: ms and degrees
+    rx, # `Relaxation` of the tissues
+)->np.ndarray: # (6,) signal, proton density 1
+    "Turbo spin echo after an inversion that nulls the fluid"
+    return rx.pd*(1 - 2*np.exp(-p.ti/rx.t1) + np.exp(-(p.tr-_last_echo(p))/rx.t1))*np.exp(-p.te/rx.t2)
 
 # %% ../nbs/01_simulate.ipynb #141d1069
 R2_PRIME = 2. # per second and tesla
@@ -132,7 +147,11 @@ def t2_star(rx:Relaxation)->np.ndarray: # (6,) ms
     return 1/(1/rx.t2 + R2_PRIME*rx.field_strength/1000)
 
 @signal_equation
-def spgr(p, rx):
+def spgr(
+    p, # `Protocol`: ms and degrees
+    rx, # `Relaxation` of the tissues
+)->np.ndarray: # (6,) signal, proton density 1
+    "Spoiled gradient echo"
     a, e1 = np.deg2rad(p.flip), np.exp(-p.tr/rx.t1)
     return rx.pd*np.sin(a)*(1-e1)/(1-e1*np.cos(a))*np.exp(-p.te/t2_star(rx))
 
@@ -140,7 +159,12 @@ def spgr(p, rx):
 def _recover(mz, dt, t1): return 1 + (mz-1)*np.exp(-dt/t1)
 
 @signal_equation
-def mprage(p, rx, n_cycles=30):
+def mprage(
+    p, # `Protocol`: ms and degrees
+    rx, # `Relaxation` of the tissues
+    n_cycles=30, # repetitions until the steady state
+)->np.ndarray: # (6,) signal, proton density 1
+    "Inversion, then a train of gradient echoes, in the steady state"
     a, half = np.deg2rad(p.flip), p.n_pulses//2
     before = p.ti - half*p.echo_spacing
     after = p.tr - before - p.n_pulses*p.echo_spacing
@@ -167,7 +191,11 @@ class Site:
     gain:tuple=(35., 105.)     # range of the mean grey value in the brain, one draw per scan
 
 # %% ../nbs/01_simulate.ipynb #9bc4ece7
-def t1_pair(protocol): return dict(t1=protocol, t1ce=replace(protocol, gadolinium=True))
+def t1_pair(
+    protocol, # `Protocol` of T1
+)->dict: # t1 and t1ce
+    "One protocol before and after gadolinium"
+    return dict(t1=protocol, t1ce=replace(protocol, gadolinium=True))
 
 SITE_A = Site('a', 1.5, scheme='brats', protocols=dict(**t1_pair(Protocol('se', tr=500, te=14, thickness=5)),
     t2=Protocol('tse', tr=4000, te=100, thickness=5), flair=Protocol('flair', tr=9000, te=110, ti=2200, thickness=5)))
@@ -443,8 +471,12 @@ def coil_bias(points:np.ndarray, # (3,N) mm
     return (1 + own.uniform(*amplitude))**(f/np.abs(f).max())
 
 # %% ../nbs/01_simulate.ipynb #6c5d485f
-def rician(signal:np.ndarray, sigma:float, rng:np.random.Generator)->np.ndarray:
-    "Magnitude of a signal with noise of standard deviation `sigma` in both channels"
+def rician(
+    signal:np.ndarray, # any shape, 0 and above
+    sigma:float, # standard deviation in each of the two channels, in the signal's units
+    rng:np.random.Generator,
+)->np.ndarray: # of the same shape
+    "Magnitude of a signal with noise in both channels"
     return np.hypot(signal + sigma*rng.normal(size=signal.shape), sigma*rng.normal(size=signal.shape))
 
 # %% ../nbs/01_simulate.ipynb #daf1c935

@@ -122,9 +122,15 @@ def deal(
 # %% ../../nbs/data/01_loaders.ipynb #0115d41c
 class RandomPartner(ReadSlice):
     "Row number of site A -> the slice of site B that stands beside it in this epoch"
-    def __init__(self, source, size, rows, splits, seed=0):
+    def __init__(self,
+        source, # `SliceSource` of site B
+        size, # (H, W) of the slices
+        rows, # row numbers of site B: (training, validation)
+        splits, # row numbers of site A, the same way
+        seed=0, # of the first draw
+    ):
         super().__init__(source, size)
-        self.rows,self.splits,self.partner,self.weights = rows,splits,{},None # rows of site B and of site A: (training, validation)
+        self.rows,self.splits,self.partner,self.weights = rows,splits,{},None
         for i in range_of(splits): self.draw(i, random.Random(seed+i))
     def draw(self, i, rng):
         "New partners for split `i`"
@@ -182,7 +188,9 @@ class UnpairedDL(TfmdDL):
         finally: self.rng = rng; rng.setstate(state)
 
 # %% ../../nbs/data/01_loaders.ipynb #80bc0e6b
-def SliceBlock(): return TransformBlock(dl_type=UnpairedDL)
+def SliceBlock()->TransformBlock:
+    "Block of unpaired slices: its loader is an `UnpairedDL`"
+    return TransformBlock(dl_type=UnpairedDL)
 
 # %% ../../nbs/data/01_loaders.ipynb #97ad1a7b
 def UnpairedSlices(
@@ -231,7 +239,13 @@ def weigh_slices(
     dl.partners.weights = informative_weights(b.index, **kwargs)[dl.partners.rows[0]]
 
 # %% ../../nbs/data/01_loaders.ipynb #94f5214b
-def check_sites(a, b, bs, valid_pct=0., seed=0):
+def check_sites(
+    a, # `SliceSource` of site A
+    b, # `SliceSource` of site B
+    bs, # slices of each site in a batch
+    valid_pct=0., # share of the subjects set aside
+    seed=0, # of that choice
+):
     "Raise what is wrong with a pair of `SliceSource`s before a loader is built on them"
     if a.slices.shape[1]!=b.slices.shape[1]:
         raise InputError(f'site A has slices of {a.slices.shape[1]} channels, site B of {b.slices.shape[1]}', fix='Prepare both sites with the same sequences.')
@@ -348,7 +362,11 @@ def paired_slices(
 # %% ../../nbs/data/01_loaders.ipynb #0c5d0a51
 class PairedSlices(torch.utils.data.Dataset):
     "Pairs `(a, b)` of the same place in the same person, in model range: `paired_slices` as a dataset"
-    def __init__(self, a, b, size=None):
+    def __init__(self,
+        a, # `SliceSource` of site A
+        b, # `SliceSource` of site B, a row for each of `a`
+        size=None, # (H, W) of the slices; default `common_size` of both
+    ):
         self.size = size or common_size(a.slices.shape, b.slices.shape)
         self.readers,self.subjects = [ReadSlice(o, self.size) for o in (a,b)],a.subjects
     def who(self): return self.subjects,self.subjects                 # of each slice, at site A and at site B

@@ -117,12 +117,18 @@ def check_copies(
 # %% ../../nbs/data/02_splits.ipynb #799f571c
 class Splits(dict):
     "Split -> domain ('a', 'b') -> `Cohort`"
-    def __init__(self, rows, settings, problems=()):
+    def __init__(self,
+        rows, # a dict a session: split, domain, subject, patient, site, lesion_ml, paths, seg, scheme
+        settings, # what the split was made with
+        problems=(), # who was left out, and why
+    ):
         super().__init__({k: {d: Cohort([_subject(r) for r in rows if r['split']==k and r['domain']==d], settings['folders'][d]) for d in 'ab'} for k in SPLITS})
         self.rows,self.settings,self.problems = rows,settings,list(problems)
 
     @property
-    def table(self): return pd.DataFrame([{k: r[k] for k in ('split','domain','subject','patient','site','lesion_ml')} for r in self.rows])
+    def table(self)->pd.DataFrame:
+        "A row a session"
+        return pd.DataFrame([{k: r[k] for k in ('split','domain','subject','patient','site','lesion_ml')} for r in self.rows])
     def __repr__(self): return 'Splits(' + ', '.join(f'{k}: {len(v["a"])} + {len(v["b"])}' for k,v in self.items()) + ')'
     def _repr_html_(self): return self.table.groupby(['split','domain'], sort=False).agg(sessions=('subject','size'), patients=('patient','nunique'), lesion_ml=('lesion_ml','mean')).round(1).to_html()
 

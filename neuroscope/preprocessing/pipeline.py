@@ -102,22 +102,36 @@ def _normalize(imgs, mask, make):
 _normalization = dict(after=['n4_bias_correction', 'skull_strip', 'registration', 'resample'], instead='normalization', needs_brain=True)
 
 @register_step('percentile_normalization', **_normalization)
-def percentile_step(imgs, mask, **params):
+def percentile_step(
+    imgs, # sequence -> nibabel image
+    mask, # (X,Y,Z) bool, brain, or None
+    **params, # of `PercentileNormalizer`
+) -> tuple: # images, mask, what was done to each sequence
     "`PercentileNormalizer` for each sequence"
     return _normalize(imgs, mask, lambda q: PercentileNormalizer(**params))
 
 @register_step('z_score_normalization', **_normalization)
-def z_score_step(imgs, mask, **params):
+def z_score_step(
+    imgs, # sequence -> nibabel image
+    mask, # (X,Y,Z) bool, brain, or None
+    **params, # of `ZScoreNormalizer`
+) -> tuple: # images, mask, what was done to each sequence
     "`ZScoreNormalizer` for each sequence"
     return _normalize(imgs, mask, lambda q: ZScoreNormalizer(**params))
 
 @register_step('white_stripe_normalization', **_normalization)
-def white_stripe_step(imgs, mask, **params):
+def white_stripe_step(
+    imgs, # sequence -> nibabel image
+    mask, # (X,Y,Z) bool, brain, or None
+    **params, # of `WhiteStripeNormalizer`
+) -> tuple: # images, mask, what was done to each sequence
     "`WhiteStripeNormalizer` for each sequence, at that sequence's peak of white matter"
     return _normalize(imgs, mask, lambda q: WhiteStripeNormalizer(q, **params))
 
 @register_step('nyul_normalization', **_normalization)
-def nyul_step(imgs, mask,
+def nyul_step(
+    imgs, # sequence -> nibabel image
+    mask, # (X,Y,Z) bool, brain, or None
     standard, # file of standard scales, from `learn_nyul`, or the dict itself
 ):
     "`NyulNormalizer` for each sequence, to its standard scale"
@@ -144,8 +158,12 @@ def resample_image(
     return from_sitk(r, like=img)
 
 @register_step('resample', instead='interpolation')
-def resample_step(imgs, mask, target_spacing=(1.,1.,1.)):
-    "All sequences and the mask on voxels of `target_spacing`"
+def resample_step(
+    imgs, # sequence -> nibabel image
+    mask, # (X,Y,Z) bool, brain, or None
+    target_spacing=(1.,1.,1.), # mm
+) -> tuple: # images, mask, shape and spacing of each sequence
+    "All sequences and the mask on other voxels"
     out = {q: resample_image(img, target_spacing) for q,img in imgs.items()}
     if mask is not None: mask = image_data(resample_image(new_like(next(iter(imgs.values())), mask), target_spacing, nearest=True)) > 0
     return out, mask, {q: dict(shape=list(o.shape), spacing=[float(z) for z in o.header.get_zooms()[:3]]) for q,o in out.items()}
@@ -515,7 +533,12 @@ def _write_subject(self, subject, folder, recipe, names):
     ml = None if mask is None else float(mask.sum()*np.abs(np.linalg.det(next(iter(imgs.values())).affine[:3,:3]))/1000)
     write_json(recipe | dict(outputs=sizes, record=record, missing=subject.missing, versions=versions(), brain_ml=ml), folder/f'{folder_id(subject, names)}_preprocessing.json')
 
-def folder_id(subject, names): return subject.id if names == 'input' else bids_id(subject)
+def folder_id(
+    subject, # `Subject`
+    names, # one of `NAMES`
+) -> str:
+    "What a subject's folder and files are called by"
+    return subject.id if names == 'input' else bids_id(subject)
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #23f0a6fb
 def record_path(

@@ -323,7 +323,10 @@ def rigid_model(p): # (3,) mm -> (3,3) rotation, (3,3,3) its derivatives
     (X,dX),(Y,dY),(Z,dZ) = (_turn(a, p[a]/RADIUS) for a in range(3))
     return Z@Y@X, np.stack([Z@Y@dX, Z@dY@X, dZ@Y@X])/RADIUS
 
-def affine_model(p): # (9,) mm -> (3,3) matrix, (9,3,3) its derivatives
+def affine_model(
+    p, # (9,) mm at the surface of a head
+)->tuple: # (3,3) matrix, (9,3,3) its derivatives
+    "A linear map of its nine numbers"
     return np.eye(3) + p.reshape(3,3)/RADIUS, np.eye(9).reshape(9,3,3)/RADIUS
 
 MODELS = dict(rigid=(rigid_model, 3), affine=(affine_model, 9))
@@ -351,7 +354,13 @@ def gradient_descent(
         p,v,g = q,w,h
     return best
 
-def bfgs(fun, n, voxel, learning_rate=None, max_iter=100):
+def bfgs(
+    fun, # parameters -> value, gradient
+    n, # number of parameters; they start at 0
+    voxel, # not needed; optimizers are called alike
+    learning_rate=None, # nor this
+    max_iter=100,
+)->np.ndarray: # (n,) parameters
     "SciPy's quasi-Newton method"
     scaled = lambda p: [30*o for o in fun(p)]                  # so that the first trial step is about a millimetre
     return optimize.minimize(scaled, np.zeros(n), jac=True, method='BFGS', options=dict(maxiter=max_iter, gtol=.03)).x

@@ -188,12 +188,14 @@ class Restoration(Callback):
 # %% ../../nbs/trainers/04_presets.ipynb #4c873673
 def fast_cyclegan(slices_a:tuple,              # slices, subjects and labels of site A, from `site_slices`
                   slices_b:tuple,              # the same of site B; other patients
-                  seed:int=0,
+                  seed:int=0,                  # of weights and batches
                   filters:int=16,              # of the residual networks
-                  discriminator_filters:int=16,
+                  discriminator_filters:int=16, # channels of the discriminators' first layer
                   steps:int=600,               # of `fit_restoration`, where there is blur to undo; half as many where there is none
                   seconds:float=None,          # at most so long for both restorations
-                  cycle:float=1., adversarial:float=0., restoration:float=10., # weights
+                  cycle:float=1.,              # weight of the cycle loss
+                  adversarial:float=0.,        # weight of the adversarial loss
+                  restoration:float=10.,       # weight of what keeps the restoration
                   classes:list=None,           # of the lesion; `lesion_classes` unless given, [] for none
                   **kwargs,                    # of `start_generators`
                  )->tuple:                     # model, loss function, callbacks
@@ -214,8 +216,10 @@ def fast_learner(store_a,              # slices of site A, coronal for choice: w
                  store_b,              # slices of site B; other patients
                  dls=None,             # loaders of the two; made unless given
                  bs:int=4,             # slices of each site in a batch
-                 seed:int=0,
-                 lr_g:float=2e-4, lr_d:float=4e-4, r1:float=0.,
+                 seed:int=0,           # of weights and batches
+                 lr_g:float=2e-4,      # learning rate of the generators
+                 lr_d:float=4e-4,      # of the discriminators
+                 r1:float=0.,          # weight of the gradient penalty; 0 leaves it out
                  learner:dict=None,    # further arguments of `cyclegan_learner`
                  **kwargs,             # of `fast_cyclegan`
                 )->'Learner':          # for fit_for(minutes, lr_g=2e-4)

@@ -222,17 +222,31 @@ def view_of(
     v = slice_view(ras, index, plane)
     return v[:,::-1] if _mirrored(plane, convention) else v
 
-def edge_letters(plane, convention='radiological'):
+def edge_letters(
+    plane, # one of `PLANES`
+    convention='radiological', # one of `CONVENTIONS`
+) -> str: # four of R, L, A, P, S, I
     "The letters at the left, right, top and bottom"
     l = check_plane(plane)[1]
     return l[1]+l[0]+l[2:] if _mirrored(plane, convention) else l
 
-def view_position(voxel, shape, plane, convention='radiological'):
+def view_position(
+    voxel, # (3,) right, front, top
+    shape, # (3,) of the volume
+    plane, # one of `PLANES`
+    convention='radiological', # one of `CONVENTIONS`
+) -> tuple: # row, column
     "Row and column in the view of a voxel; the same function leads back from (row, column) to the two in-plane indices"
     h,v = [i for i in range(3) if i != check_plane(plane)[0]]
     return shape[v]-1-voxel[v], voxel[h] if _mirrored(plane, convention) else shape[h]-1-voxel[h]
 
-def voxel_at_view(row, col, cursor, shape, plane, convention='radiological'):
+def voxel_at_view(
+    row, col, # of the view
+    cursor, # (3,) voxel of the crosshair, whose slice is shown
+    shape, # (3,) of the volume
+    plane, # one of `PLANES`
+    convention='radiological', # one of `CONVENTIONS`
+) -> tuple: # (3,) right, front, top; cut off at the edge
     "The voxel at a row and column of the view, in the slice of the cursor"
     h,v = [i for i in range(3) if i != check_plane(plane)[0]]
     out = list(cursor)
@@ -284,13 +298,24 @@ def panel_at(
     "The panel at a place in the picture"
     return next((p for p in panels if p.x <= x < p.x+p.w and p.y <= y < p.y+p.h), None)
 
-def pixel_of(panel:Panel, voxel, shape, convention='radiological') -> tuple: # (x, y) of its centre
+def pixel_of(
+    panel:Panel, # of `lay_out`
+    voxel, # (3,) right, front, top
+    shape, # (3,) of the volume
+    convention='radiological', # one of `CONVENTIONS`
+) -> tuple: # (x, y) of its centre, pixels
     "Where a voxel is in the picture"
     row,col = view_position(voxel, shape, panel.plane, convention)
     l,t,r,b = panel.frame
     return panel.x + (col+.5-l)*panel.w/(r-l), panel.y + (row+.5-t)*panel.h/(b-t)
 
-def voxel_of(panel:Panel, x, y, cursor, shape, convention='radiological') -> tuple:
+def voxel_of(
+    panel:Panel, # of `lay_out`
+    x, y, # pixels of the picture
+    cursor, # (3,) voxel of the crosshair, whose slice is shown
+    shape, # (3,) of the volume
+    convention='radiological', # one of `CONVENTIONS`
+) -> tuple: # (3,) right, front, top
     "Which voxel is at a place in a panel"
     l,t,r,b = panel.frame
     return voxel_at_view(int(t + (y-panel.y)*(b-t)/panel.h), int(l + (x-panel.x)*(r-l)/panel.w), cursor, shape, panel.plane, convention)
@@ -321,7 +346,12 @@ def _difference_view(a, b, p, state):
     cut = lambda o: view_of(o, state.cursor[check_plane(p.plane)[0]], p.plane, state.convention)
     return to_grey(np.where(cut(mask), cut(b.vols[p.name])-cut(a.vols[p.name]), 0), (-lim, lim)), lim
 
-def panel_pixels(p:Panel, state:ViewState, a:Scans, b:Scans=None) -> tuple: # (h,w,3) uint8, (black, white)
+def panel_pixels(
+    p:Panel, # of `lay_out`
+    state:ViewState,
+    a:Scans,
+    b:Scans=None, # on the same grid; for panels that show it
+) -> tuple: # (h,w,3) uint8, (black, white) intensities
     "What is seen in a panel, before anything is drawn on it"
     if p.kind == 'difference':
         v,lim = _difference_view(a, b, p, state)
@@ -394,7 +424,10 @@ def _draw_head(draw, panels, state, sets):
         vals = [_number(s.vols[p.name][state.cursor]) for s in sets]
         if state.numbers: _text(draw, (p.x+p.w-2, 8), ' → '.join(vals), 11, FAINT, 'rt')
 
-def position_text(scans:Scans, state:ViewState) -> str:
+def position_text(
+    scans:Scans,
+    state:ViewState, # whose crosshair is meant
+) -> str: # millimetres with side letters, and the index in the file
     "Where the crosshair is, for the foot of a picture"
     mm = [f'{abs(o):.1f} {pair[int(o > 0)]}' for o,pair in zip(scans.world(state.cursor), ('LR', 'PA', 'IS'))]
     return f'{"   ".join(mm)} mm    voxel {", ".join(map(str, scans.stored(state.cursor)))} of the file'
@@ -402,10 +435,12 @@ def position_text(scans:Scans, state:ViewState) -> str:
 def _draw_foot(draw, size, state, scans, outlined):
     "Under the panels: patient and position, what the outlines are, which side is which"
     y,left = size[1]-7,'    '.join(o for o in (scans.title, position_text(scans, state) if state.numbers else '') if o)
+    room = size[0] - draw.textlength(CONVENTIONS[state.convention], _font(11)) - 24
+    if draw.textlength(left, _font(11)) > room: left = left.partition('    voxel')[0]              # a narrow picture
     _text(draw, (4, y), left, 11, FAINT, 'lb'); _text(draw, (size[0]-4, y), CONVENTIONS[state.convention], 11, FAINT, 'rb')
     x = 4 + draw.textlength(left, _font(11)) + 24
     words = {n: draw.textlength(LESION_LABELS[n], _font(11))+16 for n in LESION_LABELS if n in outlined}
-    if x + sum(words.values()) > size[0] - draw.textlength(CONVENTIONS[state.convention], _font(11)) - 24: return         # no room for the legend
+    if x + sum(words.values()) > room: return         # nor for the legend
     for n,w in words.items(): _text(draw, (x, y), LESION_LABELS[n], 11, LESION_COLORS[n], 'lb'); x += w
 
 # %% ../../nbs/visualization/01_viewer.ipynb #4bb9763e
@@ -453,8 +488,13 @@ def _scroll(scans, state, steps, plane=None):
 
 def _reference(scans, state): return state.window(next(iter(scans.vols)) if state.active == 'all' else state.active)
 
-def press(scans:Scans, state:ViewState, key:str, two=False) -> ViewState:
-    "The state after a key; `two` where there is a B to look at"
+def press(
+    scans:Scans,
+    state:ViewState,
+    key:str, # as browsers name them, see `KEYS`
+    two=False, # is there a B to look at?
+) -> ViewState: # the same for a key that means nothing
+    "The state after a key"
     k = key if len(key) > 1 else key.lower()
     if k in _STEPS: return _scroll(scans, state, _STEPS[k])
     if k in _PLANE_KEYS: return replace(state, plane=_PLANE_KEYS[k])
@@ -638,7 +678,11 @@ def _slider(label, lo, hi, value, kind='IntSlider', width='272px', label_width='
     import ipywidgets as W
     return getattr(W, kind)(value=value, min=lo, max=hi, description=label, layout=W.Layout(width=width), style=dict(description_width=label_width), **kw)
 
-def keys_html(keys:dict, summary='Keys and mouse', more=''):
+def keys_html(
+    keys:dict, # key -> what it does
+    summary='Keys and mouse', # what is seen while folded
+    more='', # HTML before the table
+) -> str: # HTML
     "A table of keys that unfolds"
     rows = ''.join(f'<span style="white-space:nowrap;margin-right:1.6em"><kbd style="opacity:.75;font-family:inherit;border:1px solid #8886;border-radius:3px;padding:0 4px">{k}</kbd> {v}</span> ' for k,v in keys.items())
     return f'<details style="opacity:.85;line-height:1.9;font-size:12px"><summary style="cursor:pointer">{summary}</summary>{more}{rows}</details>'
