@@ -9,21 +9,19 @@ __all__ = []
 
 # %% ../../nbs/evaluation/index.ipynb #169567d1
 _NAMES = dict(   # module -> what it gives; a module is loaded when one of its names is asked for
-    image_quality = '''METRICS LOWER_IS_BETTER check_mask masked_pair check_range mse mae psnr nmi ssim_window window_mean ssim_map ssim image_metrics
-        subject_metrics cycle_consistency''',
-    baselines = '''DIRECTIONS BASELINES load_pair check_direction Baseline Identity map_landmarks LandmarkMap ZScore Nyul white_stripe WhiteStripe value_quantiles
-        match_quantiles thin_values HistogramMatching JointToneMapBaseline travelling_pairs load_travelling apply_method FolderMethod evaluate_pairs
-        check_no_leak fit_baselines baseline_table ComBat''',
-    report = '''METRIC_COLUMNS STYLE PAGE HEAD RESULTS PICTURES BACKGROUND check_metrics write_metrics_csv subject_means summary_table bootstrap_interval
-        compare_methods outcome gain_text in_prose headline verdict mean_sd best_of result_rows sequence_table figure_uri flat_settings gain_rows
-        uneven_methods write_report''',
-    lesions = 'LesionCase adversaries evaluate_lesions lesion_summary',
-    radiomics = 'evaluate_radiomics radiomics_summary',
-    domain_gap = 'site_effect site_effect_summary site_effect_table',
-    statistics = 'agreement bootstrap_statistic compare_paired icc',
-    downstream = 'downstream_dice downstream_gain site_case',
-    reader_study = 'Reading ReadingRoom analyse_study create_study',
-    harmonization = 'Evaluation evaluate_harmonization',
+    harmonization = 'Evaluation evaluate_harmonization plan_evaluation summing_up site_map lesion_scatter bland_altman',
+    image_quality = 'METRICS LOWER_IS_BETTER mse mae psnr nmi ssim ssim_map image_metrics subject_metrics cycle_consistency',
+    baselines = '''DIRECTIONS BASELINES Baseline Identity ZScore Nyul WhiteStripe HistogramMatching JointToneMapBaseline FolderMethod ComBat load_pair
+        travelling_pairs apply_method evaluate_pairs fit_baselines baseline_table''',
+    radiomics = 'FEATURES radiomics_engine radiomic_features region_features evaluate_radiomics feature_agreement radiomics_summary',
+    lesions = '''LesionCase LesionReference load_case simulated_case patient_axis mirrored normal_tissue lesion_masks lesion_contrast lost_lesions false_lesions
+        unexplained foretold subject_lesions evaluate_lesions lesion_summary adversaries prevalence_bias prevalence_effect''',
+    domain_gap = 'GapFeatures gap_features rough_tissues domain_classifier gap_distance tissue_distances site_effect site_effect_table site_effect_summary',
+    statistics = '''sample_size_note bootstrap_statistic paired_comparison compare_paired holm cohens_dz rank_biserial agreement pearson lin_ccc icc
+        weighted_kappa''',
+    downstream = 'site_case train_lesion_net segment dice downstream_dice downstream_gain',
+    reader_study = 'create_study Reading ReadingRoom read_answers analyse_study study_verdict StudyResult',
+    report = 'METRIC_COLUMNS write_metrics_csv subject_means summary_table compare_methods bootstrap_interval verdict write_report',
 )
 _HOME = {n: m for m,names in _NAMES.items() for n in names.split()}
 __all__ = list(_HOME)

@@ -314,6 +314,7 @@ def read_voxels(cohort, # subjects, or (vol, mask) pairs
     for s in cohort:
         try:
             vol,mask = load_pair(s); v = vol[:,mask]
+            if not np.isfinite(v).all(): raise NonFiniteError('NaN or infinite voxels in the brain', path=getattr(s, 'folder', None))
             if still := [q for q,o in zip(SEQUENCES, v) if o.min()==o.max()]: raise EmptyVolumeError(f'{", ".join(still)} constant in the brain', path=getattr(s, 'folder', None), fix='Look at the scan')
         except NeuroscopeError as e:
             if problems is None: raise

@@ -182,9 +182,10 @@ def measure(self:Evaluation,
 def _target_cases(self:Evaluation):
     "The target's people, one at a time"
     for s in self.target:
-        try:
-            vol,mask = load_pair(s); case = LesionCase(s.id, dict(b=vol), dict(b=mask), None, s.load('t1').affine); case.seg = _seg_of(s, None, mask.shape)
+        try: vol,mask = load_pair(s); case = LesionCase(s.id, dict(b=vol), dict(b=mask), None, s.load('t1').affine)
         except NeuroscopeError as e: self.problems.append(f'{s.id} of the target site was left out: {e}'); continue
+        try: case.seg = _seg_of(s, None, mask.shape)
+        except NeuroscopeError as e: self.problems.append(f'{s.id} of the target site: its lesion mask is not used: {e}')
         yield case
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #f44d80b2
