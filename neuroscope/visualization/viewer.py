@@ -505,7 +505,8 @@ def press(
         return scans.adjusted(state, w*f, l+d)
     if k == 'r': return replace(state, windows=())
     flag = _FLAG_KEYS.get(k) if two or k != 'w' else None
-    return replace(state, **{flag: not getattr(state, flag)}) if flag else state  # type: ignore[arg-type]
+    turned:dict = {flag: not getattr(state, flag)} if flag else {}
+    return replace(state, **turned)
 
 # %% ../../nbs/visualization/01_viewer.ipynb #517005e2
 def react(
