@@ -122,7 +122,7 @@ def fit_restoration(generator:ToneMapGenerator, # changed in place
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         while (at := max(len(losses), int((time.perf_counter()-start)/seconds*steps) if seconds else 0)) < steps:
-            while sched.last_epoch<at: sched.step()
+            while losses and sched.last_epoch<at: sched.step()     # torch wants a step of the optimizer first
             loss = restoration_loss(generator, to_model_range(slices[torch.randint(len(slices), (bs,), generator=g)]), degrade)
             opt.zero_grad(); loss.backward(); opt.step()
             losses.append(loss.item())
