@@ -20,7 +20,7 @@ from fastai.basics import Callback, defaults, noop, num_distrib, rank_distrib
 from fastai.callback.all import GradientAccumulation, ParamScheduler, ProgressCallback
 
 from . import CommandParser, run_command, say
-from ..core import Cohort, InputError, NoSubjectsError, check_output, find_subjects, image_data, progress_bar, read_json, write_json
+from ..core import Cohort, InputError, NoSubjectsError, check_output, find_subjects, image_data, progress_bar, read_json, require_extra, write_json
 from ..data.loaders import PairedSlices, ReadSlice, common_size, paired_slices, ready_cohort, site_store, slice_source, unpaired_dataloaders
 from ..data.splits import read_splits
 from ..models.implementations import CycleGAN
@@ -219,6 +219,7 @@ def start_run(args):
     if (folder/'checkpoint.safetensors').exists() and not args.resume: raise InputError('there is a run of this name', path=folder, fix='Go on with it by --resume, or give another --name.')
     check_output(folder)
     s = settings_of(args, folder)
+    if s['tracking']: require_extra(s['tracking'], s['tracking'])
     if not rank_distrib(): write_json(s, folder/'settings.json')
     return folder,s
 

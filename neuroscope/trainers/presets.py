@@ -163,8 +163,8 @@ def fit_restoration(generator:ToneMapGenerator, # changed in place
     sched = torch.optim.lr_scheduler.OneCycleLR(opt, lr, steps)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        while (at := max(len(losses), int((time.perf_counter()-start)/seconds*steps) if seconds and losses else 0)) < steps:  # the first step is always the optimizer's
-            while sched.last_epoch<at: sched.step()
+        while (at := max(len(losses), int((time.perf_counter()-start)/seconds*steps) if seconds else 0)) < steps:
+            while losses and sched.last_epoch<at: sched.step()     # torch wants a step of the optimizer first
             loss = restoration_loss(generator, to_model_range(slices[torch.randint(len(slices), (bs,), generator=g)]), degrade)
             opt.zero_grad(); loss.backward(); opt.step()
             losses.append(loss.item())
