@@ -33,7 +33,7 @@ from scipy import fft, ndimage as ndi
 
 from ..core import (SEQUENCES, SEQUENCE_LABELS, InputError, NeuroscopeError, Subject, atomic_path, check_same_grid, get_logger, image_data,
                              load_volume, progress_bar, same_grid)
-from .skull_strip import brainmask_path, fill_holes, foreground, largest_component, why_not_stripped
+from .skull_strip import scalp_share, brainmask_path, fill_holes, foreground, largest_component, why_not_stripped
 
 log = get_logger('quality')
 
@@ -548,11 +548,8 @@ def check_brain_volume(scan:Scan):
 def check_skull_left(scan:Scan):
     "Bright scalp at the surface of a stripped T1"
     if not scan.stripped or scan.name != 't1': return np.nan, 'not checked: it takes a stripped T1'
-    depth = ndi.distance_transform_edt(np.pad(scan.mask, 1), sampling=scan.zooms)[1:-1,1:-1,1:-1]
-    rest = scan.mask if scan.lesion is None else scan.mask & ~scan.lesion
-    shell, deep = rest & (depth <= 6), rest & (depth > 8)
-    if min(deep.sum(), shell.sum()) < 100: return np.nan, 'not checked: the brain is too small'
-    share = (scan.data[shell] > 1.15*np.percentile(scan.data[deep], 99)).mean()
+    share = scalp_share(scan.data, scan.mask, scan.zooms, scan.lesion)
+    if np.isnan(share): return np.nan, 'not checked: the brain is too small'
     return share, f'{share:.1%} of the outer 6 mm are brighter than the brain, as scalp is' if share >= LIMITS['skull_left'][0] else 'no scalp at the surface'
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #723b3366

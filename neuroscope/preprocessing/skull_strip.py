@@ -7,7 +7,8 @@ Docs: https://ishrith-gowda.github.io/neuroscope/preprocessing/skull_strip.html.
 # %% auto #0
 __all__ = ['HDBET_WEIGHTS', 'NotStrippedError', 'foreground', 'largest_component', 'fill_holes', 'depth_profile',
            'why_not_stripped', 'is_stripped', 'brain_mask', 'brainmask_path', 'subject_mask', 'SkullStripError',
-           'strip_backends', 'strip_plan', 'check_brain', 'skull_strip', 'save_brainmask', 'strip_subject']
+           'strip_backends', 'scalp_share', 'strip_plan', 'check_brain', 'skull_strip', 'save_brainmask',
+           'strip_subject']
 
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #406eb4cf
 import importlib.util, itertools, subprocess, sys, tempfile, time
@@ -227,8 +228,7 @@ def _inner_match(matrix, level):
     mirrors = [np.diag(d) for d in ([1., -1, 1], [1., 1, -1])]
     return -metric(matrix)[0], max(-metric(matrix @ from_matvec(D, centre-D@centre))[0] for D in mirrors)
 
-@_backend('atlas')
-def _strip_atlas(img, device=None):
+def _atlas_mask(img):
     "The template's brain, on the head in `img`"
     from neuroscope.preprocessing.registration import apply_transform, invert
     matrix,level = _fit_head(img)
@@ -237,6 +237,39 @@ def _strip_atlas(img, device=None):
         raise SkullStripError(f'the atlas does not fit the scan (mutual information {inner:.2f}, of its mirror images {mirrored:.2f}; {np.round(sizes, 2).tolist()} times its size)', path=img.get_filename(), fix='Use another backend, for instance deepbet, or give a brain mask.')
     template,_,brain = _head_model()
     return image_data(apply_transform(new_like(template, brain), invert(matrix), img, 'nearest')) > 0
+
+# %% ../../nbs/preprocessing/02_skull_strip.ipynb #c04db748
+def scalp_share(
+    data:np.ndarray, # (X,Y,Z) intensities of a T1
+    mask:np.ndarray, # (X,Y,Z) bool, brain
+    zooms, # voxel size, mm
+    exclude:np.ndarray=None, # (X,Y,Z) bool, not to be looked at: a lesion
+) -> float: # 0 to 1; NaN where the mask is too small to tell
+    "The part of a mask's outer 6 mm that is brighter than the brain's inside, as scalp is"
+    depth = ndi.distance_transform_edt(np.pad(mask, 1), sampling=zooms)[1:-1,1:-1,1:-1]
+    rest = mask if exclude is None else mask & ~exclude
+    shell,deep = data[rest & (depth <= 6)],data[rest & (depth > 8)]
+    return float((shell > 1.15*np.percentile(deep, 99)).mean()) if min(shell.size, deep.size) >= 100 else np.nan
+
+def _evened(img, times=4):
+    "The scan of a head without most of its bias field, for finding the brain only"
+    from neuroscope.preprocessing.bias_correction import N4BiasFieldCorrection, head_mask
+    k = tuple(int(max(1, round(8/z))) for z in img.header.get_zooms()[:3])
+    n4 = N4BiasFieldCorrection(k, (50,50,50), 2e-4, finest_distance=50., max_field=np.inf)
+    head = head_mask(img)
+    for _ in range(times): img,_field = n4.correct_volume(img, mask=head)
+    return img
+
+@_backend('atlas')
+def _strip_atlas(img, device=None, most=.02):
+    "The template's brain, on the head in `img`; looked for again in an evened copy where there is scalp in it"
+    mask = _atlas_mask(img)
+    scalp = lambda m: scalp_share(image_data(img), m, img.header.get_zooms()[:3])
+    if not (share := scalp(mask)) >= most: return mask
+    again = _atlas_mask(_evened(img))
+    if (left := scalp(again)) < share: mask,share = again,left
+    if share >= most: _log.warning('%s: %.1f %% of the outer 6 mm of the brain mask are as bright as scalp: look at it', img.get_filename() or 'the scan', 100*share)
+    return mask
 
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #8e336d60
 @lru_cache(maxsize=2)
