@@ -179,7 +179,7 @@ def fast(data, seed, patients=TRAIN, names=(), blur=True, masks=False, **kwargs)
     started = translator(coronal_cyclegan(copy.deepcopy(gens), seed))
     for g,y,d in zip(gens, (b[0],a[0]), degradations(gens, a[0], b[0])): fit_restoration(g, y, d, 600 if any(d.blur) else 300, seed=seed)
     restored = coronal_cyclegan(gens, seed)
-    if names==FAST: restored.save_model(data[2]/f'fast_{seed}')
+    if patients==TRAIN and blur and not kwargs: restored.save_model(data[2]/f"{'parts' if masks else 'fast'}_{seed}")
     return {k: v for k,v in zip(names, (started, translator(restored), translator(restored, ('coronal','sagittal')))) if k}
 
 def coronal_cyclegan(gens, seed):
@@ -190,15 +190,16 @@ def coronal_cyclegan(gens, seed):
     model.meta['plane'] = 'coronal'
     return model
 
-def fast_trained(data, seed, adversarial=0., n=60, blind=False):
-    "The fast preset, trained on from where `fast` ended"
+def fast_trained(data, seed, adversarial=0., n=60, blind=False, start='fast', free=True):
+    "The fast preset, trained on from where `fast` ended; `free`: the tone maps too"
     from neuroscope.data.loaders import unpaired_dataloaders
     from neuroscope.models.implementations import load_model
     from neuroscope.trainers.learner import cyclegan_learner
     from neuroscope.trainers.losses import CycleGANLoss
     from neuroscope.trainers.presets import Restoration, degradations, site_slices
     stores = [store_of(data[0][s][:TRAIN], 'coronal') for s in 'ab']
-    gens = load_model(data[2]/f'fast_{seed}').generators()
+    gens = load_model(data[2]/f'{start}_{seed}').generators()
+    for g in gens: g.tone_map.requires_grad_(free)
     degrade = degradations(gens, *(site_slices(s)[0] for s in stores))
     model,dls = coronal_cyclegan(gens, seed).train(),unpaired_dataloaders(*stores, bs=4, valid_pct=0, seed=seed)
     if blind: blind_to_noise(model)
@@ -261,6 +262,8 @@ RUNS = {   # names of the methods -> function that gives them
     ('', 'fast, without blur'): with_(fast, names=('', 'fast, without blur'), blur=False),
     ('joint tone map, by part of the lesion',): tone_map_by_part,
     ('', 'fast, by part of the lesion'): with_(fast, names=('', 'fast, by part of the lesion'), masks=True),
+    ('by part, trained five times as long',): with_(fast_trained, n=300, start='parts'),
+    ('by part, trained five times as long, tone maps fixed',): with_(fast_trained, n=300, start='parts', free=False),
     ('', 'fast, by part of the lesion, 12 patients'): with_(fast, patients=MORE, names=('', 'fast, by part of the lesion, 12 patients'), masks=True),
     ('joint tone map, 12 patients',): baseline('joint_tone_map', MORE),
     ('', 'fast, before training, 12 patients', 'fast, two planes, 12 patients'): with_(fast, patients=MORE, names=('', 'fast, before training, 12 patients', 'fast, two planes, 12 patients')),

@@ -113,7 +113,7 @@ def start_generators(slices_a:tuple, # slices, subjects and labels of site A, fr
     maps = fit_tone_maps(*normal, lesions=lesions, seed=seed, **kwargs)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return [ToneMapGenerator(m, RefinementNet(4, filters, n_layers), blur=w) for m,w in zip(maps, blurs)]
+        return [ToneMapGenerator(m, RefinementNet(4, filters, n_layers), blur=w, train_tone_map=False) for m,w in zip(maps, blurs)]
 
 # %% ../../nbs/trainers/04_presets.ipynb #c9382416
 @dataclass
