@@ -291,6 +291,7 @@ def lesion_free_slices(mask, # (X,Y,Z) brain
 
 def blobs(deviant, # (X,Y,Z) deviations, of `unexplained`
           true, # (X,Y,Z) those of the true scan, or None
+          bright, # (X,Y,Z) bool, where the image is brighter than normal tissue mostly is
           slices, # indices along the axis that runs up
           affine, # (4,4)
           deviations=5., # that a blob stands out by
@@ -299,7 +300,7 @@ def blobs(deviant, # (X,Y,Z) deviations, of `unexplained`
     "Connected bright areas within axial slices, those left out that the true scan has as well"
     ax = patient_axis(affine, 2); pixel = np.delete(nib.affines.voxel_sizes(np.asarray(affine, float)), ax).prod(); out = []
     for k in slices:
-        v = np.take(deviant, k, ax); high = v>deviations
+        v = np.take(deviant, k, ax); high = (v>deviations)&np.take(bright, k, ax)
         if high.sum()*pixel<area: continue
         lab,n = ndi.label(high)
         for i in np.flatnonzero(np.bincount(lab.ravel(), minlength=n+1)[1:]*pixel>=area)+1:
@@ -340,7 +341,9 @@ class LesionReference:
     def false(self, after, deviations=5., area=60.):
         "`false_lesions` of an output"
         r,t = self.deviations(after),self.true_deviations
-        rows = [dict(slice=k, sequence=q, area=mm2, deviations=d) for i,q in enumerate(BRIGHT) for k,mm2,d in blobs(r[i], None if t is None else t[i], self.free, self.affine, deviations, area)]
+        images = [after[SEQUENCES.index(q)] for q in BRIGHT]; bright = [v>np.median(v[self.tissue]) for v in images]
+        rows = [dict(slice=k, sequence=q, area=mm2, deviations=d) for i,q in enumerate(BRIGHT)
+                for k,mm2,d in blobs(r[i], None if t is None else t[i], bright[i], self.free, self.affine, deviations, area)]
         return pd.DataFrame(rows, columns=['slice','sequence','area','deviations'])
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #c32136b2
