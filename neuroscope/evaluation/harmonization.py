@@ -149,7 +149,8 @@ def _look(ev, case, name, vol, got, opts):
         except NeuroscopeError as e: ev.problems.append(f'{case.id}, {part.replace("_", " ")} of {method_label(name)}: left out: {e}'); continue
         if r is not None: found.append(r)
     if name in ('source', 'target', JUDGED):
-        v = vol[:,case.masks['b' if name=='target' else 'a']]; ev.greys.setdefault(name, []).append(v[:,::max(1, v.shape[1]//20_000),None,None])
+        v = vol[:,case.masks['b' if name=='target' else 'a']]
+        ev.greys.setdefault(name, []).append(v[:,::max(1, v.shape[1]//20_000),None,None].copy()) # a view would keep every voxel of every subject
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #1f0c5b24
 @patch
