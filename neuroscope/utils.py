@@ -42,7 +42,10 @@ def _open_array(x):
         raise InputError(f'an array has to be (4,X,Y,Z), sequences first; this one is {x.shape}', fix='np.moveaxis(x, -1, 0) brings the last axis to the front.')
     return {s: nib.Nifti1Image(o.astype(wide_type(o), copy=False), np.eye(4)) for s,o in zip(SEQUENCES, x)}, lambda imgs: _values(imgs, wide_type(x))
 
-def wide_type(x): return np.float64 if (x.get_data_dtype() if hasattr(x, 'get_data_dtype') else x.dtype)==np.float64 else np.float32
+def wide_type(
+    x, # array, or nibabel image
+)->type: # float64 for data in float64, else float32: the type to compute in
+    return np.float64 if (x.get_data_dtype() if hasattr(x, 'get_data_dtype') else x.dtype)==np.float64 else np.float32
 
 # %% ../nbs/06_utils.ipynb #0a77e5d1
 STAND_INS = dict(t1='t1ce', t1ce='t1', t2='flair', flair='t2')   # missing -> what takes its place
@@ -207,7 +210,7 @@ def normalize_sequences(
 def direction_of(
     source_domain, # 'a' or 'b'
     target_domain, # the other
-)->str:
+)->str: # 'a2b' or 'b2a'
     "'a2b' or 'b2a'"
     if {source_domain, target_domain}!={'a','b'}:
         raise InputError(f"cannot translate from domain '{source_domain}' to domain '{target_domain}'", fix="The domains are 'a' and 'b', one each.")
@@ -230,7 +233,13 @@ def site_scale(
 # %% ../nbs/06_utils.ipynb #5b5d3301
 SCALES = ('normalized','source','target')
 
-def on_scale(y, mask, scale, norms, reference):
+def on_scale(
+    y, # (4,X,Y,Z) normalized intensities, a channel per sequence of `SEQUENCES`
+    mask, # (X,Y,Z) bool, brain
+    scale, # 'normalized': as it is; 'source': as the scan was before; 'target': as the other site's scans are
+    norms, # fitted normalizers of the four scans; needed for 'source'
+    reference, # sequence -> (offset, width) of `site_scale`; needed for 'target'
+)->np.ndarray: # (4,X,Y,Z)
     "Normalized sequences on the scale that was asked for, background 0"
     if scale=='normalized': return y
     scales = [(n.offset, n.scale) for n in norms] if scale=='source' else [reference[s] for s in SEQUENCES]
