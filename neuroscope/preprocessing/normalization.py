@@ -230,7 +230,7 @@ def _no_scales(path): raise InputError('this file has no standard scales', path=
 # %% ../../nbs/preprocessing/05_normalization.ipynb #a26dda6d
 def normalizer_from(
     params:dict, # `params` of a normalizer, for instance read from a sidecar
-) -> Normalizer:
+) -> Normalizer: # ready to normalize and to go back, without another `fit`
     "A fitted normalizer from its parameters"
     p = dict(params)
     kinds = {k.method: k for k in (PercentileNormalizer, ZScoreNormalizer, WhiteStripeNormalizer, NyulNormalizer)}
