@@ -13,6 +13,7 @@ import json, random
 from collections import namedtuple
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Iterator
 
 import torch
 from fastcore.basics import patch
@@ -138,8 +139,8 @@ def _repr_markdown_(self:CycleGAN):
 # %% ../../nbs/models/01_implementations.ipynb #1e69f904
 @contextmanager
 def frozen(
-    net:nn.Module,
-):
+    net:nn.Module, # network whose parameters are to get no gradients
+) -> Iterator[None]: # for a `with` block
     "Within it, what `net` computes passes gradients on to its input, and keeps none for its parameters"
     params = [p for p in net.parameters() if p.requires_grad]
     for p in params: p.requires_grad_(False)
@@ -153,8 +154,8 @@ def _read_weights(mods): return [getattr(m, k) for m in mods for k in m.parametr
 
 @contextmanager
 def steady_spectral_norm(
-    net:nn.Module,
-):
+    net:nn.Module, # network with spectrally normalized layers, or without
+) -> Iterator[None]: # for a `with` block
     "Within it, the power iteration of `net`'s spectral norm stands still and each normalized weight is computed once"
     mods = _normed(net)
     for m in mods: m.parametrizations.eval()
@@ -169,7 +170,7 @@ def steady_spectral_norm(
 # %% ../../nbs/models/01_implementations.ipynb #4807838f
 @torch.no_grad()
 def advance_spectral_norm(
-    net:nn.Module,
+    net:nn.Module, # network with spectrally normalized layers, or without
 ):
     "Take one step of the power iteration of each spectrally normalized weight in `net`"
     mods = _normed(net)
@@ -348,8 +349,8 @@ def _generator_from(config, name, given):
 def load_model(
     folder, # that `save_model` wrote
     generator_a2b:nn.Module=None, # needed where the saved one was of an unregistered class
-    generator_b2a:nn.Module=None,
-    device='cpu',
+    generator_b2a:nn.Module=None, # the same for the other direction
+    device='cpu', # where its tensors are put
 ) -> CycleGAN: # in evaluation mode
     "Build a saved model again"
     config,path = _read_config(folder),Path(folder)/'model.safetensors'

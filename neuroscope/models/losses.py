@@ -57,7 +57,7 @@ class Adversarial:
 
 def pointwise(
     loss, # (scores, real) -> scalar
-) -> Adversarial:
+) -> Adversarial: # for discriminator and generator
     "The adversarial loss of a function that looks at one kind of score at a time"
     return Adversarial(lambda real,fake: loss(real, True) + loss(fake, False), lambda fake,real: loss(fake, True))
 
@@ -72,7 +72,7 @@ def _above_average(x, y):
 
 def relativistic(
     loss, # (scores, real) -> scalar, of a difference of scores
-) -> Adversarial:
+) -> Adversarial: # for discriminator and generator
     "The relativistic average form of an adversarial loss"
     def both(more, less): return loss(_above_average(more, less), True) + loss(_above_average(less, more), False)
     return Adversarial(both, both)
@@ -144,7 +144,7 @@ def joint_intensity(
 def r1_penalty(
     discriminator, # (B,C,H,W) to (B,1,H',W')
     real:torch.Tensor, # (B,C,H,W)
-    gamma:float=10.,
+    gamma:float=10., # weight of the penalty
 ) -> torch.Tensor: # scalar, differentiable
     "Half gamma times the mean squared gradient of the discriminator's mean score at real slices"
     with torch.autocast(real.device.type, enabled=False):
@@ -158,7 +158,7 @@ def r1_of_both(
     model, # `CycleGAN`
     real_a:torch.Tensor, # (B,C,H,W)
     real_b:torch.Tensor, # (B,C,H,W)
-    gamma:float=10.,
+    gamma:float=10., # weight of each penalty
 ) -> torch.Tensor: # scalar, differentiable
     "The penalties of both discriminators, each at its own site's slices"
     total = 0.
