@@ -39,7 +39,8 @@ def load_pair(subject, # `Subject`, or a pair (vol, mask)
 # %% ../../nbs/evaluation/01_baselines.ipynb #e5cde9c9
 DIRECTIONS = ('a2b','b2a')
 
-def check_direction(direction): # 'a2b' or 'b2a'
+def check_direction(direction, # 'a2b' or 'b2a'
+                   )->str: # the same
     "The direction, if it is one"
     if direction not in DIRECTIONS: raise InputError(f'no direction {direction!r}', fix="Take 'a2b' or 'b2a'")
     return direction

@@ -19,7 +19,7 @@ from functools import cached_property
 from scipy import ndimage as ndi
 from ..core import (SEQUENCES, LESION_PARTS, Subject, InputError, EmptyVolumeError, GridMismatchError, NeuroscopeError, NoSubjectsError,
                              check_same_grid, get_logger, image_data, lesion_labels, stack_sequences)
-from ..simulate import SITES, scan, simulate_subject
+from ..simulate import SITES, Phantom, scan, simulate_subject
 from .image_quality import check_mask, check_pair
 from .baselines import DIRECTIONS, apply_method, check_direction, load_pair, load_travelling
 from .statistics import bootstrap_statistic, mean_over_subjects
@@ -56,7 +56,7 @@ def load_case(id, # name
               subject_a, # `Subject` at site A
               subject_b, # the same person at site B
               rescans=None, # site -> `Subject`, scanned again in the same session
-             )->LesionCase:
+             )->LesionCase: # with both sites' brain masks and the labels on one grid
     "A travelling patient with the lesion mask that stands beside the scans"
     vols,masks,_ = load_travelling(subject_a, subject_b)
     seg = next((o for o in (subject_a.load_seg(), subject_b.load_seg()) if o is not None), None)
@@ -66,7 +66,7 @@ def load_case(id, # name
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #e09086dc
 def heal(phantom, # `Phantom`
-        ): # the same head, white matter where the tumour was
+        )->Phantom: # the same head, white matter where the tumour was
     "A phantom without its tumour"
     maps = phantom.maps.copy(); maps[1] += maps[3:].sum(0); maps[3:] = 0
     return replace(phantom, maps=maps)
@@ -127,7 +127,7 @@ def lesion_masks(seg, # (X,Y,Z) labels
 
 def contrast_regions(mask, # (X,Y,Z) brain
                      seg, # (X,Y,Z) lesion labels
-                     affine=np.eye(4), # (4,4) voxel to mm
+                     affine:np.ndarray=np.eye(4), # (4,4) voxel to mm
                      reference='contralateral', # or 'normal'; normal too where the mirror has too few voxels
                      normal=None, # (X,Y,Z) bool: of `normal_tissue`; found where it is needed unless given
                     )->list: # (part, indices of its voxels, of the reference's voxels, name of the reference)
@@ -159,7 +159,7 @@ def region_contrast(vol, # (4,X,Y,Z) normalized
 def lesion_contrast(vol, # (4,X,Y,Z) normalized
                     mask, # (X,Y,Z) brain
                     seg, # (X,Y,Z) lesion labels
-                    affine=np.eye(4), # (4,4) voxel to mm
+                    affine:np.ndarray=np.eye(4), # (4,4) voxel to mm
                     reference='contralateral', # or 'normal'
                    )->pd.DataFrame: # part, sequence, voxels, reference, contrast, cnr
     "`region_contrast` in the regions of a lesion mask"
@@ -177,7 +177,7 @@ def connected_lesions(seg, # (X,Y,Z) labels
 
 def watched_regions(mask, # (X,Y,Z) brain
                     seg, # (X,Y,Z) lesion labels
-                    affine=np.eye(4), # (4,4)
+                    affine:np.ndarray=np.eye(4), # (4,4)
                    )->list: # for each lesion the `contrast_regions` of what is watched
     "Where each lesion by itself is measured; other lesions are no reference tissue"
     parts = [p for p,_ in WATCHED]; seg = check_seg(seg, np.shape(mask)); out = []
@@ -190,7 +190,7 @@ def lost_lesions(after, # (4,X,Y,Z) harmonized
                  reference, # (4,X,Y,Z) the true scan, or the scan before
                  mask, # (X,Y,Z) brain
                  seg, # (X,Y,Z) lesion labels
-                 affine=np.eye(4), # (4,4)
+                 affine:np.ndarray=np.eye(4), # (4,4)
                  regions=None, # of `watched_regions`; found unless given
                 )->pd.DataFrame: # lesion, part, sequence, expected, contrast, kept, shows, lost
     "For each lesion where it shows: how much of its contrast is left"
@@ -212,7 +212,7 @@ def _block_sums(v, step):
 def local_mean(vol, # (C,X,Y,Z)
                tissue, # (X,Y,Z) bool: voxels that count
                mask, # (X,Y,Z) bool: where it is wanted
-               affine=np.eye(4), # (4,4) voxel to mm
+               affine:np.ndarray=np.eye(4), # (4,4) voxel to mm
                sigma=20., # mm, of the Gaussian
               )->np.ndarray: # (C,N) at the N voxels of the mask
     "Gaussian mean of the tissue around each voxel, on blocks of a fifth of sigma, interpolated"
@@ -256,7 +256,7 @@ def unexplained(before, # (4,X,Y,Z) the scan that was given
                 after, # (4,X,Y,Z) what was made of it
                 mask, # (X,Y,Z) brain
                 tissue, # (X,Y,Z) bool, where the prediction is fitted
-                affine=np.eye(4), # (4,4) voxel to mm
+                affine:np.ndarray=np.eye(4), # (4,4) voxel to mm
                 floor=.02, # least deviation, on the normalized scale
                 sequences=SEQUENCES, # which are looked at
                )->np.ndarray: # (len(sequences),X,Y,Z) deviations, 0 outside the brain
@@ -316,7 +316,7 @@ class LesionReference:
                  mask, # (X,Y,Z) brain
                  seg, # (X,Y,Z) lesion labels
                  truth=None, # (4,X,Y,Z) the true scan
-                 affine=np.eye(4), # (4,4)
+                 affine:np.ndarray=np.eye(4), # (4,4)
                 ):
         self.before,self.mask,self.truth,self.affine = before,check_mask(mask, np.shape(before)[1:]),truth,affine; self.seg = check_seg(seg, self.mask.shape)
         if truth is not None: check_pair(truth[3], before[3], mask)
@@ -351,7 +351,7 @@ def false_lesions(before, # (4,X,Y,Z) the scan that was given
                   after, # (4,X,Y,Z) what was made of it
                   mask, # (X,Y,Z) brain
                   seg, # (X,Y,Z) lesion labels
-                  affine=np.eye(4), # (4,4)
+                  affine:np.ndarray=np.eye(4), # (4,4)
                   truth=None, # (4,X,Y,Z) the true scan, where there is one
                   deviations=5., # that a blob stands out by
                   area=60., # mm² that it has at least
@@ -365,7 +365,7 @@ def subject_lesions(before, # (4,X,Y,Z) the scan that was given; or a `LesionRef
                     mask=None, # (X,Y,Z) brain
                     seg=None, # (X,Y,Z) lesion labels
                     truth=None, # (4,X,Y,Z) the true scan
-                    affine=np.eye(4), # (4,4)
+                    affine:np.ndarray=np.eye(4), # (4,4)
                    )->pd.DataFrame: # part, sequence, metric, value
     "Contrasts before, after and in truth, lesions lost and invented"
     ref = before if isinstance(before, LesionReference) else LesionReference(before, mask, seg, truth, affine); check_pair(after[3], ref.before[3], ref.mask)

@@ -46,7 +46,7 @@ def bare_image(
 def reading_order(
     n:int, # items
     n_repeats:int, # of them, how many are shown twice
-    rng:np.random.Generator,
+    rng:np.random.Generator, # source of the random order
     apart:int=None, # items that lie at least between; a third of the study unless told
 ) -> list: # indices of items; those that come a second time are repeats
     "A random order with hidden repeats, well apart"
@@ -362,7 +362,8 @@ def real_or_not(
 
 # %% ../../nbs/evaluation/08_reader_study.ipynb #2ead2c81
 def kappa(
-    a, b, # answers to the same items
+    a, # answers
+    b, # answers to the same items
     question='quality', # one of `QUESTIONS`: scores are weighted quadratically
 ) -> float: # NaN where neither varies
     "Cohen's kappa of two series of answers"
@@ -430,7 +431,9 @@ def score_table(
 StudyResult = namedtuple('StudyResult', 'answers accuracy intra inter icc items scores')
 StudyResult.__doc__ = "What came out of a reading study, a table each"
 
-def study_verdict(result:StudyResult) -> str:
+def study_verdict(
+    result:StudyResult, # of `analyse_study`
+) -> str: # plain text
     "What came out, in two or three sentences"
     a = result.accuracy; can,n = a[a.p < .05],len(a)
     first = f'{len(can)} of {n} reader{"s" if n > 1 else ""} told real from harmonized other than by chance (exact binomial test, p < .05, not corrected for the number of readers). '
@@ -448,7 +451,7 @@ def _repr_html_(self:StudyResult):
 def analyse_study(
     folder, # of the study
     key, # the sealed key
-) -> StudyResult:
+) -> StudyResult: # the answers with their truth, and every table
     "Open the key and compute everything"
     d = read_answers(folder, key)
     icc = pd.DataFrame([dict(question=q) | reader_icc(d, q) for q in LIKERT]).set_index('question')
