@@ -126,7 +126,7 @@ class TensorBoardTracking(Tracking):
 def make_tracking(
     framework, # None, 'tensorboard', 'mlflow', or a `Tracking`
     folder=None, # of the training
-) -> Tracking|None:
+) -> Tracking|None: # None where `framework` is None
     "The tracker of a name, or an error before the training begins rather than after"
     if framework is None or isinstance(framework, Tracking): return framework
     if framework=='mlflow': require_extra('mlflow', 'mlflow'); return MLflowTracking(run_name=Path(folder).name if folder else None)

@@ -29,8 +29,8 @@ from .validation import KeepBest, Validation, said_figures
 def pair_dataloaders(
     train, # `MRIPairDataset`, `DataLoaders`, or an indexed set of pairs (a, b), each (C,H,W) in [-1,1]
     valid=None, # an indexed set of pairs; it takes the place of what `train` would set aside
-    batch_size:int=4,
-) -> DataLoaders:
+    batch_size:int=4, # pairs of slices in a batch
+) -> DataLoaders: # for training and for validation, the latter empty where nothing is set aside
     "Loaders of pairs of slices, from whatever holds them"
     if isinstance(train, DataLoaders): dls = train
     elif hasattr(train, 'dataloaders'): dls = train.dataloaders(bs=batch_size, **({} if valid is None else dict(valid_pct=0)))
