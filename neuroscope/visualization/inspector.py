@@ -145,10 +145,10 @@ def _histogram(ax, before, after, norm, settings):
     ax.legend(loc='upper right', fontsize=8, labelcolor=INK)
 
 def inspector_figure(
-    insp:Inspection,
-    settings:InspectorSettings=InspectorSettings(),
+    insp:Inspection, # the scan, and what was computed of it so far
+    settings:InspectorSettings=InspectorSettings(), # of N4, normalization and display
     width=9.5, # inches
-) -> plt.Figure:
+) -> plt.Figure: # three pictures above, the histograms below
     "Before, field, after and histograms under the settings"
     (field,figures),(_,norm) = insp.field(settings),insp.normalized(settings)
     after,m = insp.corrected(settings),insp.mask
