@@ -588,7 +588,7 @@ def patient(self:Subject) -> str:
 @patch
 def load(self:Subject,
     seq:str, # one of `SEQUENCES`
-) -> 'nib.Nifti1Image':
+) -> 'nib.Nifti1Image': # the sequence, with its header
     "Read one sequence"
     if seq not in SEQUENCES: raise InputError(f"'{seq}' is no sequence", fix=f'Use one of {", ".join(SEQUENCES)}.')
     if seq not in self.paths: raise MissingSequenceError(f'subject {self.id} has no {seq}', path=self.folder, fix='Add the file, or leave the subject out.')
@@ -714,7 +714,7 @@ def complete(self:Cohort) -> Cohort:
 @patch
 def by_id(self:Cohort,
     id:str, # name of a subject
-) -> Subject:
+) -> Subject: # the first of that name
     "The subject of that name"
     for s in self:
         if s.id == id: return s

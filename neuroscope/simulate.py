@@ -76,7 +76,7 @@ def relaxation_times(field_strength:float=1.5,   # tesla, 1 to 7
 
 # %% ../nbs/01_simulate.ipynb #17729fdf
 @patch
-def with_gadolinium(self:Relaxation)->Relaxation:
+def with_gadolinium(self:Relaxation)->Relaxation: # shorter T1 where there is gadolinium, the rest as it was
     "The same tissues after gadobutrol: T1 shortened by the concentration in each"
     r1 = _power_law(GADOBUTROL_R1[1.5], GADOBUTROL_R1[3.], self.field_strength)
     return replace(self, t1=1/(1/self.t1 + r1*self.gd/1000)) # r1 is per second, T1 in ms
@@ -396,7 +396,8 @@ SPREAD = np.array([(.01, .05, .04),  # gm
                    (.02, .08, .08)]) # necrosis
 
 @patch
-def deviations(self:Phantom, field_strength:float)->np.ndarray: # (6, 3) factors on PD, T1 and T2
+def deviations(self:Phantom, field_strength:float, # tesla
+              )->np.ndarray: # (6, 3) factors on PD, T1 and T2
     "How the patient's tissues differ from the table at a field strength"
     draw = lambda *keys: named_rng(self.seed, 'relaxation', *keys).normal(size=SPREAD.shape).clip(-2, 2)
     return np.exp(SPREAD*(np.sqrt(.9)*draw() + np.sqrt(.1)*draw(round(100*field_strength))))
@@ -463,7 +464,9 @@ def _blur_slices(values, brain, affine, thickness):
     return blur(_unmask(values, brain).astype(float))/blur(brain.astype(float))
 
 @patch
-def ideal_signal(self:Phantom, protocol:Protocol, field_strength:float)->np.ndarray: # (N,) of the brain's voxels, relative to relaxed water
+def ideal_signal(self:Phantom, protocol:Protocol, # of one sequence
+                 field_strength:float,            # tesla
+                )->np.ndarray: # (N,) of the brain's voxels, relative to relaxed water
     "Signal without noise, bias and gain"
     s = protocol.signal(relaxation_times(field_strength, self.deviations(field_strength)))
     vol = np.abs(s @ self.maps[:,self.brain].astype(float))*self.texture[self.brain]

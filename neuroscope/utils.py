@@ -11,6 +11,7 @@ __all__ = ['log', 'STAND_INS', 'DARKEST', 'SCALES', 'wide_type', 'fill_missing',
 # %% ../nbs/06_utils.ipynb #3e37b59a
 import hashlib, time
 from pathlib import Path
+from typing import Any
 import nibabel as nib, numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from fastcore.imports import noop
@@ -248,13 +249,13 @@ def on_scale(
 @patch
 def translate_volume(self:Translator,
     input_volume, # 4-D image, dict or list of four 3-D images, their paths, `Subject`, or array (4,X,Y,Z)
-    source_domain='a',
-    target_domain='b',
+    source_domain='a', # site that the volume is of, 'a' or 'b'
+    target_domain='b', # site to bring it to, the other
     mask=None, # (X,Y,Z) brain, voxels as in the input; default: found
     scale='normalized', # 'normalized': 0 to 1 between the percentiles; 'source': intensities of the input; 'target': those of `reference`
     reference=None, # of `site_scale`, for scale='target'
     missing='refuse', # a dict or `Subject` with gaps: 'refuse' it, or fill them by 'stand_in'
-):
+)->Any: # of the same kind and grid
     "The volume as the target site would have shown it, of the kind that came in, with its headers"
     direction = direction_of(source_domain, target_domain)
     if scale not in SCALES: raise InputError(f"there is no scale '{scale}'", fix=f"Take {', '.join(map(repr, SCALES))}.")
@@ -321,7 +322,7 @@ def translate_subject(self:Translator,
 def translate_cohort(self:Translator,
     cohort, # `Cohort`, or any list of `Subject`s
     dest, # folder
-    direction='a2b',
+    direction='a2b', # 'a2b' or 'b2a'
     progress=noop, # wrapped around the subjects, for instance `progress_bar`
     **kwargs # of `translate_subject`
 )->tuple: # `Cohort` of what was written; table with a row per subject

@@ -12,7 +12,7 @@ __all__ = ['JUDGED', 'OWN', 'QUESTIONS', 'REFERENCES', 'SHOWN_FEATURES', 'PAGE',
 import datetime, numpy as np, pandas as pd
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Iterator
 from fastcore.basics import patch
 from jinja2 import Environment
 
@@ -112,7 +112,7 @@ def _case(s, truth, problems, rescan=None):
     return LesionCase(s.id, vols, masks, seg, s.load('t1').affine, again)
 
 @patch
-def cases(self:Evaluation): # yields `LesionCase`
+def cases(self:Evaluation)->Iterator: # of `LesionCase`
     "The source subjects that can be read, one at a time"
     truths,again = ({t.id: t for t in c} for c in (self.truth, self.rescans))
     for s in self.source:
@@ -602,7 +602,7 @@ def _with_bland(ev):
 @patch
 def write(self:Evaluation,
           output_dir, # made if it is not there
-          title='Evaluation of a harmonization',
+          title='Evaluation of a harmonization', # heading of the page
           readers=None, # of a reader study: dict accuracy, low, high
           settings=None, # dict, shown at the end
          )->Path: # report.html

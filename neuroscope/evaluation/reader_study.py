@@ -149,7 +149,9 @@ def code(self:Reading) -> str:
     return self.items[self.index]
 
 @patch
-def finished(self:Reading, code:str) -> bool:
+def finished(self:Reading,
+    code:str, # of the item
+) -> bool: # True if each of `QUESTIONS` is answered
     "Are all questions about an item answered?"
     return all(q in self.answers.get(code, {}) for q in QUESTIONS)
 
@@ -177,7 +179,9 @@ def answer(self:Reading,
     return self
 
 @patch
-def go(self:Reading, step:int=1) -> bool: # False at the ends
+def go(self:Reading,
+    step:int=1, # items; below 0: back
+) -> bool: # False at the ends
     "Go to the next item, or back"
     new = self.index+step
     if not 0 <= new < len(self.items): return False
@@ -185,7 +189,7 @@ def go(self:Reading, step:int=1) -> bool: # False at the ends
     return True
 
 @patch
-def scans(self:Reading) -> Subject:
+def scans(self:Reading) -> Subject: # four files
     "The scans of the present item"
     return Subject(self.code, {q: self.folder/'scans'/f'{self.code}_{q}.nii.gz' for q in SEQUENCES})
 
@@ -219,7 +223,10 @@ def asked(self:ReadingRoom) -> str|None: # None when all are answered
     return next((q for q in QUESTIONS if q not in have), None)
 
 @patch
-def answer(self:ReadingRoom, question, value) -> ReadingRoom: # itself
+def answer(self:ReadingRoom,
+    question, # one of `QUESTIONS`
+    value, # 1 to 5; 'real' or 'harmonized' for the origin
+) -> ReadingRoom: # itself
     "Answer, save, and mark the next question"
     now = time.monotonic()
     self.reading.answer(question, value, seconds=now-self.started)
@@ -227,14 +234,18 @@ def answer(self:ReadingRoom, question, value) -> ReadingRoom: # itself
     return self.refresh()
 
 @patch
-def go(self:ReadingRoom, step=1) -> ReadingRoom: # itself
+def go(self:ReadingRoom,
+    step=1, # items; below 0: back
+) -> ReadingRoom: # itself
     "The next item, once this one is finished; or the one before"
     if step > 0 and self.asked: return self.refresh(f'Still open: {QUESTIONS[self.asked][0]}')
     if self.reading.go(step): self._open_next()
     return self.refresh('' if not self.reading.done else 'All items are finished. Thank you.')
 
 @patch
-def key(self:ReadingRoom, key:str) -> bool: # True if the key was taken
+def key(self:ReadingRoom,
+    key:str, # as browsers name them
+) -> bool: # True if the key was taken
     "What the room does with a key; all others are the viewer's"
     k = key.lower() if len(key) == 1 else key
     if k in ('1', '2', '3', '4', '5'):
@@ -274,7 +285,9 @@ def _question_html(question, marked, answered):
 
 # %% ../../nbs/evaluation/08_reader_study.ipynb #0694bacd
 @patch
-def refresh(self:ReadingRoom, note='') -> ReadingRoom: # itself
+def refresh(self:ReadingRoom,
+    note='', # sentence behind the progress bar
+) -> ReadingRoom: # itself
     "Bring the questions to where the reading is"
     if self._widget is None: return self
     r,have = self.reading,self.reading.answers.get(self.reading.code, {})

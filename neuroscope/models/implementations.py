@@ -127,9 +127,11 @@ class CycleGAN(nn.Module):
 
 # %% ../../nbs/models/01_implementations.ipynb #33df7055
 @patch
-def generators(self:CycleGAN): return nn.ModuleList([self.generator_a2b, self.generator_b2a])
+def generators(self:CycleGAN) -> nn.ModuleList: # A to B, B to A
+    return nn.ModuleList([self.generator_a2b, self.generator_b2a])
 @patch
-def discriminators(self:CycleGAN): return nn.ModuleList([self.discriminator_a, self.discriminator_b])
+def discriminators(self:CycleGAN) -> nn.ModuleList: # of site A, of site B
+    return nn.ModuleList([self.discriminator_a, self.discriminator_b])
 
 @patch
 def _repr_markdown_(self:CycleGAN):
@@ -199,7 +201,7 @@ def _scores(self:CycleGAN, discriminator, pool, real, fake):
 def forward(self:CycleGAN,
     real_a:torch.Tensor, # (B,C,H,W) slices of site A in [-1,1]
     real_b:torch.Tensor, # (B,C,H,W) slices of site B in [-1,1], of other patients
-) -> CycleGANOutput:
+) -> CycleGANOutput: # images and scores of both directions, by name
     "Everything that a training step needs, in four generator and four discriminator calls"
     alone = lambda x: x.repeat(1, 2*self.neighbours+1, 1, 1) if self.neighbours else x      # a fake stands in for its neighbours
     fake_b,idt_b = self._translate_and_identity(self.generator_a2b, real_a, real_b)
@@ -366,7 +368,10 @@ def load_model(
     return _load_tensors(model, tensors, path).to(device).eval()
 
 @patch(cls_method=True)
-def load_model(cls:CycleGAN, folder, **kwargs):
+def load_model(cls:CycleGAN,
+    folder, # that `save_model` wrote
+    **kwargs,
+) -> CycleGAN: # in evaluation mode; of the kind that was saved
     "Build a saved model again"
     return load_model(folder, **kwargs)                               # the function above
 

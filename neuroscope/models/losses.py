@@ -241,7 +241,11 @@ def weights(self:CycleGANLoss) -> list: # of the eight LOSS_TERMS
     return [w for w in (self.adversarial, self.cycle, self.identity, .5) for _ in 'ab']
 
 @patch
-def forward(self:CycleGANLoss, out, real_a, real_b) -> torch.Tensor: # scalar
+def forward(self:CycleGANLoss,
+    out, # `CycleGANOutput`
+    real_a, # (B,C,H,W) slices of site A in [-1,1]
+    real_b, # (B,C,H,W) slices of site B in [-1,1]
+) -> torch.Tensor: # scalar
     "The weighted sum of all terms"
     terms,extra = self.terms(out, real_a, real_b),self.extra_terms(out, real_a, real_b)
     self.components,self.extra_components = terms.detach(),torch.stack(extra).detach() if extra else None
@@ -249,6 +253,8 @@ def forward(self:CycleGANLoss, out, real_a, real_b) -> torch.Tensor: # scalar
     return total + sum(self.extra[k]*(a+b) for k,a,b in zip(self.extra, extra[::2], extra[1::2])) if extra else total
 
 @patch
-def decodes(self:CycleGANLoss, out) -> tuple: # one tensor, (B,C,H,W): A brought to B
+def decodes(self:CycleGANLoss,
+    out, # `CycleGANOutput`
+) -> tuple: # one tensor, (B,C,H,W): A brought to B
     "What fastai's `show_results` shows of an output"
     return (out.fake_b,)

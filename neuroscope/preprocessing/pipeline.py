@@ -312,7 +312,7 @@ def _parse_steps(path):
 @patch(cls_method=True)
 def from_file(cls:VolumePreprocessor,
     path, # .toml, .yaml or .yml
-) -> VolumePreprocessor:
+) -> VolumePreprocessor: # with its steps and the sequences it requires
     "Read the list of steps from a file"
     d = _parse_steps(path)
     ok = isinstance(d, dict) and isinstance(d.get('steps'), list) and all(isinstance(s, dict) and isinstance(s.get('step'), str) for s in d['steps'])

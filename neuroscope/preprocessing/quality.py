@@ -21,7 +21,7 @@ __all__ = ['log', 'DIETRICH', 'MEASURES', 'VERDICTS', 'LIMITS', 'AXES', 'SCAN_CH
 import functools, html, itertools, time, traceback
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 from urllib.parse import quote
 
 import nibabel as nib
@@ -1009,7 +1009,7 @@ def _wrapped(findings, width=120, most=7):
 @patch
 def plot(self:QualityReport,
          dpi:int=75, # dots per inch
-        ):           # matplotlib Figure
+        )->Any:      # matplotlib Figure
     "The picture of the subject: every sequence in three planes, and what speaks against it"
     import matplotlib.pyplot as plt # only where a picture is drawn
     text, n = _wrapped(self.objections), max(len(self.scans), 1)

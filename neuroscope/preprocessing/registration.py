@@ -519,8 +519,9 @@ def _refine(self:MRIRegistration, metric, level, matrix, centre, model):
 
 @patch
 def align(self:MRIRegistration,
-    fixed:list, moving:list, # of `Level`, coarse to fine
-    seed:int=0,
+    fixed:list, # `Level`s of the fixed image, coarse to fine
+    moving:list, # `Level`s of the moving image, coarse to fine
+    seed:int=0, # random seed of the points that are compared
 )->tuple: # (4,4), the metric at the finest resolution
     "Register in one direction"
     metrics = [PointMetric(f, m, self.sampling_percentage, seed+i, self.n_bins, METRICS[self.metric]) for i,(f,m) in enumerate(zip(fixed, moving))]
@@ -549,8 +550,10 @@ def halfway(
 
 @patch
 def match(self:MRIRegistration,
-    fixed, moving, # nibabel images
-    fixed_mask=None, moving_mask=None, # (X,Y,Z) bool: where to look; by default everywhere in and around the head
+    fixed, # nibabel image
+    moving, # nibabel image
+    fixed_mask=None, # (X,Y,Z) bool: where to look; by default everywhere in and around the head
+    moving_mask=None, # the same on the grid of the moving image
 )->tuple: # (4,4) mm RAS: fixed -> moving; `RegistrationReport`
     "Find the matrix between two images, in both directions, and judge it"
     start = time.perf_counter()
@@ -585,7 +588,8 @@ def _scan(image, role):
 def register_volumes(self:MRIRegistration,
     fixed_image, # path, nibabel or SimpleITK image: its grid is wanted
     moving_image, # what is brought onto it
-    fixed_mask=None, moving_mask=None, # where to look, on the image's own grid: array, image or path
+    fixed_mask=None, # where to look, on the image's own grid: array, image or path
+    moving_mask=None, # the same for the moving image
 )->tuple: # registered image (of the kind of `fixed_image`), SimpleITK transform: fixed point -> moving point
     "Register one volume to another"
     fixed,moving = _scan(fixed_image, 'fixed'),_scan(moving_image, 'moving')

@@ -103,7 +103,7 @@ def swap(self:GeneratorEMA):
 
 @patch
 @contextmanager
-def averaged(self:GeneratorEMA):
+def averaged(self:GeneratorEMA) -> Iterator[None]: # for a `with` block
     "Within it, the generators have their averaged weights"
     self.swap()
     try: yield

@@ -90,15 +90,26 @@ def _experiment_id(self:MLflowTracking):
     return e.experiment_id if e else self.client.create_experiment(self.experiment)
 
 @patch
-def log_values(self:MLflowTracking, values, step):
+def log_values(self:MLflowTracking,
+    values, # name -> number
+    step, # epochs done
+):
     for k,v in values.items(): self.client.log_metric(self.run_id, k, float(v), step=step)
 @patch
-def log_picture(self:MLflowTracking, path, step): self.client.log_artifact(self.run_id, str(path), 'images')
+def log_picture(self:MLflowTracking,
+    path, # file of the picture
+    step, # epochs done
+):
+    self.client.log_artifact(self.run_id, str(path), 'images')
 @patch
-def log_model(self:MLflowTracking, folder):
+def log_model(self:MLflowTracking,
+    folder, # that `save_model` wrote
+):
     for f in ('model.safetensors','config.json','README.md'): self.client.log_artifact(self.run_id, str(folder/f), 'model')
 @patch
-def close(self:MLflowTracking, status):
+def close(self:MLflowTracking,
+    status, # 'FINISHED', or MLflow's word for how else it ended
+):
     if self.own: self.client.set_terminated(self.run_id, status)
 
 # %% ../../nbs/trainers/01c_tracking.ipynb #cc604367

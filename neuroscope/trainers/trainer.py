@@ -74,7 +74,7 @@ class CycleGANTrainer:
 @patch
 def train(self:CycleGANTrainer,
     train_dataset, # `MRIPairDataset`, `DataLoaders`, or an indexed set of pairs
-    batch_size:int=4,
+    batch_size:int=4, # pairs of slices in a batch
     n_epochs:int=200, # in all
     checkpoint_dir=None, # where everything is written to; nothing is without it
     valid_dataset=None, # an indexed set of pairs, or `PairedSlices`
@@ -83,7 +83,7 @@ def train(self:CycleGANTrainer,
     paired:bool=None, # are the validation pairs of one person each? Yes for `PairedSlices`
     images:bool=True, # write a picture after each epoch?
     resume:bool=True, # go on from a checkpoint that is there?
-) -> Learner:
+) -> Learner: # trained
     "Train, or go on training"
     folder = None if checkpoint_dir is None else Path(checkpoint_dir)
     self.learn = self._prepare(pair_dataloaders(train_dataset, valid_dataset, batch_size), folder, isinstance(valid_dataset, PairedSlices) if paired is None else paired, images)

@@ -164,7 +164,7 @@ def start(self:Scans,
 
 @patch
 def moved(self:Scans,
-    state:ViewState,
+    state:ViewState, # before
     **axes, # x, y or z: the new voxel along that axis; cut off at the edge
 ) -> ViewState:
     "The crosshair moved"
@@ -193,10 +193,10 @@ def to_grey(
 # %% ../../nbs/visualization/01_viewer.ipynb #ad396a58
 @patch
 def adjusted(self:Scans,
-    state:ViewState,
+    state:ViewState, # before
     width:float, # per cent of the automatic window
     level:float, # per cent of the way from its black to its white
-) -> ViewState:
+) -> ViewState: # with that window, or the automatic one again
     "Another width and level for the active sequence, or for all"
     names = list(self.vols) if state.active == 'all' else [state.active]
     w,l = float(np.clip(width, 5, 400)),float(np.clip(level, -100, 200))
@@ -259,7 +259,10 @@ Panel = namedtuple('Panel', 'name plane kind x y w h frame')
 Panel.__doc__ = "A panel of a picture: sequence, plane, 'a', 'b', 'curtain' or 'difference', box in pixels, frame (left, top, right, bottom) in the view's pixels"
 
 @patch
-def frame(self:Scans, plane, convention='radiological'):
+def frame(self:Scans,
+    plane, # one of `PLANES`
+    convention='radiological', # one of `CONVENTIONS`
+) -> tuple: # (left, top, right, bottom)
     "The part of a view that holds the brain: left, top, right, bottom, in whole pixels"
     if not hasattr(self, '_brain'): self._brain,self._frames = np.any([v != 0 for v in self.vols.values()], axis=0),{}
     if plane not in self._frames: self._frames[plane] = brain_frame(self._brain, self.zooms, plane)
@@ -654,7 +657,7 @@ def _check_pair(self:VolumeViewer):
         raise GridMismatchError(f'the two sets lie on different grids ({self.a.shape} and {self.b.shape} voxels)', fix='Resample the second onto the first.')
 
 @patch
-def view(self:VolumeViewer) -> Picture:
+def view(self:VolumeViewer) -> Picture: # the image, and where its panels are
     "The picture as it is now, with its panels"
     self._last = draw_view(self.state, self.a, self.b, self.names, self.width, self.tallest)
     return self._last
@@ -667,7 +670,7 @@ def picture(self:VolumeViewer) -> Image.Image: # whole, with labels
 @patch
 def save(self:VolumeViewer,
     path, # a .png to write
-) -> Path:
+) -> Path: # `path`
     "Write the picture as it is now"
     from neuroscope.core import atomic_path
     with atomic_path(path) as p: p.write_bytes(self._repr_png_())
