@@ -15,7 +15,7 @@ from . import CommandParser, run_command, say, shortened
 from ..core import check_output, read_json
 
 # %% ../../nbs/cli/11_evaluate.ipynb #b0014f29
-def parser()->argparse.ArgumentParser:
+def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope evaluate`
     "The arguments of the command"
     from neuroscope.evaluation.baselines import BASELINES
     p = CommandParser('neuroscope evaluate', 'Is the image right, is the site effect gone, is the biology still there? Harmonized scans, judged beside their baselines.',

@@ -12,7 +12,7 @@ __all__ = ['JUDGED', 'OWN', 'QUESTIONS', 'REFERENCES', 'SHOWN_FEATURES', 'PAGE',
 import datetime, numpy as np, pandas as pd
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Iterator
 from fastcore.basics import patch
 from jinja2 import Environment
 
@@ -72,7 +72,7 @@ def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
                     methods=None, # further rows: dict name -> method or folder
                     rescan=None, # folder or `Cohort`: the truth's people, scanned there a second time
                     simulated=None, # are the scans simulated? None: `simulation.json` in or above a folder tells
-                   )->Evaluation:
+                   )->Evaluation: # who is matched, the fitted baselines and what was left out; nothing is measured yet
     "Match the subjects, and fit the baselines on source and target"
     problems = []
     src,har,tgt = (_cohort(x, r, problems) for x,r in ((source,'source'), (harmonized,'harmonized'), (target,'target')))
@@ -112,7 +112,7 @@ def _case(s, truth, problems, rescan=None):
     return LesionCase(s.id, vols, masks, seg, s.load('t1').affine, again)
 
 @patch
-def cases(self:Evaluation): # yields `LesionCase`
+def cases(self:Evaluation)->Iterator: # of `LesionCase`
     "The source subjects that can be read, one at a time"
     truths,again = ({t.id: t for t in c} for c in (self.truth, self.rescans))
     for s in self.source:
@@ -486,7 +486,7 @@ def _downstream_section(ev):
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #105011ef
 def site_map(ev, # `Evaluation`, its site effect measured
-            )->'Figure':
+            )->'Figure': # one panel
     "Source, harmonized and target subjects in the first two principal components of their histogram features"
     import matplotlib.pyplot as plt
     X = {k: np.concatenate([f.histogram for f in ev.gap[k]]) for k in ('source','target',JUDGED) if k in ev.gap}
@@ -503,8 +503,8 @@ def site_map(ev, # `Evaluation`, its site effect measured
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #1a0d3c3b
 def lesion_scatter(table, # of `evaluate_lesions`, with truth
-                   method=JUDGED,
-                  )->'Figure':
+                   method=JUDGED, # the row of the table that is judged
+                  )->'Figure': # two panels, before and after
     "Lesion contrast before and after harmonization, against the true scan"
     import matplotlib.pyplot as plt
     t = table[(table.method==method)&table.metric.isin(['contrast_before','contrast_after','contrast_truth'])&(table.part!='lesion')]
@@ -524,8 +524,9 @@ SHOWN_FEATURES = dict(stat_mean='mean', stat_p90='90th percentile', cm_joint_ent
 
 def bland_altman(table, # of radiomic features, with truth
                  method=JUDGED, # compared with the truth
-                 sequence='t1ce', region='lesion',
-                )->'Figure':
+                 sequence='t1ce', # one of `SEQUENCES`
+                 region='lesion', # one of `radiomic_regions`
+                )->'Figure': # a panel for each of `SHOWN_FEATURES`
     "Difference from the true scan against the mean of both, before and after harmonization"
     import matplotlib.pyplot as plt
     t = table[(table.sequence==sequence)&(table.region==region)].pivot_table(index=['feature','subject'], columns='method', values='value')
@@ -602,7 +603,7 @@ def _with_bland(ev):
 @patch
 def write(self:Evaluation,
           output_dir, # made if it is not there
-          title='Evaluation of a harmonization',
+          title='Evaluation of a harmonization', # heading of the page
           readers=None, # of a reader study: dict accuracy, low, high
           settings=None, # dict, shown at the end
          )->Path: # report.html
@@ -648,7 +649,7 @@ def evaluate_harmonization(source, # folder or `Cohort`: preprocessed scans of o
                            downstream=False, # train and test a segmentation too? or a dict for `train_lesion_net`
                            rescan=None, # folder or `Cohort`: the truth's people scanned there a second time, the noise ceiling
                            reverse=None, # the other direction on the same page: dict harmonized and perhaps source (the target), target (the source), truth, rescan, methods
-                          )->Evaluation:
+                          )->Evaluation: # its `tables` hold what was measured
     "Everything that can be measured of a harmonization, and a page that says it"
     ev = plan_evaluation(source, harmonized, target, truth, direction, baselines, methods, rescan, simulated)
     if reverse: ev.reverse = plan_evaluation(**(dict(source=target, target=source)|dict(reverse)), direction=DIRECTIONS[1-DIRECTIONS.index(direction)], baselines=baselines, simulated=ev.simulated)

@@ -29,8 +29,8 @@ from .validation import KeepBest, Validation, said_figures
 def pair_dataloaders(
     train, # `MRIPairDataset`, `DataLoaders`, or an indexed set of pairs (a, b), each (C,H,W) in [-1,1]
     valid=None, # an indexed set of pairs; it takes the place of what `train` would set aside
-    batch_size:int=4,
-) -> DataLoaders:
+    batch_size:int=4, # pairs of slices in a batch
+) -> DataLoaders: # for training and for validation, the latter empty where nothing is set aside
     "Loaders of pairs of slices, from whatever holds them"
     if isinstance(train, DataLoaders): dls = train
     elif hasattr(train, 'dataloaders'): dls = train.dataloaders(bs=batch_size, **({} if valid is None else dict(valid_pct=0)))
@@ -74,7 +74,7 @@ class CycleGANTrainer:
 @patch
 def train(self:CycleGANTrainer,
     train_dataset, # `MRIPairDataset`, `DataLoaders`, or an indexed set of pairs
-    batch_size:int=4,
+    batch_size:int=4, # pairs of slices in a batch
     n_epochs:int=200, # in all
     checkpoint_dir=None, # where everything is written to; nothing is without it
     valid_dataset=None, # an indexed set of pairs, or `PairedSlices`
@@ -83,7 +83,7 @@ def train(self:CycleGANTrainer,
     paired:bool=None, # are the validation pairs of one person each? Yes for `PairedSlices`
     images:bool=True, # write a picture after each epoch?
     resume:bool=True, # go on from a checkpoint that is there?
-) -> Learner:
+) -> Learner: # trained
     "Train, or go on training"
     folder = None if checkpoint_dir is None else Path(checkpoint_dir)
     self.learn = self._prepare(pair_dataloaders(train_dataset, valid_dataset, batch_size), folder, isinstance(valid_dataset, PairedSlices) if paired is None else paired, images)
