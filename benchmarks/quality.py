@@ -6,8 +6,8 @@ is preprocessed as the library does it (N4, percentiles). Each method is trained
 SSIM in the brain against the real scan at the other site, noise included, means over the four sequences.
 
 Training is bounded by iterations, not by time, so that the load of the machine changes nothing. One JSON line is appended for each finished
-run; what is there already is not run again, so the script may be stopped at any moment and started anew. `--csv` writes the table that the
-notebook on quality reads.
+run; what is there already is not run again, so the script may be stopped at any moment and started anew. `--csv` writes the
+tables that the notebook on quality reads. `--normalizations` runs a few methods under other normalizations than percentiles instead.
 """
 import argparse, copy, json, os, random, time
 from pathlib import Path
@@ -263,13 +263,13 @@ def baseline(name, patients=TRAIN):
         return m.fit(*pairs).translate
     return f
 
-def tone_map_by_part(data, seed):
+def tone_map_by_part(data, seed, **kwargs):
     "The joint tone map, fitted to normal tissue and to each part of the lesion"
     from neuroscope.models.tone_map import fit_tone_maps
     from neuroscope.trainers.presets import sample_by_part
     clouds = (sample_by_part(data[0][s][:TRAIN], data[3][s][:TRAIN], [{1}, {2}, {3}], seed=seed+k) for k,s in enumerate('ab'))
     normal,*lesions = zip(*clouds)
-    maps = dict(zip(('a2b','b2a'), fit_tone_maps(*normal, lesions=lesions, seed=seed)))
+    maps = dict(zip(('a2b','b2a'), fit_tone_maps(*normal, lesions=lesions, seed=seed, **kwargs)))
     return lambda vol, mask, d: maps[d].map_volume(vol, mask)
 
 def with_(f, **kwargs): return lambda data, seed: f(data, seed, **kwargs)
@@ -311,7 +311,9 @@ RUNS = {   # names of the methods -> function that gives them
     ('', 'fast, without tone map'): with_(fast, names=('', 'fast, without tone map'), lr=0.),
     ('', 'fast, without blur'): with_(fast, names=('', 'fast, without blur'), blur=False),
     ('joint tone map, by part of the lesion',): tone_map_by_part,
+    ('joint tone map, by part of the lesion, which weighs four times as much',): with_(tone_map_by_part, lesion_weight=.2),
     ('', 'fast, by part of the lesion'): with_(fast, names=('', 'fast, by part of the lesion'), masks=True),
+    ('', 'fast, by part of the lesion, which weighs four times as much'): with_(fast, names=('', 'fast, by part of the lesion, which weighs four times as much'), masks=True, lesion_weight=.2),
     ('by part, trained five times as long',): with_(fast_trained, n=300, start='parts'),
     ('by part, trained five times as long, tone maps fixed',): with_(fast_trained, n=300, start='parts', free=False),
     ('', 'fast, by part of the lesion, 12 patients'): with_(fast, patients=MORE, names=('', 'fast, by part of the lesion, 12 patients'), masks=True),
