@@ -6,8 +6,8 @@ is preprocessed as the library does it (N4, percentiles). Each method is trained
 SSIM in the brain against the real scan at the other site, noise included, means over the four sequences.
 
 Training is bounded by iterations, not by time, so that the load of the machine changes nothing. One JSON line is appended for each finished
-run; what is there already is not run again, so the script may be stopped at any moment and started anew. `--csv` writes the table that the
-notebook on quality reads.
+run; what is there already is not run again, so the script may be stopped at any moment and started anew. `--csv` writes the
+tables that the notebook on quality reads. `--normalizations` runs a few methods under other normalizations than percentiles instead.
 """
 import argparse, copy, json, os, random, time
 from pathlib import Path
@@ -22,32 +22,33 @@ SPACING,TRAIN,MORE,TRAVELLING = 2.5,6,12,8      # mm; training patients a site, 
 # The cohort
 
 def preprocessed(images, mask):
-    "Four normalized sequences (4,X,Y,Z), background 0"
+    "Four normalized sequences (4,X,Y,Z), background 0; and the offset and scale (4,2) that were taken off the scanner's values after N4"
     from neuroscope.core import stack_sequences
     from neuroscope.preprocessing.pipeline import n4_step, percentile_step
     images,*_ = n4_step(images, mask)
-    images,*_ = percentile_step(images, mask)
-    return stack_sequences(images).astype(np.float32)*mask
+    images,_,found = percentile_step(images, mask)
+    return stack_sequences(images).astype(np.float32)*mask, np.array([(found[q]['offset'], found[q]['scale']) for q in images])
 
 def scan_of(group, i, sites, draws=(0,)):
-    "One simulated patient: site and draw -> (4,X,Y,Z), and which part of the lesion most of a voxel is"
+    "One simulated patient: site and draw -> (4,X,Y,Z); and their scales, and which part of the lesion most of a voxel is"
     from neuroscope.simulate import scan, simulate_subject, subject_seed
     p = simulate_subject(subject_seed(0, group, i), spacing=SPACING, margin=2)
-    return {f'{s}{d}': preprocessed(scan(p, s, draw=d), p.brain) for s in sites for d in draws}, np.choose(p.maps.argmax(0), PARTS).astype(np.uint8)
+    scans = {f'{s}{d}': preprocessed(scan(p, s, draw=d), p.brain) for s in sites for d in draws}
+    return {k: v for k,(v,_) in scans.items()}, {f'{k}_scale': w for k,(_,w) in scans.items()} | dict(labels=np.choose(p.maps.argmax(0), PARTS).astype(np.uint8))
 
 def cohort(cache):
-    "Training patients of both sites and travelling ones, simulated once, and the folder where they are kept. A patient: site and draw -> volume, and `labels`"
+    "Training patients of both sites and travelling ones, simulated once, and the folder where they are kept, their lesions, and all that is known of them. A patient: site and draw -> volume; and scales, and `labels`"
     cache.mkdir(parents=True, exist_ok=True)
     def get(group, i, sites, draws=(0,)):
-        path = cache/f'{group}_{i}.npz'
+        path = cache/f'{group}-{i}.npz'
         if not path.exists():
-            vols,labels = scan_of(group, i, sites, draws)
-            np.savez(tmp := path.with_suffix('.tmp.npz'), labels=labels, **{k: v.astype(np.float16) for k,v in vols.items()})
+            vols,more = scan_of(group, i, sites, draws)
+            np.savez(tmp := path.with_suffix('.tmp.npz'), **more, **{k: v.astype(np.float16) for k,v in vols.items()})
             tmp.replace(path)
-        with np.load(path) as f: return {k: f[k] if k=='labels' else f[k].astype(np.float32) for k in f.files}
+        with np.load(path) as f: return {k: f[k].astype(np.float32) if f[k].dtype==np.float16 else f[k] for k in f.files}
     travelling = [get('travelling', i, 'ab', (0,1)) for i in range(TRAVELLING)]
     people = {s: [get(s, i, s) for i in range(MORE)] for s in 'ab'}
-    return {s: [p[f'{s}0'] for p in people[s]] for s in 'ab'},travelling,cache,{s: [p['labels'] for p in people[s]] for s in 'ab'}
+    return {s: [p[f'{s}0'] for p in people[s]] for s in 'ab'},travelling,cache,{s: [p['labels'] for p in people[s]] for s in 'ab'},people
 
 def store_of(vols, plane, size=None, labels=None):
     "Slices and their subjects, as a loader takes them; with the lesion's labels, where they are given"
@@ -60,21 +61,62 @@ def store_of(vols, plane, size=None, labels=None):
 
 # Measuring
 
+def contrast(vol, scale, part, normal):
+    "Brightness of a part in one sequence against the median of normal tissue, as in the scanner's values: no scale plays a part in it"
+    offset,width = scale
+    return (vol[part]*width+offset).mean()/np.median(vol[normal]*width+offset)
+
 def judge(translate, travelling):
     """A row a patient and direction: PSNR and SSIM, means over the sequences; PSNR when each sequence may be multiplied by the number that suits it
-    best, and in the lesion; and how much too bright the enhancing part is in T1ce. `translate(vol, mask, direction)`"""
+    best, in the lesion, and in normal tissue; how much too bright the enhancing part is in T1ce, and how far contrasts to normal tissue are off (enhancing
+    part in T1ce, edema in FLAIR). Whatever normalization the volumes have, they are judged in units of the true scan's percentiles. `translate(vol, mask, direction)`"""
     from neuroscope.evaluation.image_quality import psnr, ssim
     rows = []
     for i,t in enumerate(travelling):
         for d in ('a2b','b2a'):
-            truth,mask = t[f'{d[-1]}0'],(t['a0']!=0).any(0) & (t['b0']!=0).any(0)
-            out = translate(t[f'{d[0]}0'], (t[f'{d[0]}0']!=0).any(0), d)
+            back = t.get(f'{d[-1]}0_back')          # from another normalization to the percentiles of the true scan
+            on = lambda v: v if back is None else (v*back[0]+back[1])*(v!=0).any(0)
+            truth,mask = on(t[f'{d[-1]}0']),(t['a0']!=0).any(0) & (t['b0']!=0).any(0)
+            out = on(translate(t[f'{d[0]}0'], (t[f'{d[0]}0']!=0).any(0), d))
             mean = lambda f, m=mask, k=(1,)*4: float(np.mean([f(x*s, y, m, 1.) for x,y,s in zip(out, truth, k)]))
             best = [(x*y)[mask].sum()/(x*x)[mask].sum() for x,y in zip(out, truth)]
-            rim = mask & (t['labels']==3)
+            rim,edema,normal = (mask & (t['labels']==k) for k in (3, 2, 0))
+            off = lambda q, part: float(contrast(out[q], w[q], part, normal) - contrast(truth[q], w[q], part, normal))
+            w = t[f'{d[-1]}0_scale']
             rows.append(dict(subject=i, direction=d, psnr=mean(psnr), ssim=mean(ssim), psnr_scaled=mean(psnr, k=best),
-                             psnr_lesion=mean(psnr, mask & (t['labels']>0)), rim_t1ce=float((out[1]-truth[1])[rim].mean())))
+                             psnr_lesion=mean(psnr, mask & (t['labels']>0)), rim_t1ce=float((out[1]-truth[1])[rim].mean()),
+                             psnr_normal=mean(psnr, normal), rim_contrast=off(1, rim), edema_contrast=off(3, edema)))
     return rows
+
+# Other normalizations
+
+NORMALIZATIONS = ('percentiles','percentiles outside the lesion','90th percentile in T1ce and FLAIR','white matter','median outside the lesion')
+# where each puts its landmark, so that a tumour that is brighter stays within the models' range, which ends at 1.25: the high percentile of normal tissue; in T1, T1ce, T2, FLAIR
+TOP,HIGH,AT,WHITE,MEDIAN = .75,(99.5,90,99.5,90),(1.,.7,1.,.65),(.8,.65,.3,.5),(.62,.55,.5,.55)
+
+def scale_of(name, values, lesion):
+    "Offset and scale (4,) of a scan, from its brain after N4 (4,N) and where its lesion is (N,)"
+    from neuroscope.evaluation.baselines import white_stripe
+    from neuroscope.preprocessing.normalization import PercentileNormalizer
+    if name=='white matter': return np.zeros(4), np.median(values[:,white_stripe(values[0])], axis=1)/WHITE
+    if name=='median outside the lesion': return np.zeros(4), np.median(values[:,~lesion], axis=1)/MEDIAN
+    if name=='percentiles outside the lesion': values,high,top = values[:,~lesion],(99.5,)*4,(TOP,)*4
+    else: high,top = (HIGH,AT) if name.startswith('90th') else ((99.5,)*4,(1.,)*4)
+    fitted = [PercentileNormalizer(.5, h, (0, t)).fit(v) for v,h,t in zip(values, high, top)]
+    return np.array([(n.offset, n.scale) for n in fitted]).T
+
+def renormalized(data, name):
+    "The cohort under another normalization. A patient gets `a0_back` and so on, for `judge`: factors and offsets from there to the percentiles' scale"
+    def again(vol, scale, labels):
+        brain,(offset,width) = (vol!=0).any(0),scale.T[...,None]
+        values = vol[:,brain].astype(np.float64)*width + offset
+        o,w = scale_of(name, values, labels[brain]>0)
+        out = np.zeros_like(vol); out[:,brain] = (values-o[:,None])/w[:,None]
+        return out, np.stack([w/width[:,0], (o-offset[:,0])/width[:,0]])[...,None,None,None].astype(np.float32)
+    new = lambda p: p | {n: x for k in p if f'{k}_scale' in p for n,x in zip((k, f'{k}_back'), again(p[k], p[f'{k}_scale'], p['labels']))}
+    (cache := data[2]/name.replace(' ', '_')).mkdir(exist_ok=True)
+    people = {s: [new(p) for p in data[4][s]] for s in 'ab'}
+    return {s: [p[f'{s}0'] for p in people[s]] for s in 'ab'},[new(t) for t in data[1]],cache,data[3],people
 
 def rescan(travelling):
     "The ceiling: the target site's second scan against its first"
@@ -139,8 +181,8 @@ def tone_maps(vols, seed):
     if seed not in _MAPS: _MAPS[seed] = fit_tone_maps(*(sample_voxels(vols[s], seed=seed+k) for k,s in enumerate('ab')), seed=seed)
     return copy.deepcopy(_MAPS[seed])
 
-def document(data, seed, n=50, lr=(1e-4,4e-4), filters=8, blocks=3, bs=2, pool=50, r1=10., identity=5., adversarial=1., spectral=True, tone_map=True, progressive=False, sampling=False, blind=False):
-    "The document's recipe with small networks on axial slices, and what can be changed in it"
+def document(data, seed, n=50, lr=(1e-4,4e-4), filters=8, blocks=3, bs=2, pool=50, r1=10., identity=5., adversarial=1., spectral=True, tone_map=True, progressive=False, sampling=False, blind=False, features=False, **loss):
+    "The document's recipe with small networks on axial slices, and what can be changed in it. `loss`: further arguments of `CycleGANLoss`"
     from neuroscope.data.loaders import unpaired_dataloaders
     from neuroscope.models.components import ResnetGenerator
     from neuroscope.models.implementations import CycleGAN
@@ -151,13 +193,13 @@ def document(data, seed, n=50, lr=(1e-4,4e-4), filters=8, blocks=3, bs=2, pool=5
     maps = tone_maps(vols, seed) if tone_map else ()
     torch.manual_seed(seed)
     gens = {f'generator_{d}': ToneMapGenerator(m, ResnetGenerator(4, 4, filters, blocks)) for d,m in zip(('a2b','b2a'), maps)}
-    model = CycleGAN(4, filters, filters, blocks, pool_size=pool, identity=bool(identity), **gens)
+    model = CycleGAN(4, filters, filters, blocks, pool_size=pool, identity=bool(identity), features=features, **gens)
     if not spectral: without_spectral_norm(model)
     if blind: blind_to_noise(model)
     stores = [store_of(vols[s], 'axial') for s in 'ab']
     if sampling: stores = [informative(s, seed) for s in stores]
     loaders = lambda stores: unpaired_dataloaders(*stores, bs=bs, valid_pct=0, seed=seed)
-    learn = cyclegan_learner(loaders([halved(s) for s in stores] if progressive else stores), model, CycleGANLoss(identity=identity, adversarial=adversarial), *lr, r1=r1)
+    learn = cyclegan_learner(loaders([halved(s) for s in stores] if progressive else stores), model, CycleGANLoss(identity=identity, adversarial=adversarial, **loss), *lr, r1=r1)
     if progressive:                               # half of the pixels are seen at half the resolution, in four times as many slices
         train(learn, 2*n, lr, (0., .5))
         learn.dls = loaders(stores)
@@ -179,7 +221,7 @@ def fast(data, seed, patients=TRAIN, names=(), blur=True, masks=False, **kwargs)
     started = translator(coronal_cyclegan(copy.deepcopy(gens), seed))
     for g,y,d in zip(gens, (b[0],a[0]), degradations(gens, a[0], b[0])): fit_restoration(g, y, d, 600 if any(d.blur) else 300, seed=seed)
     restored = coronal_cyclegan(gens, seed)
-    if patients==TRAIN and blur and not kwargs: restored.save_model(data[2]/f"{'parts' if masks else 'fast'}_{seed}")
+    if blur and not kwargs: restored.save_model(data[2]/f"{'parts' if masks else 'fast'}{'' if patients==TRAIN else patients}_{seed}")
     return {k: v for k,v in zip(names, (started, translator(restored), translator(restored, ('coronal','sagittal')))) if k}
 
 def coronal_cyclegan(gens, seed):
@@ -190,15 +232,16 @@ def coronal_cyclegan(gens, seed):
     model.meta['plane'] = 'coronal'
     return model
 
-def fast_trained(data, seed, adversarial=0., n=60, blind=False, start='fast', free=True):
-    "The fast preset, trained on from where `fast` ended; `free`: the tone maps too"
+def fast_trained(data, seed, adversarial=0., n=60, blind=False, start='fast', free=True, patients=TRAIN):
+    "The fast preset, trained on from where `fast` ended, which is made here where nobody has yet; `free`: the tone maps too"
     from neuroscope.data.loaders import unpaired_dataloaders
     from neuroscope.models.implementations import load_model
     from neuroscope.trainers.learner import cyclegan_learner
     from neuroscope.trainers.losses import CycleGANLoss
     from neuroscope.trainers.presets import Restoration, degradations, site_slices
-    stores = [store_of(data[0][s][:TRAIN], 'coronal') for s in 'ab']
-    gens = load_model(data[2]/f'{start}_{seed}').generators()
+    stores = [store_of(data[0][s][:patients], 'coronal') for s in 'ab']
+    if not (saved := data[2]/f'{start}_{seed}').exists(): fast(data, seed, patients, masks=start.startswith('parts'))
+    gens = load_model(saved).generators()
     for g in gens: g.tone_map.requires_grad_(free)
     degrade = degradations(gens, *(site_slices(s)[0] for s in stores))
     model,dls = coronal_cyclegan(gens, seed).train(),unpaired_dataloaders(*stores, bs=4, valid_pct=0, seed=seed)
@@ -220,18 +263,25 @@ def baseline(name, patients=TRAIN):
         return m.fit(*pairs).translate
     return f
 
-def tone_map_by_part(data, seed):
+def tone_map_by_part(data, seed, **kwargs):
     "The joint tone map, fitted to normal tissue and to each part of the lesion"
-    from neuroscope.models.tone_map import fit_tone_maps, sample_voxels
-    def clouds(s, k):
-        vols,labels = data[0][s][:TRAIN],data[3][s][:TRAIN]
-        draw = lambda part, n: sample_voxels(*zip(*[(v, m) for v,l in zip(vols, labels) if (m := (v!=0).any(0) & (l==part)).any()]), n=n, seed=seed+k)
-        return [draw(0, 40_000), *[draw(p, 5000) for p in (1,2,3)]]
-    normal,*lesions = zip(clouds('a', 0), clouds('b', 1))
-    maps = dict(zip(('a2b','b2a'), fit_tone_maps(*normal, lesions=lesions, seed=seed)))
+    from neuroscope.models.tone_map import fit_tone_maps
+    from neuroscope.trainers.presets import sample_by_part
+    clouds = (sample_by_part(data[0][s][:TRAIN], data[3][s][:TRAIN], [{1}, {2}, {3}], seed=seed+k) for k,s in enumerate('ab'))
+    normal,*lesions = zip(*clouds)
+    maps = dict(zip(('a2b','b2a'), fit_tone_maps(*normal, lesions=lesions, seed=seed, **kwargs)))
     return lambda vol, mask, d: maps[d].map_volume(vol, mask)
 
 def with_(f, **kwargs): return lambda data, seed: f(data, seed, **kwargs)
+
+BY_PART = {   # ways to train on from the fast preset by part of the lesion
+    '': {}, 'with adversary .1': dict(adversarial=.1), 'with adversary .1 that is blind to noise': dict(adversarial=.1, blind=True), 'with adversary 1': dict(adversarial=1.),
+    'five times as long with adversary .1': dict(adversarial=.1, n=300)}
+TERMS = {     # terms and adversaries of `CycleGANLoss` beyond the document's
+    'with joint intensity 1': dict(joint_intensity=1.), 'with joint intensity 10': dict(joint_intensity=10.), 'with joint intensity 10, without adversary': dict(joint_intensity=10., adversarial=0.),
+    'with joint intensity 10, without identity': dict(joint_intensity=10., identity=0.),
+    'with cycle SSIM 1': dict(cycle_ssim=1.), 'with feature matching 1': dict(feature_matching=1., features=True),
+    **{f'{n} adversary': dict(gan=k) for n,k in (('hinge', 'hinge'), ('vanilla', 'vanilla'), ('relativistic', 'relativistic'), ('relativistic least-squares', 'relativistic_lsgan'))}}
 
 RUNS = {   # names of the methods -> function that gives them
     ('identity',): baseline('identity'),
@@ -261,31 +311,54 @@ RUNS = {   # names of the methods -> function that gives them
     ('', 'fast, without tone map'): with_(fast, names=('', 'fast, without tone map'), lr=0.),
     ('', 'fast, without blur'): with_(fast, names=('', 'fast, without blur'), blur=False),
     ('joint tone map, by part of the lesion',): tone_map_by_part,
+    ('joint tone map, by part of the lesion, which weighs four times as much',): with_(tone_map_by_part, lesion_weight=.2),
     ('', 'fast, by part of the lesion'): with_(fast, names=('', 'fast, by part of the lesion'), masks=True),
+    ('', 'fast, by part of the lesion, which weighs four times as much'): with_(fast, names=('', 'fast, by part of the lesion, which weighs four times as much'), masks=True, lesion_weight=.2),
     ('by part, trained five times as long',): with_(fast_trained, n=300, start='parts'),
     ('by part, trained five times as long, tone maps fixed',): with_(fast_trained, n=300, start='parts', free=False),
     ('', 'fast, by part of the lesion, 12 patients'): with_(fast, patients=MORE, names=('', 'fast, by part of the lesion, 12 patients'), masks=True),
+    **{(f'by part, trained {name}, tone maps fixed'.replace(' ,', ','),): with_(fast_trained, start='parts', free=False, **k) for name,k in BY_PART.items()},
+    **{(f'by part, 12 patients, trained {name}'.strip(),): with_(fast_trained, start='parts12', patients=MORE, free=False, **k) for name,k in BY_PART.items() if 'blind' not in name and 'five' not in name},
+    **{(name,): with_(document, **k) for name,k in TERMS.items()},
     ('joint tone map, 12 patients',): baseline('joint_tone_map', MORE),
     ('', 'fast, before training, 12 patients', 'fast, two planes, 12 patients'): with_(fast, patients=MORE, names=('', 'fast, before training, 12 patients', 'fast, two planes, 12 patients')),
 }
 MEAN = 'fast, two planes, mean of seeds'
 CORE = {('identity',), ('histogram matching',), ('Nyúl',), ('rescan',), ('joint tone map',), FAST}
+SCALED = ('identity','joint tone map','joint tone map, by part of the lesion','fast, by part of the lesion','rescan')     # what is run under each normalization
 UNSEEDED = ('identity','histogram matching','Nyúl','rescan')
 
-def record(path, name, seed, seconds, rows):
+def record(path, name, seed, seconds, rows, **more):
     "Append a finished run and say how it went"
     with open(path, 'a') as out:
-        out.write(json.dumps(dict(method=name, seed=seed, cpu_seconds=round(seconds, 1), rows=rows))+'\n')
+        out.write(json.dumps(dict(method=name, seed=seed, **more, cpu_seconds=round(seconds, 1), rows=rows))+'\n')
         out.flush(); os.fsync(out.fileno())
     t = pd.DataFrame(rows).groupby('direction')[['psnr','ssim']].mean()
     print(f'{name} (seed {seed}): ' + '  '.join(f'{d} {r.psnr:.2f} / {r.ssim:.3f}' for d,r in t.iterrows()) + f'  {seconds:.0f} s', flush=True)
+
+def run(f, data, seed):
+    "What a function of `RUNS` gives, and its seconds of processor time"
+    random.seed(seed); np.random.seed(seed); torch.manual_seed(seed)
+    t = time.process_time()
+    return f(data, seed),time.process_time()-t
+
+def compare_normalizations(data, names, seeds, methods, path):
+    "Some methods under several normalizations"
+    for seed,name in ((s,n) for s in range(seeds) for n in names):
+        there = {r['method'] for r in done(path) if (r['normalization'],r['seed'])==(name,seed)}
+        wanted = {m: (k,f) for k,f in RUNS.items() for m in k if m in methods and m not in there and not (seed and m in UNSEEDED)}
+        if not wanted: continue
+        _MAPS.clear(); scaled = renormalized(data, name)
+        for m,(k,f) in wanted.items():
+            method,seconds = run(f, scaled, seed)
+            record(path, m, seed, seconds, judge(method[m] if isinstance(method, dict) else method, scaled[1]), normalization=name)
 
 def done(path): return [json.loads(l) for l in path.read_text().splitlines()] if path.exists() else []
 
 def write_csv(runs, path):
     "A row a run, patient and direction"
-    rows = [dict(method=r['method'], seed=r['seed'], cpu_seconds=r['cpu_seconds'], **o) for r in runs for o in r['rows']]
-    pd.DataFrame(rows).round(dict(psnr=3, ssim=4, cpu_seconds=1, psnr_scaled=3, psnr_lesion=3, rim_t1ce=4)).to_csv(path, index=False)
+    rows = [{k: v for k,v in r.items() if k!='rows'} | o for r in runs for o in r['rows']]
+    pd.DataFrame(rows).round(dict(psnr=3, ssim=4, cpu_seconds=1, psnr_scaled=3, psnr_lesion=3, rim_t1ce=4, psnr_normal=3, rim_contrast=4, edema_contrast=4)).to_csv(path, index=False)
     print(f'{len(runs)} runs written to {path}')
 
 def main():
@@ -294,24 +367,23 @@ def main():
     p.add_argument('--cache', type=Path, default=Path.home()/'.cache/neuroscope/quality', help='where the simulated cohort is kept')
     p.add_argument('--seeds', type=int, default=3)
     p.add_argument('--only', nargs='+', choices=[n for names in RUNS for n in names if n], metavar='METHOD', help='these methods alone')
+    p.add_argument('--normalizations', nargs='*', choices=NORMALIZATIONS, metavar='NORMALIZATION', help=f'instead of the table of methods: a few methods under these normalizations ({", ".join(NORMALIZATIONS)}), into quality.normalization.jsonl')
     p.add_argument('--csv', action='store_true', help='write quality.csv beside the results, of what is there, and do nothing else')
     p.add_argument('--minutes', type=float, default=1e9, help='start no run after so many minutes')
     a = p.parse_args()
-    if a.csv: return write_csv(done(a.results), a.results.with_suffix('.csv'))
+    if a.csv: return [write_csv(done(f), f.with_suffix('.csv')) for f in (a.results, a.results.with_suffix('.normalization.jsonl')) if f.exists()]
     torch.set_num_threads(1)
     start,data = time.perf_counter(),cohort(a.cache)
     print(f'cohort ready after {time.process_time():.0f} s of processor time', flush=True)
     a.results.parent.mkdir(parents=True, exist_ok=True)
+    if a.normalizations is not None: return compare_normalizations(data, a.normalizations or NORMALIZATIONS, a.seeds, a.only or SCALED, a.results.with_suffix('.normalization.jsonl'))
     for group in (CORE, set(RUNS)-CORE):          # what matters most comes first, with all its seeds
         for seed,(names,f) in ((s,r) for s in range(a.seeds) for r in RUNS.items() if r[0] in group):
             wanted = [n for n in names if n]
             if a.only and not set(a.only)&set(wanted) or seed and wanted[0] in UNSEEDED: continue
             if {(n,seed) for n in wanted} <= {(r['method'],r['seed']) for r in done(a.results)}: continue
             if time.perf_counter()-start>60*a.minutes: return
-            random.seed(seed); np.random.seed(seed); torch.manual_seed(seed)
-            t = time.process_time()
-            methods = f(data, seed)
-            seconds = time.process_time()-t
+            methods,seconds = run(f, data, seed)
             for name,m in (methods if isinstance(methods, dict) else {wanted[0]: methods}).items(): record(a.results, name, seed, seconds, judge(m, data[1]))
     if not a.only and (MEAN,0) not in {(r['method'],r['seed']) for r in done(a.results)}: record(a.results, MEAN, 0, 0., judge(mean_of_seeds(data), data[1]))
 

@@ -89,11 +89,11 @@ def _brain(imgs, mask):
     if hasattr(mask, 'dataobj'): check_same_grid(imgs | {'the brain mask': mask}); mask = image_data(mask) > 0
     return brain_mask(imgs) if mask is None else mask
 
-def _normalize(imgs, mask, make):
-    "Each sequence on the scale of its own normalizer, `make(sequence)`, background 0"
+def _normalize(imgs, mask, make, exclude=None):
+    "Each sequence on the scale of its own normalizer, `make(sequence)`, which is not read off what is excluded; background 0"
     out,findings,mask = {},{},_brain(imgs, mask)
     for q,img in imgs.items():
-        norm = make(q).fit(image_data(img), mask)
+        norm = make(q).fit(image_data(img), mask if exclude is None else mask & ~_mask_on(exclude, img))
         low = np.float32(norm.params.get('target_range', (0,))[0])
         out[q] = new_like(img, np.where(mask, norm.normalize(image_data(img)), low))
         findings[q] = norm.params
@@ -106,10 +106,14 @@ _normalization = dict(after=['n4_bias_correction', 'skull_strip', 'registration'
 def percentile_step(
     imgs, # sequence -> nibabel image
     mask, # (X,Y,Z) bool, brain, or None
-    **params, # of `PercentileNormalizer`
+    exclude_lesion=False, # read the percentiles off the brain outside the lesion?
+    lesion=None, # (X,Y,Z) bool
+    **params, # of `PercentileNormalizer`; a sequence's own under its name: `flair=dict(high_percentile=90)`
 ) -> tuple: # images, mask, what was done to each sequence
     "`PercentileNormalizer` for each sequence"
-    return _normalize(imgs, mask, lambda q: PercentileNormalizer(**params))
+    own = {q: params.pop(q) for q in SEQUENCES if q in params}
+    if exclude_lesion and lesion is None: raise InputError('the percentiles are to be read off outside the lesion, and there is no lesion mask', fix='Give one (an empty one where there is no lesion), or leave exclude_lesion out for the whole cohort: two scales in one cohort are worse than either.')
+    return _normalize(imgs, mask, lambda q: PercentileNormalizer(**params | own.get(q, {})), lesion if exclude_lesion else None)
 
 @register_step('z_score_normalization', **_normalization)
 def z_score_step(
@@ -325,6 +329,7 @@ def from_file(cls:VolumePreprocessor,
 def _toml(v):
     "A value as TOML writes it"
     if isinstance(v, (list, tuple)): return '[' + ', '.join(map(_toml, v)) + ']'
+    if isinstance(v, dict): return '{' + ', '.join(f'{k} = {_toml(x)}' for k,x in v.items()) + '}'
     return json.dumps(str(v) if isinstance(v, Path) else v, ensure_ascii=False)      # strings, numbers, true and false are written alike
 
 @patch
