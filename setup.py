@@ -20,7 +20,7 @@ setup(
     name=cfg["name"],
     version=re.search(r'^__version__ = "([^"]+)"', (here/"neuroscope/__init__.py").read_text(encoding="utf-8"), re.M)[1],
     description=cfg["description"], long_description=(here/"README.md").read_text(encoding="utf-8"), long_description_content_type="text/markdown",
-    author=cfg["author"], license=cfg["license"], keywords=cfg["keywords"],
+    author=cfg["author"], license=cfg["license"], keywords=cfg["keywords"], classifiers=lines("classifiers"),
     python_requires=cfg["python_requires"], install_requires=lines("requirements"), extras_require=extras,
     packages=find_packages(include=["neuroscope", "neuroscope.*"]), include_package_data=True,
     entry_points={"console_scripts": lines("console_scripts"), "nbdev": ["neuroscope=neuroscope._modidx:d"]},

@@ -15,7 +15,7 @@ __all__ = ['SEQUENCES', 'SEQUENCE_LABELS', 'LESION_PARTS', 'SCHEMES', 'Neuroscop
            'lesion_labels']
 
 # %% ../nbs/00_core.ipynb #afcf63df
-import gzip, hashlib, importlib, json, logging, os, re, shutil, sys, tempfile, time
+import gzip, hashlib, importlib.util, json, logging, os, re, shutil, sys, tempfile, time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -72,7 +72,9 @@ def require_extra(
     "Import an optional `module`, or say how to install it"
     try: return importlib.import_module(module)
     except ImportError as e:
-        raise MissingExtraError(f"the optional package '{module}' is not installed", fix=f"Install it with: pip install 'neuroscope[{extra}]'") from e
+        there = importlib.util.find_spec(module.partition('.')[0]) is not None
+        what = f'is installed, and cannot be imported ({e})' if there else 'is not installed'
+        raise MissingExtraError(f"the optional package '{module}' {what}", fix=f"Install {'all that it needs' if there else 'it'} with: pip install 'neuroscope[{extra}]'") from e
 
 # %% ../nbs/00_core.ipynb #6da1d5d6
 def get_logger(

@@ -14,6 +14,8 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from fastcore.basics import patch
 from .. import __version__
 from ..core import InputError, NeuroscopeError
 
@@ -94,7 +96,7 @@ _STUDY = '''a study of two sites, in this order:
   neuroscope split --domain-a-dir study/site_a --domain-b-dir study/site_b --output-dir splits
   neuroscope train --data-root splits --name a_to_b --preset fast
   neuroscope translate --model checkpoints/a_to_b --input-dir study/site_a --output-dir harmonized/a2b
-  neuroscope evaluate --source study/site_a --harmonized harmonized/a2b --target study/site_b --output-dir evaluation'''
+  neuroscope evaluate --source study/site_a --harmonized harmonized/a2b --target study/site_b --splits splits --output-dir evaluation'''
 
 _EXIT = 'exit status: 0 done; 1 done in part (some subjects failed or were left out); 2 nothing done, the input or the options are unusable; 3 a defect of neuroscope; 130 interrupted'
 
@@ -167,49 +169,72 @@ class CommandParser(argparse.ArgumentParser):
         file = file or sys.stdout
         file.write(re.sub(r'^\S[^\n]*:$|^usage:', lambda m: paint(m[0], 'bold', file), self.format_help(), flags=re.M))
 
-    def error(self, message):
-        message = re.sub(r"invalid \w+ value: ('.*')", r'\1 is not a number, or not such a number', message)
-        if m := re.match('unrecognized arguments: (.*)', message): message = f'there is no option {m[1]}. ' + self.meant([w.split('=')[0] for w in m[1].split() if w.startswith('--')])
-        self.exit(2, f"{paint(self.prog + ':', 'red', sys.stderr)} {message}\n'{self.prog} --help' tells the options.\n")
+# %% ../../nbs/cli/index.ipynb #897fa9d3
+@patch
+def families(self:CommandParser)->list: # this parser, and those of its jobs
+    return [self, *(p for a in self._actions if isinstance(a, argparse._SubParsersAction) for p in a.choices.values())]
 
-    def families(self): # this parser, and those of its jobs
-        return [self, *(p for a in self._actions if isinstance(a, argparse._SubParsersAction) for p in a.choices.values())]
+@patch
+def options(self:CommandParser)->dict: # key in a file -> [action]
+    "What can be set in a file"
+    res = {}
+    for p in self.families():
+        for a in p._actions:
+            if a.dest not in ('help','version','config') and not isinstance(a, argparse._SubParsersAction): res.setdefault(a.dest, []).append(a)
+    return res
 
-    def options(self)->dict: # key in a file -> [action]
-        "What can be set in a file"
-        res = {}
-        for p in self.families():
-            for a in p._actions:
-                if a.dest not in ('help','version','config') and not isinstance(a, argparse._SubParsersAction): res.setdefault(a.dest, []).append(a)
-        return res
+@patch
+def words(self:CommandParser)->list: # all long options, as they are typed
+    return [o for p in self.families() for a in p._actions for o in a.option_strings if o.startswith('--')]
 
-    def words(self): # all long options, as they are typed
-        return [o for p in self.families() for a in p._actions for o in a.option_strings if o.startswith('--')]
+@patch
+def meant(self:CommandParser,
+          words:list, # long options that are not known, as typed
+         )->str:      # a question; empty where nothing is near
+    "The options that were perhaps meant"
+    near = [n for w in words for n in difflib.get_close_matches(w, self.words(), 1, .6)]
+    return f'Did you mean {" ".join(near)}?' if near else ''
 
-    def meant(self, words):
-        "The options that were perhaps meant"
-        near = [n for w in words for n in difflib.get_close_matches(w, self.words(), 1, .6)]
-        return f'Did you mean {" ".join(near)}?' if near else ''
+# %% ../../nbs/cli/index.ipynb #b58ce137
+@patch
+def error(self:CommandParser,
+          message:str, # as argparse words it
+         ):
+    "Say what is wrong and where help is, and exit with status 2"
+    message = re.sub(r"invalid \w+ value: ('.*')", r'\1 is not a number, or not such a number', message)
+    if m := re.match('unrecognized arguments: (.*)', message): message = f'there is no option {m[1]}. ' + self.meant([w.split('=')[0] for w in m[1].split() if w.startswith('--')])
+    self.exit(2, f"{paint(self.prog + ':', 'red', sys.stderr)} {message}\n'{self.prog} --help' tells the options.\n")
 
-    def take_config(self, path):
-        "Make what a file says the defaults"
-        name = (self.prog.split()+[''])[1]
-        names,known = [n for n in (name, find_command(name)) if n],self.options()
-        for k,v in read_config(path, names).items():
-            if k.replace('-','_') not in known: raise InputError(f"'{k}' is no option of {self.prog}", path=path, fix=f'{self.meant(["--" + k.replace("_","-")])} There are: {", ".join(o.replace("_","-") for o in known)}. Options of another command go into a table of its name, such as [train]')
-            for a in known[k.replace('-','_')]:
-                try: a.default,a.required = config_value(a, v),False
-                except (argparse.ArgumentTypeError, ValueError, TypeError) as e: raise InputError(f"'{k}' is {v!r}: {e}", path=path, fix=f"'{self.prog} --help' tells what it can be") from e
-                if not a.option_strings and a.nargs=='+': a.nargs = '*'
+# %% ../../nbs/cli/index.ipynb #6c6ef84b
+@patch
+def take_config(self:CommandParser,
+                path:str, # of a TOML file
+               ):
+    "Make what a file says the defaults"
+    name = (self.prog.split()+[''])[1]
+    names,known = [n for n in (name, find_command(name)) if n],self.options()
+    for k,v in read_config(path, names).items():
+        if k.replace('-','_') not in known: raise InputError(f"'{k}' is no option of {self.prog}", path=path, fix=f'{self.meant(["--" + k.replace("_","-")])} There are: {", ".join(o.replace("_","-") for o in known)}. Options of another command go into a table of its name, such as [train]')
+        for a in known[k.replace('-','_')]:
+            try: a.default,a.required = config_value(a, v),False
+            except (argparse.ArgumentTypeError, ValueError, TypeError) as e: raise InputError(f"'{k}' is {v!r}: {e}", path=path, fix=f"'{self.prog} --help' tells what it can be") from e
+            if not a.option_strings and a.nargs=='+': a.nargs = '*'
 
-    def parse_args(self, args=None, namespace=None):
-        args = sys.argv[1:] if args is None else list(args)
-        first = argparse.ArgumentParser(prog=self.prog, add_help=False, allow_abbrev=False)
-        first.add_argument('--config', action='append', default=[]); first.error = self.error
-        for f in first.parse_known_args(args)[0].config: self.take_config(f)
-        for w in args:                                                    # before argparse, which complains of what is missing first
-            if w.startswith('--') and w!='--' and not any(o.startswith(w.split('=')[0]) for o in self.words()): self.error(f'unrecognized arguments: {w}')
-        return super().parse_args(args, namespace)
+@patch
+def parse_args(self:CommandParser,
+               args=None,      # list of words; None: those of the command line
+               namespace=None, # to be filled; a new one unless given
+              )->argparse.Namespace: # the options: of the command line before those of files, and those before the defaults
+    "Read the command line, and before it the files that its `--config` names"
+    args = sys.argv[1:] if args is None else list(args)
+    first = argparse.ArgumentParser(prog=self.prog, add_help=False, allow_abbrev=False, exit_on_error=False)
+    first.add_argument('--config', action='append', default=[])
+    try: files = first.parse_known_args(args)[0].config
+    except argparse.ArgumentError as e: self.error(str(e))
+    for f in files: self.take_config(f)
+    for w in args:                                                    # before argparse, which complains of what is missing first
+        if w.startswith('--') and w!='--' and not any(o.startswith(w.split('=')[0]) for o in self.words()): self.error(f'unrecognized arguments: {w}')
+    return super(CommandParser, self).parse_args(args, namespace)
 
 # %% ../../nbs/cli/index.ipynb #3adfb37c
 def jobs(

@@ -16,6 +16,7 @@ import pandas as pd
 from . import CommandParser, jobs, run_command, say, shortened
 from ..core import SEQUENCES, Cohort, InputError, check_output, find_subjects, require_extra
 from ..preprocessing.pipeline import NAMES, VolumePreprocessor, preprocess_cohort
+from ..preprocessing.skull_strip import check_backend
 
 # %% ../../nbs/cli/05_preprocess_volumes.ipynb #854197dc
 def _add_steps(p):
@@ -84,6 +85,8 @@ def _run(argv):
     a = parser().parse_args(argv)
     pre,cohort = make_preprocessor(a),find_subjects(a.input_dir, a.site)
     check_output(a.output_dir, a.input_dir, apart=True)
+    for name,params in pre.steps:
+        if name == 'skull_strip' and not a.dask: check_backend(params.get('backend', 'auto'))     # on a cluster it is the workers that need it
     client = require_extra('distributed', 'dask').Client(a.dask) if a.dask else None
     try: _,table = preprocess_cohort(cohort, a.output_dir, pre, a.n_jobs, not a.quiet, a.names, client)
     finally:

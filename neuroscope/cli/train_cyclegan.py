@@ -237,6 +237,7 @@ def start_run(
     check_output(folder)
     s = settings_of(args, folder)
     if s['tracking']: require_extra(s['tracking'], s['tracking'])
+    if num_distrib()>1: require_extra('accelerate', 'distributed')
     if not rank_distrib(): write_json(s, folder/'settings.json')
     return folder,s
 

@@ -32,7 +32,7 @@ class SliceSource:
     name: str = ''        # for messages: the folder, or the site
     plane: str = 'axial'  # that they were cut in
     index: 'pd.DataFrame' = None # what is on each slice, where that is known: brain_area, lesion_area, entropy
-    labels: np.ndarray|None = None #  (N,H,W) `part_labels` of the lesion, where there are masks
+    labels: np.ndarray|None = None # (N,H,W) `part_labels` of the lesion, where there are masks
 
     def __len__(self): return len(self.slices)
 

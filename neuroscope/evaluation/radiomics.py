@@ -53,7 +53,7 @@ def radiomics_engine()->str: # 'pyradiomics' or 'mirp'
     "The installed implementation that is used"
     for name,module in ENGINES.items():
         if importlib.util.find_spec(module): return name
-    raise MissingExtraError('neither pyradiomics nor mirp is installed', fix="Install one: pip install 'neuroscope[radiomics]', or pip install --no-build-isolation pyradiomics==3.0.1 where there is a C compiler")
+    raise MissingExtraError('neither pyradiomics nor mirp is installed', fix="Install one: pip install 'neuroscope[radiomics]', or, on Python 3.11 and with a C compiler, pip install --no-build-isolation pyradiomics==3.0.1")
 
 def _pyradiomics(image, mask, bins):
     "The features by pyradiomics"

@@ -1022,7 +1022,7 @@ def plot(self:QualityReport,
             ax.imshow(d, cmap='gray', vmin=0, vmax=max(hi, 1e-9), aspect=asp, interpolation='nearest')
             if m.any() and not m.all(): ax.contour(m, [.5], colors=_COLOR[v], linewidths=.6)
         for ax,(left,right) in zip(col, (('R', 'L'), ('R', 'L'), ('A', 'P'))):
-            for at,side in ((.03, left), (.97, right)): ax.text(at, .5, side, transform=ax.transAxes, color='#e8eaed', fontsize=8, ha='center', va='center')
+            for at,side in ((.04, left), (.96, right)): ax.text(at, .94, side, transform=ax.transAxes, color='#e8eaed', fontsize=8, ha='center', va='center')
         col[0].set_title(f'{_label(q)}: {v}', color=_COLOR[v], fontsize=10)
     for ax in axs.flat: ax.axis('off')
     fig.suptitle(f'{self.id}: {self.verdict}', x=.02, ha='left', color=_COLOR[self.verdict], fontsize=12)

@@ -7,8 +7,8 @@ Docs: https://ishrith-gowda.github.io/neuroscope/preprocessing/skull_strip.html.
 # %% auto #0
 __all__ = ['HDBET_WEIGHTS', 'NotStrippedError', 'foreground', 'largest_component', 'fill_holes', 'depth_profile',
            'why_not_stripped', 'is_stripped', 'brain_mask', 'brainmask_path', 'subject_mask', 'SkullStripError',
-           'strip_backends', 'scalp_share', 'strip_plan', 'check_brain', 'skull_strip', 'save_brainmask',
-           'strip_subject']
+           'strip_backends', 'scalp_share', 'check_backend', 'strip_plan', 'check_brain', 'skull_strip',
+           'save_brainmask', 'strip_subject']
 
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #406eb4cf
 import importlib.util, itertools, subprocess, sys, tempfile, time
@@ -310,6 +310,16 @@ def _strip_hdbet(img, device=None):
         if done.returncode or not mask.exists(): raise _hdbet_failed(img, done.stderr)
         return image_data(load_volume(mask, nonzero=False)) > 0
 
+# %% ../../nbs/preprocessing/02_skull_strip.ipynb #1f69d42e
+def check_backend(
+    backend:str, # 'auto', 'atlas', 'deepbet' or 'hdbet'
+    installed:bool=True, # must what it needs be installed?
+):
+    "Raise where there is no such backend, or where it cannot be used here"
+    if backend == 'auto': return
+    if backend not in _BACKENDS: raise InputError(f"there is no backend '{backend}'", fix=f'Use one of auto, {", ".join(_BACKENDS)}.')
+    if installed and (f := _BACKENDS[backend]).module: require_extra(f.module, f.extra)
+
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #351464f0
 def strip_plan(
     imgs:dict, # sequence -> nibabel image
@@ -318,13 +328,13 @@ def strip_plan(
     stripped=None, # sequences that are stripped already; None: each is tested
 ) -> dict: # backend ('none': stripped already), reference, and which sequences are stripped already
     "How `skull_strip` would go about some scans"
-    if backend != 'auto' and backend not in _BACKENDS: raise InputError(f"there is no backend '{backend}'", fix=f'Use one of auto, {", ".join(_BACKENDS)}.')
+    check_backend(backend, installed=False)                # what is stripped already needs none
     if not imgs: raise MissingSequenceError('there is no scan', fix='Give at least one.')
     if reference is not None and reference not in imgs: raise MissingSequenceError(f'there is no {reference} to find the brain in', fix=f'There is: {", ".join(imgs)}.')
     bare = [q for q,i in imgs.items() if is_stripped(i)] if stripped is None else list(stripped)
     if bare: return dict(backend='none', reference=bare[0] if reference not in bare else reference, stripped=bare)
     if backend == 'auto': backend = 'deepbet' if strip_backends()['deepbet'] else 'atlas'
-    if (f := _BACKENDS[backend]).module: require_extra(f.module, f.extra)
+    check_backend(backend)
     return dict(backend=backend, reference=reference or next((q for q in SEQUENCES if q in imgs), next(iter(imgs))), stripped=[])
 
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #41c61683

@@ -91,7 +91,7 @@ def sample_by_part(vols,                # one (4,...) array per subject, normali
                    classes:list,        # of the lesion, from `lesion_classes`
                    n:int=40_000,        # voxels without lesion
                    n_class:int=5000,    # voxels of each class
-                   seed:int=0,
+                   seed:int=0,          # random seed of the draw
                   )->list:              # of (n,4) float32: without lesion, then of each class
     "Brain voxels without lesion and those of each class of it, as `fit_tone_maps` compares them between sites"
     def sample(wanted, n):
