@@ -93,7 +93,7 @@ _STUDY = '''a study of two sites, in this order:
   neuroscope split --domain-a-dir study/site_a --domain-b-dir study/site_b --output-dir splits
   neuroscope train --data-root splits --name a_to_b --preset fast
   neuroscope translate --model checkpoints/a_to_b --input-dir study/site_a --output-dir harmonized/a2b
-  neuroscope evaluate --source study/site_a --harmonized harmonized/a2b --target study/site_b --output-dir evaluation'''
+  neuroscope evaluate --source study/site_a --harmonized harmonized/a2b --target study/site_b --splits splits --output-dir evaluation'''
 
 _EXIT = 'exit status: 0 done; 1 done in part (some subjects failed or were left out); 2 nothing done, the input or the options are unusable; 3 a defect of neuroscope; 130 interrupted'
 
@@ -234,6 +234,7 @@ def run_command(
     f, # `main(argv)` of a command
     argv=None, # its arguments; default those of the process
     name='neuroscope', # said in front of an error
+    again='', # what is said after an interruption
 )->int: # exit status
     "Run `f`, with unusable input told in one line and no traceback"
     def fail(text, status): print(f"{paint(name + ':', 'red', sys.stderr)} {text}", file=sys.stderr); return status
@@ -246,7 +247,7 @@ def run_command(
         with suppress(OSError, ValueError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as e: return fail(_os_words(e), 2)
-    except KeyboardInterrupt: return fail('interrupted', 130)
+    except KeyboardInterrupt: return fail('interrupted' + (f'. {again}' if again else ''), 130)
     except Exception:
         traceback.print_exc()
         return fail('this is a defect of neuroscope, please report it with the lines above', 3)
