@@ -248,4 +248,9 @@ class StopOnNaN(Callback):
         if penalty is not None: values['r1'] = float(penalty)
         bad = [k for k,v in values.items() if not math.isfinite(v)] or ['their weighted sum']
         raise DivergedError(f'the loss is not finite in epoch {self.epoch}, iteration {self.iter}: {", ".join(bad)}',
-                            fix='Go on from the last checkpoint with lower learning rates, and look for NaN in the slices')
+                            fix=self._advice())
+
+    def _advice(self):
+        if sites := [s for s,x in zip('AB', self.xb) if not torch.isfinite(x).all()]: return f'There are NaN or infinite values in the slices of site {" and ".join(sites)}: find the subject, and preprocess it again'
+        rates = ' and '.join(f"{h['lr']:.1g}" for h in self.opt.hypers)
+        return f'The slices are finite: go on from the last checkpoint with learning rates below {rates}'

@@ -301,7 +301,7 @@ def load_checkpoint(self:Learner,
 ) -> dict: # epochs_done, versions, …
     "Restore model, optimizer, callbacks and random state; the next `fit_linear_decay` goes on from there"
     path = Path(folder)/'checkpoint.safetensors'
-    tensors,header = _read_tensors(path, fix='Go back to an earlier checkpoint')
+    tensors,header = _read_tensors(path, fix='Take a copy of it from elsewhere, or begin anew in another folder')
     if header.get('format')!='neuroscope.checkpoint': raise InputError('this is not a neuroscope checkpoint', path=path)
     state,model = json.loads(header['state']),get_model(self.model)
     try: _load_tensors(model, _with_prefix('model', tensors), path)
