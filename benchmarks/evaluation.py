@@ -42,7 +42,7 @@ def write_cohorts(root, n, others, spacing):
                 save_volume(new_like(img, v), root/folder/id/f'{id}_{q}.nii.gz')
             save_volume(new_like(img, ph.lesion.astype(np.uint8), dtype=np.uint8), root/folder/id/f'{id}_seg.nii.gz')
 
-def whole(n, others, spacing, radiomics):
+def whole(n, others, spacing, radiomics, n_jobs):
     "The whole evaluation, printed subject by subject"
     from neuroscope.evaluation.harmonization import plan_evaluation
     with tempfile.TemporaryDirectory() as d:
@@ -53,7 +53,7 @@ def whole(n, others, spacing, radiomics):
         row('baselines fitted', c, w); last = [time.process_time(),time.perf_counter()]
         def each(id):
             now = [time.process_time(),time.perf_counter()]; row(f'{id}, all methods, all parts', *(b-a for a,b in zip(last, now))); last[:] = now
-        ev.measure(*('quality','site_effect','lesions')+(('features',) if radiomics else ()), each=each)
+        ev.measure(*('quality','site_effect','lesions')+(('features',) if radiomics else ()), each=each, n_jobs=n_jobs)
         row("the target's people, tests and tables", time.process_time()-last[0], time.perf_counter()-last[1])
         _,c,w = timed(lambda: ev.write(root/'out')); row('the page', c, w)
         for p in ev.problems: print(f'note: {p}')
@@ -65,6 +65,7 @@ def main():
     p.add_argument('--subjects', type=int, metavar='N', help='also judge N travelling subjects as a whole')
     p.add_argument('--others', type=int, default=4, help='other people of the target site (4)')
     p.add_argument('--no-radiomics', action='store_true', help='without radiomic features')
+    p.add_argument('--n-jobs', type=int, default=1, metavar='N', help='subjects at a time (1); CPU seconds and memory are then of this process alone, without its workers')
     p.add_argument('--threads', type=int, help="of torch (torch's default)")
     args = p.parse_args()
     import numpy as np, torch
@@ -96,6 +97,6 @@ def main():
         _,c,w = timed(f); print(f'{n:52s}{c:8.2f}{w:8.2f}')
     print(f'peak memory of the process {peak_mb():.0f} MB', flush=True)
     del a, b
-    if args.subjects: whole(args.subjects, args.others, args.spacing, not args.no_radiomics)
+    if args.subjects: whole(args.subjects, args.others, args.spacing, not args.no_radiomics, args.n_jobs)
 
 if __name__=='__main__': main()

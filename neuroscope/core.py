@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Iterator
 
 import numpy as np
 from fastcore.basics import patch
@@ -68,7 +68,7 @@ class MissingExtraError(NeuroscopeError, ImportError):
 def require_extra(
     module:str, # the module to import, for instance 'deepbet'
     extra:str, # the extra of neuroscope that installs it
-):
+) -> Any: # the imported module
     "Import an optional `module`, or say how to install it"
     try: return importlib.import_module(module)
     except ImportError as e:
@@ -132,7 +132,7 @@ def progress_bar(
     leave=True, # does the bar stay when all is done?
     file=None, # where to; None: standard error, in a notebook a widget
     **kwargs, # of tqdm
-): # the items, counted as they are taken
+) -> Any: # the items, counted as they are taken
     "Go through `items` and say how far it is: a bar on a terminal, a widget in a notebook, plain lines in a log"
     out = sys.stderr if file is None else file
     shell = sys.modules['IPython'].get_ipython() if file is None and 'IPython' in sys.modules else None
@@ -153,7 +153,7 @@ def peak_mb()->float: # MB
 @contextmanager
 def atomic_path(
     path, # the file (or folder) to make
-):
+) -> Iterator[Path]: # for a `with` block; nothing stands at the path yet
     "A temporary path beside `path` to write to, renamed onto `path` if the block succeeds and removed if it fails"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -198,7 +198,7 @@ def write_json(
 
 def read_json(
     path, # the file to read
-):
+) -> Any: # what the file holds: dict, list, text, number or None
     "Read a JSON file"
     return json.loads(Path(path).read_text(encoding='utf-8'))
 
@@ -364,7 +364,7 @@ def _from_torchio(x):
 # %% ../nbs/00_core.ipynb #08f56f6e
 def as_image(
     x, # a file, or an image of nibabel, SimpleITK or torchio
-): # nibabel image; a path comes back as it is
+) -> Any: # nibabel image; a path comes back as it is
     "What another library calls an image, as a nibabel image"
     if isinstance(x, (str, os.PathLike)) or hasattr(x, 'dataobj'): return x
     if _is_torchio(x): return _from_torchio(x)
@@ -466,9 +466,10 @@ def _corner_distance(a, b):
     return np.linalg.norm(D[:3,:3] @ corners + D[:3,3:], axis=0).max()
 
 def same_grid(
-    a, b, # nibabel images
+    a, # nibabel image
+    b, # nibabel image to compare with
     atol=1e-2, # mm that a corner may be off
-) -> bool:
+) -> bool: # True if no corner of the grid is further off than `atol`
     "Do two images have the same voxels in the same places?"
     return tuple(a.shape[:3]) == tuple(b.shape[:3]) and bool(_corner_distance(a, b) <= atol)
 
@@ -587,7 +588,7 @@ def patient(self:Subject) -> str:
 @patch
 def load(self:Subject,
     seq:str, # one of `SEQUENCES`
-) -> 'nib.Nifti1Image':
+) -> 'nib.Nifti1Image': # the sequence, with its header
     "Read one sequence"
     if seq not in SEQUENCES: raise InputError(f"'{seq}' is no sequence", fix=f'Use one of {", ".join(SEQUENCES)}.')
     if seq not in self.paths: raise MissingSequenceError(f'subject {self.id} has no {seq}', path=self.folder, fix='Add the file, or leave the subject out.')
@@ -713,7 +714,7 @@ def complete(self:Cohort) -> Cohort:
 @patch
 def by_id(self:Cohort,
     id:str, # name of a subject
-) -> Subject:
+) -> Subject: # the first of that name
     "The subject of that name"
     for s in self:
         if s.id == id: return s

@@ -19,6 +19,7 @@ from collections import namedtuple
 from dataclasses import dataclass, replace, asdict
 from functools import lru_cache
 from pathlib import Path
+from typing import Callable
 
 import nibabel as nib
 import numpy as np
@@ -65,7 +66,7 @@ def _power_law(at_15, at_3, tesla): return at_15*(at_3/at_15)**np.log2(tesla/1.5
 
 def relaxation_times(field_strength:float=1.5,   # tesla, 1 to 7
                      deviations:np.ndarray=None, # (6, 3) factors on PD, T1 and T2: how this patient differs from the table
-                    )->Relaxation:
+                    )->Relaxation: # PD, T1 and T2 of each of `TISSUES`, (6,) each, at that field strength
     "Relaxation times of the six tissues at a field strength"
     if not 1 <= field_strength <= 7:
         raise InputError(f'field strength of {field_strength} T is outside 1 to 7 T', fix='Give a field strength that scanners have, such as 1.5 or 3')
@@ -75,7 +76,7 @@ def relaxation_times(field_strength:float=1.5,   # tesla, 1 to 7
 
 # %% ../nbs/01_simulate.ipynb #17729fdf
 @patch
-def with_gadolinium(self:Relaxation)->Relaxation:
+def with_gadolinium(self:Relaxation)->Relaxation: # shorter T1 where there is gadolinium, the rest as it was
     "The same tissues after gadobutrol: T1 shortened by the concentration in each"
     r1 = _power_law(GADOBUTROL_R1[1.5], GADOBUTROL_R1[3.], self.field_strength)
     return replace(self, t1=1/(1/self.t1 + r1*self.gd/1000)) # r1 is per second, T1 in ms
@@ -106,7 +107,8 @@ class Protocol:
 # %% ../nbs/01_simulate.ipynb #8b6343cc
 SIGNAL_EQUATIONS = {}
 
-def signal_equation(f):
+def signal_equation(f, # a function of a `Protocol` and a `Relaxation` that gives the signal of each tissue
+                   )->Callable: # `f`, unchanged
     "Register `f(protocol, relaxation)` as the signal equation named `f.__name__`"
     SIGNAL_EQUATIONS[f.__name__] = f
     return f
@@ -142,7 +144,8 @@ def flair(
 # %% ../nbs/01_simulate.ipynb #141d1069
 R2_PRIME = 2. # per second and tesla
 
-def t2_star(rx:Relaxation)->np.ndarray: # (6,) ms
+def t2_star(rx:Relaxation, # relaxation times, ms, and the field strength
+           )->np.ndarray: # (6,) ms
     "T2* of each tissue"
     return 1/(1/rx.t2 + R2_PRIME*rx.field_strength/1000)
 
@@ -233,7 +236,7 @@ def make_grid(spacing=2.,       # mm, one number or three
 _BOX = np.array([[-110.,-150,-100], [110,110,130]]) # mm, a little larger than any head
 
 def smooth_lattice(mm:float, # distance of the random knots
-                   rng:np.random.Generator,
+                   rng:np.random.Generator, # source of the random knots
                    step:float=4., # mm between the points of the lattice
                   )->np.ndarray: # 3D, mean zero and unit variance
     "A smooth random field on a lattice that spans the head"
@@ -246,7 +249,7 @@ def smooth_lattice(mm:float, # distance of the random knots
 
 def sample_lattice(f:np.ndarray,      # a lattice from `smooth_lattice`
                    points:np.ndarray, # (3,N) world mm
-                   step:float=4.,
+                   step:float=4.,     # mm between the points of the lattice, as in `smooth_lattice`
                   )->np.ndarray: # (N,)
     "Value of a lattice field at any point, by linear interpolation"
     return ndi.map_coordinates(f, (points-_BOX[0][:,None])/step, order=1, mode='nearest')
@@ -303,7 +306,9 @@ def deform(points:np.ndarray, # (3,N) mm in the patient
     return push(q, VENTRICLES, 22, rng.uniform(-1, 4))
 
 # %% ../nbs/01_simulate.ipynb #b983c915
-def healthy_tissue(q:np.ndarray, spacing:float)->np.ndarray: # (3,N) gm, wm, csf: fractions that sum to one
+def healthy_tissue(q:np.ndarray,  # (3,N) mm in template space
+                   spacing:float, # voxel size of the scan, mm: the template is smoothed to it
+                  )->np.ndarray: # (3,N) gm, wm, csf: fractions that sum to one
     "Tissue fractions at points `q` of the template"
     p = np.stack([sample_template(q, i, spacing)**2 for i in range(3)])
     p[2] += 1e-6 # a brain voxel without any tissue counts as fluid
@@ -332,12 +337,20 @@ def distance_from(centre:np.ndarray, # (3,) template mm
 # %% ../nbs/01_simulate.ipynb #0df284f1
 def _soft_step(x): return 1/(1+np.exp(-np.clip(x, -30, 30)))
 
-def draw_tumour(rng:np.random.Generator)->dict: # centre (template mm), core radius and edema extent (mm), necrotic share of the radius
+def draw_tumour(rng:np.random.Generator, # source of the random numbers
+               )->dict: # centre (template mm), core radius and edema extent (mm), necrotic share of the radius
     "Draw where a tumour sits and how large its parts are"
     centres = tumour_centres()
     return dict(centre=centres[rng.integers(len(centres))], radius=rng.uniform(8, 21), edema=rng.uniform(6, 22), necrosis=rng.uniform(.4, .8))
 
-def tumour_parts(tumour:dict, points, q, wm, gm, spacing, rng)->np.ndarray: # (3,N) edema, enhancing, necrosis: fractions
+def tumour_parts(tumour:dict, # what `draw_tumour` drew
+                 points,      # (3,N) world mm, where the irregular borders are drawn
+                 q,           # (3,N) template mm of the same points
+                 wm,          # (N,) fraction of white matter, where edema spreads best
+                 gm,          # (N,) fraction of grey matter
+                 spacing,     # voxel size, mm: borders are that soft
+                 rng,         # source of the irregular borders
+                )->np.ndarray: # (3,N) edema, enhancing, necrosis: fractions
     "Fractions of edema, enhancing tumour and necrosis at each point"
     noise = lambda mm: sample_lattice(smooth_lattice(mm, rng), points).clip(-2.5, 2.5)
     r, width = tumour['radius'], .3 + .3*max(spacing, 1)
@@ -383,7 +396,8 @@ SPREAD = np.array([(.01, .05, .04),  # gm
                    (.02, .08, .08)]) # necrosis
 
 @patch
-def deviations(self:Phantom, field_strength:float)->np.ndarray: # (6, 3) factors on PD, T1 and T2
+def deviations(self:Phantom, field_strength:float, # tesla
+              )->np.ndarray: # (6, 3) factors on PD, T1 and T2
     "How the patient's tissues differ from the table at a field strength"
     draw = lambda *keys: named_rng(self.seed, 'relaxation', *keys).normal(size=SPREAD.shape).clip(-2, 2)
     return np.exp(SPREAD*(np.sqrt(.9)*draw() + np.sqrt(.1)*draw(round(100*field_strength))))
@@ -405,7 +419,7 @@ def simulate_subject(seed:int=0,         # one patient per seed
                      orientation='LPS',  # where the voxel axes run
                      tilt:float=0.,      # degrees: oblique grid
                      margin:int=None,    # voxels left around the brain; the whole field of view unless told
-                    )->Phantom:
+                    )->Phantom: # its tissue maps, texture and tumour on that grid
     "Simulate one patient with a glioma"
     shape, affine = make_grid(spacing, orientation, tilt)
     mm = float(np.mean(spacing))
@@ -450,7 +464,9 @@ def _blur_slices(values, brain, affine, thickness):
     return blur(_unmask(values, brain).astype(float))/blur(brain.astype(float))
 
 @patch
-def ideal_signal(self:Phantom, protocol:Protocol, field_strength:float)->np.ndarray: # (N,) of the brain's voxels, relative to relaxed water
+def ideal_signal(self:Phantom, protocol:Protocol, # of one sequence
+                 field_strength:float,            # tesla
+                )->np.ndarray: # (N,) of the brain's voxels, relative to relaxed water
     "Signal without noise, bias and gain"
     s = protocol.signal(relaxation_times(field_strength, self.deviations(field_strength)))
     vol = np.abs(s @ self.maps[:,self.brain].astype(float))*self.texture[self.brain]
@@ -461,7 +477,8 @@ COIL_MM = 150. # over which the coil's sensitivity changes
 
 def coil_bias(points:np.ndarray, # (3,N) mm
               seed:int,          # the patient's
-              site:str, seq:str, # names
+              site:str,          # name of the site
+              seq:str,           # name of the sequence
               amplitude:tuple,   # range: .3 means from 1/1.3 to 1.3
              )->np.ndarray: # (N,) factor with geometric mean one
     "Receive bias of one scan"
@@ -474,7 +491,7 @@ def coil_bias(points:np.ndarray, # (3,N) mm
 def rician(
     signal:np.ndarray, # any shape, 0 and above
     sigma:float, # standard deviation in each of the two channels, in the signal's units
-    rng:np.random.Generator,
+    rng:np.random.Generator, # source of the noise
 )->np.ndarray: # of the same shape
     "Magnitude of a signal with noise in both channels"
     return np.hypot(signal + sigma*rng.normal(size=signal.shape), sigma*rng.normal(size=signal.shape))
@@ -490,10 +507,11 @@ def _header_image(data, affine):
     img.set_sform(affine, 1); img.set_qform(affine, 1)
     return img
 
-def acquire(phantom:Phantom, site:Site,
-            seq:str,     # one of the site's sequences
-            draw:int=0,  # noise: another number is a rescan in the same session
-           )->Acquisition:
+def acquire(phantom:Phantom, # the patient
+            site:Site,       # the scanner, its protocols, noise and bias
+            seq:str,         # one of the site's sequences
+            draw:int=0,      # noise: another number is a rescan in the same session
+           )->Acquisition: # the scan as stored, its truth without noise and bias, bias, gain and noise
     "Scan one sequence of a patient at a site"
     p, seed, brain = site.protocols[seq], phantom.seed, phantom.brain
     truth = phantom.ideal_signal(p, site.field_strength)
@@ -504,7 +522,7 @@ def acquire(phantom:Phantom, site:Site,
     return Acquisition(img(scan.round().clip(1), np.int16), img(truth), img(bias), float(gain), float(sigma))
 
 # %% ../nbs/01_simulate.ipynb #f720892c
-def scan(phantom:Phantom,
+def scan(phantom:Phantom, # the patient
          site,        # 'a', 'b', or a `Site`
          draw:int=0,  # noise draw
         )->dict: # sequence -> image, int16
@@ -523,7 +541,10 @@ def _check_destination(dest, overwrite):
     if others: raise InputError(f'the folder holds what is not a simulated cohort ({others[0]})', path=dest, fix='Name a new folder')
 
 # %% ../nbs/01_simulate.ipynb #cca569f3
-def subject_seed(seed:int, group:str, i:int)->int:
+def subject_seed(seed:int,  # random seed of the cohort
+                 group:str, # 'a', 'b' or 'travelling'
+                 i:int,     # number of the patient in its group
+                )->int: # from 0 to 2**31-1
     "Seed of the i-th patient of a group ('a', 'b', 'travelling')"
     return int(named_rng(seed, 'subject', group, i).integers(2**31))
 
@@ -597,7 +618,14 @@ NeuroImage 54 (2011) 313-327; NeuroImage 47 (2009) S102), here as nilearn ships 
 """
 
 # %% ../nbs/01_simulate.ipynb #ea27394f
-def cohort_command(dest, n_subjects, n_travelling, grid, seed, truth, rescan)->str:
+def cohort_command(dest,         # folder of the cohort
+                   n_subjects,   # training patients of each site, two numbers
+                   n_travelling, # patients scanned at both sites
+                   grid,         # dict of `spacing` (mm) and `margin` (voxels or None)
+                   seed,         # random seed of the cohort
+                   truth,        # is the truth of travelling patients written?
+                   rescan,       # are travelling patients scanned a second time?
+                  )->str: # a shell command, its folder quoted
     "The command that makes a cohort of the two built-in sites"
     words = ['python -m neuroscope.cli.simulate --output-dir', shlex.quote(str(dest)), '--n-subjects', *map(str, n_subjects), '--n-travelling', n_travelling,
              '--spacing', *np.ravel(grid['spacing']), '--seed', seed]
@@ -630,7 +658,7 @@ def simulate_cohort(dest,                  # new folder; an older simulated coho
                     truth:bool=True,       # also write the truth of travelling patients
                     rescan:bool=False,     # also scan travelling patients a second time, with other noise
                     margin:int=None,       # voxels left around the brain; the whole field of view unless told
-                    overwrite:bool=False,
+                    overwrite:bool=False,  # may an older simulated cohort in `dest` be replaced?
                     n_jobs:int=1,          # processes to use
                     progress:bool=True,    # show a progress bar
                    )->Path: # `dest`
@@ -687,7 +715,7 @@ def synth_volume(shape=(24,28,20),     # voxels
                  seed:int=0,           # same seed, same voxels
                  affine:np.ndarray=None, # (4, 4) mm; LPS with 7 mm voxels unless told
                  dtype=np.float32,     # of the voxels; integers are rounded
-                )->nib.Nifti1Image:
+                )->nib.Nifti1Image: # on a grid of 7 mm voxels unless told
     "A toy T1 of a stripped head with a tumour: exact zero outside the brain, above zero within"
     rng = named_rng(seed, 'synth_volume')
     maps, _ = _synth_maps(shape, rng)
@@ -698,9 +726,9 @@ def synth_subject(folder,          # the subject's folder is made in it
                   id:str='sub-01', # names folder and files
                   site='a',        # 'a', 'b', or a `Site`
                   scheme:str=None, # naming scheme; the site's own unless told
-                  shape=(24,28,20),
+                  shape=(24,28,20), # voxels
                   seed:int=0,      # same seed, same anatomy, at either site
-                 )->Subject:
+                 )->Subject: # with the paths of its sequences and its segmentation
     "Write a toy subject, four sequences and a segmentation, and return it"
     site = SITES[site] if isinstance(site, str) else site
     scheme, folder = scheme or site.scheme, Path(folder)/id
@@ -716,7 +744,7 @@ def synth_subject(folder,          # the subject's folder is made in it
 def synth_sites(folder,           # `site_a` and `site_b` are made in it
                 n:int=3,          # subjects per site
                 shape=(24,28,20), # voxels
-                seed:int=0,
+                seed:int=0,       # same seed, same patients
                )->tuple: # two cohorts without a subject in common
     "Two toy cohorts of different patients on disk, each named in its site's scheme"
     folder = Path(folder)

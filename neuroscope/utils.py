@@ -11,6 +11,7 @@ __all__ = ['log', 'STAND_INS', 'DARKEST', 'SCALES', 'wide_type', 'fill_missing',
 # %% ../nbs/06_utils.ipynb #3e37b59a
 import hashlib, time
 from pathlib import Path
+from typing import Any
 import nibabel as nib, numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from fastcore.imports import noop
@@ -43,7 +44,10 @@ def _open_array(x):
         raise InputError(f'an array has to be (4,X,Y,Z), sequences first; this one is {x.shape}', fix='np.moveaxis(x, -1, 0) brings the last axis to the front.')
     return {s: nib.Nifti1Image(o.astype(wide_type(o), copy=False), np.eye(4)) for s,o in zip(SEQUENCES, x)}, lambda imgs: _values(imgs, wide_type(x))
 
-def wide_type(x): return np.float64 if (x.get_data_dtype() if hasattr(x, 'get_data_dtype') else x.dtype)==np.float64 else np.float32
+def wide_type(
+    x, # array, or nibabel image
+)->type: # float64 for data in float64, else float32: the type to compute in
+    return np.float64 if (x.get_data_dtype() if hasattr(x, 'get_data_dtype') else x.dtype)==np.float64 else np.float32
 
 # %% ../nbs/06_utils.ipynb #0a77e5d1
 STAND_INS = dict(t1='t1ce', t1ce='t1', t2='flair', flair='t2')   # missing -> what takes its place
@@ -230,7 +234,7 @@ def normalize_sequences(
 def direction_of(
     source_domain, # 'a' or 'b'
     target_domain, # the other
-)->str:
+)->str: # 'a2b' or 'b2a'
     "'a2b' or 'b2a'"
     if {source_domain, target_domain}!={'a','b'}:
         raise InputError(f"cannot translate from domain '{source_domain}' to domain '{target_domain}'", fix="The domains are 'a' and 'b', one each.")
@@ -253,7 +257,13 @@ def site_scale(
 # %% ../nbs/06_utils.ipynb #5b5d3301
 SCALES = ('normalized','source','target')
 
-def on_scale(y, mask, scale, norms, reference):
+def on_scale(
+    y, # (4,X,Y,Z) normalized intensities, a channel per sequence of `SEQUENCES`
+    mask, # (X,Y,Z) bool, brain
+    scale, # 'normalized': as it is; 'source': as the scan was before; 'target': as the other site's scans are
+    norms, # fitted normalizers of the four scans; needed for 'source'
+    reference, # sequence -> (offset, width) of `site_scale`; needed for 'target'
+)->np.ndarray: # (4,X,Y,Z)
     "Normalized sequences on the scale that was asked for, background 0"
     if scale=='normalized': return y
     scales = [(n.offset, n.scale) for n in norms] if scale=='source' else [reference[s] for s in SEQUENCES]
@@ -262,13 +272,13 @@ def on_scale(y, mask, scale, norms, reference):
 @patch
 def translate_volume(self:Translator,
     input_volume, # 4-D image, dict or list of four 3-D images, their paths, `Subject`, or array (4,X,Y,Z)
-    source_domain='a',
-    target_domain='b',
+    source_domain='a', # site that the volume is of, 'a' or 'b'
+    target_domain='b', # site to bring it to, the other
     mask=None, # (X,Y,Z) brain, voxels as in the input; default: found
     scale='normalized', # 'normalized': 0 to 1 between the percentiles; 'source': intensities of the input; 'target': those of `reference`
     reference=None, # of `site_scale`, for scale='target'
     missing='refuse', # a dict or `Subject` with gaps: 'refuse' it, or fill them by 'stand_in'
-):
+)->Any: # of the same kind and grid
     "The volume as the target site would have shown it, of the kind that came in, with its headers"
     direction = direction_of(source_domain, target_domain)
     if scale not in SCALES: raise InputError(f"there is no scale '{scale}'", fix=f"Take {', '.join(map(repr, SCALES))}.")
@@ -336,7 +346,7 @@ def translate_subject(self:Translator,
 def translate_cohort(self:Translator,
     cohort, # `Cohort`, or any list of `Subject`s
     dest, # folder
-    direction='a2b',
+    direction='a2b', # 'a2b' or 'b2a'
     progress=noop, # wrapped around the subjects, for instance `progress_bar`
     **kwargs # of `translate_subject`
 )->tuple: # `Cohort` of what was written; table with a row per subject

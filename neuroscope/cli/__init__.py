@@ -13,6 +13,7 @@ import argparse, difflib, errno, os, re, shutil, sys, textwrap, tomllib, traceba
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 from .. import __version__
 from ..core import InputError, NeuroscopeError
 
@@ -21,13 +22,13 @@ STYLES:dict = dict(bold='1', red='31', green='32', yellow='33')
 
 def wants_colour(
     file=None, # to be written to; None: standard output
-)->bool:
+)->bool: # True for a terminal, or where FORCE_COLOR is set; NO_COLOR wins
     "Is it a terminal, and does nobody object?"
     if os.environ.get('NO_COLOR') or os.environ.get('TERM')=='dumb': return False
     return bool(os.environ.get('FORCE_COLOR')) or getattr(file or sys.stdout, 'isatty', lambda: False)()
 
 def paint(
-    text:str,
+    text:str, # what is to be written
     style:str, # one of `STYLES`
     file=None, # where it will be written; None: standard output
 )->str: # unchanged where no colour is wanted
@@ -38,7 +39,7 @@ def paint(
 def fill(
     text:str, # paragraphs; a line that begins with a blank is left as it is
     width:int=None, # None: that of the terminal, 100 at most
-)->str:
+)->str: # the same words, in lines of at most `width`
     "Break lines between words, and leave examples whole"
     width = width or min(100, shutil.get_terminal_size().columns)-2
     return '\n'.join(l if not l or l[0]==' ' else textwrap.fill(l, width, break_long_words=False, break_on_hyphens=False) for l in text.splitlines())
@@ -55,7 +56,7 @@ def say(
 def shortened(
     lines, # sentences, each about one subject or file
     keep:int=3, # of those that differ in names and numbers only
-)->list:
+)->list: # of sentences
     "Of many sentences that say the same of different subjects, the first few and how many more there are"
     kinds:dict = {}
     for l in lines: kinds.setdefault(re.sub(r'\S*[\d/.]\S*', '', l), []).append(l)
@@ -97,7 +98,7 @@ _STUDY = '''a study of two sites, in this order:
 
 _EXIT = 'exit status: 0 done; 1 done in part (some subjects failed or were left out); 2 nothing done, the input or the options are unusable; 3 a defect of neuroscope; 130 interrupted'
 
-def usage()->str:
+def usage()->str: # lines
     "What `neuroscope --help` prints"
     width = max(map(len, COMMANDS))
     return '\n'.join(['usage: neuroscope [--help] [--version] COMMAND ...', '', 'Harmonization of four-sequence glioma MRI between sites.', '', 'commands:',
@@ -108,7 +109,7 @@ def usage()->str:
 def config_value(
     action, # of an `argparse` parser
     value, # as TOML gives it
-):
+)->Any: # of the option's type; a list where the option takes several
     "A value from a file, checked as the command line would check it"
     several = action.nargs in ('+','*') or isinstance(action.nargs, int) or isinstance(action, argparse._AppendAction)
     if action.nargs==0 or (action.nargs=='?' and isinstance(value, bool)):
@@ -213,7 +214,7 @@ class CommandParser(argparse.ArgumentParser):
 # %% ../../nbs/cli/index.ipynb #3adfb37c
 def jobs(
     s:str, # as typed
-)->int:
+)->int: # as typed; -1 stands for one per core
     "How many processes: a whole number that is not 0"
     try: n = int(s)
     except ValueError: raise argparse.ArgumentTypeError(f"'{s}' is not a whole number") from None

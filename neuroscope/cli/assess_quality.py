@@ -17,7 +17,7 @@ from ..core import SEQUENCES, check_output, find_subjects
 from ..preprocessing.quality import write_quality
 
 # %% ../../nbs/cli/04_assess_quality.ipynb #bfef5bc3
-def parser()->argparse.ArgumentParser:
+def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope assess`
     "The arguments of the command"
     p = CommandParser('neuroscope assess', 'Measure the image quality of every subject in a folder, and check for what ruins a study.',
         'neuroscope assess --input-dir raw/site_a --output-dir quality/site_a', '0 when no subject failed, 1 when some did, 2 when nothing could be done.')
@@ -32,7 +32,7 @@ def parser()->argparse.ArgumentParser:
 # %% ../../nbs/cli/04_assess_quality.ipynb #6c2d94cc
 def summary(df:pd.DataFrame, # of `write_quality`
             dest,            # where it was written
-           )->str:
+           )->str: # lines
     "A line for each subject that does not pass, and the count"
     lines = [f'{r.id}: {r.verdict}. {r.reasons}' for r in df.itertuples() if r.verdict != 'pass']
     n = {v: int((df.verdict == v).sum()) for v in ('pass', 'look', 'fail')}

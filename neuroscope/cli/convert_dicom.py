@@ -23,7 +23,7 @@ def _assignment(s):
     if not key or q not in (*SEQUENCES, 'other', 'skip'): raise argparse.ArgumentTypeError(f"'{s}' is not KEY=SEQUENCE, with one of {', '.join(SEQUENCES)}, other, skip")
     return key, q
 
-def parser()->argparse.ArgumentParser:
+def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope convert`
     "The arguments of the command"
     p = CommandParser('neuroscope convert', 'Convert DICOM series to NIfTI with BIDS sidecars, sorted into subjects and sequences by their headers.',
         'neuroscope convert --input-dir scanner_export --output-dir raw/site_a', '0; 1 if some series failed; 2 if nothing could be done.',
@@ -43,7 +43,7 @@ def parser()->argparse.ArgumentParser:
 # %% ../../nbs/cli/03_convert_dicom.ipynb #a1e4e638
 def summary(
     table:pd.DataFrame, # of `convert_dicom`
-)->str:
+)->str: # lines, the count last
     "The table in lines: a series, what it is, what became of it, and why"
     line = lambda r: f"{r.subject}{' ' + r.session if r.session else '':8s} {f'series {r.series} [{r.key}]' if r.key else f'{r.files} file(s)'}: {r.sequence or r.verdict}, {r.status}" + (f'. {r.error}' if r.error else '') + (f'. {r.reasons}' if r.reasons else '')
     n = lambda *s: int(table.status.isin(s).sum())

@@ -16,7 +16,7 @@ from ..core import check_output
 from ..data.splits import create_dataset_splits
 
 # %% ../../nbs/cli/08_create_dataset_splits.ipynb #0e71ce05
-def parser()->argparse.ArgumentParser:
+def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope split`
     "The arguments of the command"
     p = CommandParser('neuroscope split', 'Split the patients of two sites into training, validation and test, balanced by site and lesion volume, and check for leaks.',
         'neuroscope split --domain-a-dir study/site_a --domain-b-dir study/site_b --output-dir splits', '0, or 2 when the splits cannot be made.',
@@ -30,7 +30,9 @@ def parser()->argparse.ArgumentParser:
     return p
 
 # %% ../../nbs/cli/08_create_dataset_splits.ipynb #ddcd0271
-def summary(splits, dest)->str:
+def summary(splits, # `Splits` that were made
+            dest, # folder they were written to
+           )->str: # lines: who was left out, the counts, the files
     "What was written, for the end of the run"
     t = splits.table.groupby(['split','domain'], sort=False).agg(patients=('patient','nunique'), sessions=('subject','size'), mean_lesion_ml=('lesion_ml','mean')).round(1)
     out = [f'Left out: {p}' for p in shortened(splits.problems)]

@@ -16,6 +16,7 @@ import argparse, base64, dataclasses, datetime, re, sys, time
 from functools import partial
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 import pandas as pd, torch
 from jinja2 import Environment
 from fastai.torch_core import default_device
@@ -84,7 +85,9 @@ def _by_folder(cohort):
     "The same subjects, named by their folder below that of the cohort"
     return Cohort([dataclasses.replace(s, id=s.folder.relative_to(cohort.folder).parts[0]) if s.folder!=cohort.folder else s for s in cohort], cohort.folder)
 
-def pair_travelling(demo):
+def pair_travelling(
+    demo, # `Demo`; changed in place
+):
     "Keep the travelling subjects that were scanned at both sites, under one name"
     a,b = demo.cohorts['travelling_a'],demo.cohorts['travelling_b']
     ids = lambda c: {s.id for s in c}
@@ -94,7 +97,9 @@ def pair_travelling(demo):
     demo.cohorts |= {f'travelling_{k}': Cohort([s for s in c if s.id in both], c.folder) for k,c in zip('ab', (a,b))}
 
 # %% ../../nbs/cli/01_demo.ipynb #0a687a13
-def drop_leaks(demo):
+def drop_leaks(
+    demo, # `Demo`; changed in place
+):
     "Take travelling patients out of the training cohorts"
     tested = {s.patient for r in ('travelling_a','travelling_b') for s in demo.cohorts[r]}
     for r in ('site_a','site_b'):
@@ -107,7 +112,7 @@ def drop_leaks(demo):
 def plan_demo(
     data, # folder with `site_a/`, `site_b/` and perhaps `travelling/`
     out, # where everything is to be written
-)->Demo:
+)->Demo: # with its cohorts; nothing is written yet
     "Find the scans and say what cannot be done with them"
     data = Path(data)
     if not data.is_dir(): raise NoSubjectsError('there is no such folder', path=data, fix='Give a folder with site_a/ and site_b/, or leave --data out.')
@@ -121,7 +126,7 @@ def plan_demo(
 
 # %% ../../nbs/cli/01_demo.ipynb #dd88c735
 def preprocess_demo(
-    demo,
+    demo, # `Demo`, planned; who fails is added to its `left_out`
     n_jobs=2, # subjects at a time
     preprocessor=None, # default: `default_preprocessor()`
     progress=True, # show bars?
@@ -146,11 +151,24 @@ def cut_slices(
     return tuple(write_slice_store(cohorts[r], demo.out/'slices'/plane/r, plane=plane, progress=progress) for r in ('site_a','site_b'))
 
 # %% ../../nbs/cli/01_demo.ipynb #ae33829b
-def fast_recipe(a, b, minutes, seed, **kwargs):
+def fast_recipe(
+    a, # slices of site A
+    b, # slices of site B; other patients
+    minutes, # of training, all preparation included
+    seed, # random seed of weights and batches
+    **kwargs, # of `fast_learner`
+)->Any: # a `Learner`, prepared and untrained
     "The fast preset; what it fits before training takes half of the time at most"
     return fast_learner(a, b, seed=seed, seconds=30*minutes, **kwargs)
 
-def document_recipe(a, b, minutes, seed, filters=16, **kwargs):
+def document_recipe(
+    a, # slices of site A
+    b, # slices of site B; other patients
+    minutes, # not needed; recipes are called alike
+    seed, # random seed of weights and batches
+    filters=16, # of the generators' and the discriminators' first layer
+    **kwargs, # of `document_learner`
+)->Any: # a `Learner`, untrained
     "The source document's recipe with fewer filters"
     return document_learner(a, b, seed=seed, filters=filters, **kwargs)
 
@@ -164,7 +182,7 @@ def train_recipe(
     stores, # slice stores of sites A and B
     recipe, # one of `RECIPES`
     minutes, # of training, all preparation included
-    seed=0,
+    seed=0, # random seed of weights and batches
     report=None, # called with a line of text now and then
 )->tuple: # trained `CycleGAN`; history, a row an epoch
     "Train one recipe and save its model to `models/<recipe>`"
@@ -184,7 +202,7 @@ def train_recipe(
 
 # %% ../../nbs/cli/01_demo.ipynb #f6057ca3
 def translate_demo(
-    demo,
+    demo, # `Demo`; its folder is written to
     cohorts, # preprocessed
     model, # trained
     recipe='cyclegan', # the first goes to `harmonized/`, others to `harmonized_<recipe>/`
@@ -205,7 +223,7 @@ def _written(cohorts, id):
     return lambda vol, mask, direction: stack_sequences(cohorts[direction].by_id(id).load_all())
 
 def evaluate_demo(
-    demo,
+    demo, # `Demo`; its folder is written to
     cohorts, # preprocessed
     harmonized, # recipe -> direction -> `Cohort` of harmonized scans
     progress=True, # show a bar?
@@ -283,7 +301,11 @@ def write_unmeasured(
     page, # the .html file
     figures, # name -> (file of the picture, caption)
     history, # a row an epoch
-    settings, notes, title, simulated, versions, # of the run
+    settings, # of the run, a dict
+    notes, # sentences: what could not be done
+    title, # heading of the page
+    simulated, # are the scans simulated?
+    versions, # package -> version
 )->Path: # `page`
     "The page of a run that could not be measured"
     pics = [dict(name=k, uri=figure_uri(f), caption=c) for k,(f,c) in figures.items()]
@@ -331,7 +353,10 @@ def _save_picture(out, name, fig, caption):
 # %% ../../nbs/cli/01_demo.ipynb #197ec9ee
 class Steps:
     "Says on standard error which step a run is at, and how long it has been going"
-    def __init__(self, total): self.total,self.done,self.start = total,0,time.perf_counter()
+    def __init__(self,
+        total, # number of steps of the run
+    ):
+        self.total,self.done,self.start = total,0,time.perf_counter()
     @property
     def clock(self): m,s = divmod(int(time.perf_counter()-self.start), 60); return f'{m}:{s:02d}'
     def __call__(self, text): self.done += 1; print(f'[{self.clock}] {self.done}/{self.total} {text}', file=sys.stderr, flush=True)
@@ -393,7 +418,7 @@ def _settings(demo, minutes, seed, models):
 # %% ../../nbs/cli/01_demo.ipynb #baf1861a
 def closing_words(
     demo, # a finished run
-)->str:
+)->str: # paragraphs
     "What the command prints at the end"
     parts = [f'Left out: {o}' for o in demo.left_out] + demo.notes
     if len(demo.metrics):
@@ -404,7 +429,7 @@ def closing_words(
     return '\n\n'.join(['\n'.join(parts), f'Written to {demo.out}: {", ".join(files)}'])
 
 # %% ../../nbs/cli/01_demo.ipynb #4662c204
-def parser()->argparse.ArgumentParser:
+def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope demo`
     "The arguments of the command"
     p = CommandParser('neuroscope demo', 'The main job on sample data: preprocess two sites, train without pairs, harmonize, measure, report.',
         'neuroscope demo\nneuroscope demo --data my_cohort --output-dir my_demo --minutes 30 --recipes cyclegan',

@@ -75,7 +75,7 @@ def small_run(
     return dict(subjects=sum(map(len, ready)), iterations=len(learn.component_recorder.frame()), voxels=int(np.prod(out['t1'].shape)))
 
 # %% ../../nbs/cli/10_doctor.ipynb #af335508
-def parser()->argparse.ArgumentParser:
+def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope doctor`
     "The arguments of the command"
     p = CommandParser('neuroscope doctor', 'Say what is installed, what the machine can do, and whether a small end-to-end run works.',
         'neuroscope doctor\nneuroscope doctor --no-run --json', '0 if the small run works and nothing required is missing, 1 otherwise.')
@@ -85,7 +85,7 @@ def parser()->argparse.ArgumentParser:
 
 def install_command(
     extra:str, # or 'extended' for all of them
-)->str:
+)->str: # a line for the shell
     "What installs an extra beside the neuroscope that is here"
     return f"pip install 'neuroscope[{extra}]'"
 

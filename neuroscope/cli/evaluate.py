@@ -11,11 +11,11 @@ __all__ = ['parser', 'main']
 import argparse, sys
 from pathlib import Path
 
-from . import CommandParser, run_command, say, shortened
+from . import CommandParser, jobs, run_command, say, shortened
 from ..core import check_output, read_json
 
 # %% ../../nbs/cli/11_evaluate.ipynb #b0014f29
-def parser()->argparse.ArgumentParser:
+def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope evaluate`
     "The arguments of the command"
     from neuroscope.evaluation.baselines import BASELINES
     p = CommandParser('neuroscope evaluate', 'Is the image right, is the site effect gone, is the biology still there? Harmonized scans, judged beside their baselines.',
@@ -37,6 +37,7 @@ def parser()->argparse.ArgumentParser:
     p.add_argument('--permutations', type=int, default=100, metavar='N', help='permutations of the labels, for p-values: 1/(N+1) is the smallest (100)')
     p.add_argument('--no-radiomics', action='store_true', help='leave radiomic features out: they take most of the time')
     p.add_argument('--downstream', action='store_true', help='train a small lesion segmentation on the target site and try it on the harmonized scans too (needs lesion masks on both sides; takes minutes, and the training scans in memory)')
+    p.add_argument('--n-jobs', type=jobs, default=1, metavar='N', help='subjects at a time, -1 for one per core; at 1 mm each takes some 2 GB (1)')
     p.add_argument('--simulated', action='store_true', help='say in the report that the scans are simulated')
     p.add_argument('--quiet', action='store_true', help='no bar, no answers on the terminal')
     return p
@@ -71,7 +72,7 @@ def _run(argv):
     check_output(a.output_dir)
     source,target = _test_only(a, a.source, a.direction[0]),_test_only(a, a.target, a.direction[-1])
     ev = evaluate_harmonization(source, a.harmonized, target, a.truth, a.output_dir, a.direction, tuple(a.baseline or BASELINES), _further(a.method), not a.no_radiomics, a.permutations,
-                                read_json(a.readers) if a.readers else None, a.simulated or None, progress=not a.quiet, downstream=a.downstream, rescan=a.rescan, reverse=reverse)
+                                read_json(a.readers) if a.readers else None, a.simulated or None, progress=not a.quiet, downstream=a.downstream, rescan=a.rescan, reverse=reverse, n_jobs=a.n_jobs)
     if not a.quiet:
         answers = ev.answers(read_json(a.readers) if a.readers else None)
         say(summing_up(answers))

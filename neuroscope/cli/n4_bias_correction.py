@@ -16,7 +16,7 @@ from ..core import check_output, find_subjects
 from ..preprocessing.pipeline import NAMES, VolumePreprocessor, preprocess_cohort
 
 # %% ../../nbs/cli/06_n4_bias_correction.ipynb #22d69703
-def parser()->argparse.ArgumentParser:
+def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope n4`
     "The arguments of the command"
     p = CommandParser('neuroscope n4', 'Correct the bias field of every scan in a folder. What is there already is left as it is.',
         'neuroscope n4 --input-dir raw/site_a --output-dir corrected/site_a --save-bias', '0 when all subjects are done, 1 when some failed, 2 when nothing could be done.')

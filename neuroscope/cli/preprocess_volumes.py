@@ -31,7 +31,7 @@ def _add_steps(p):
     g.add_argument('--steps', metavar='FILE', help='take the list of steps from a .toml or .yaml file instead')
 
 # %% ../../nbs/cli/05_preprocess_volumes.ipynb #c1a4c572
-def parser()->argparse.ArgumentParser:
+def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope preprocess`
     "The arguments of the command"
     p = CommandParser('neuroscope preprocess', 'Preprocess every subject in a folder. What is there already is left as it is; a run that was interrupted goes on.',
         'neuroscope preprocess --input-dir raw/site_a --output-dir study/site_a\nneuroscope preprocess --input-dir raw/site_b --output-dir study/site_b --lower-pct 0.5 --upper-pct 99.5 --n-jobs 2\nneuroscope preprocess --input-dir raw/scanner --output-dir study/site_c --skull-strip --register mni152',
@@ -51,7 +51,7 @@ def parser()->argparse.ArgumentParser:
 # %% ../../nbs/cli/05_preprocess_volumes.ipynb #9506baaf
 def make_preprocessor(
     a, # the parsed arguments
-) -> VolumePreprocessor:
+) -> VolumePreprocessor: # with the steps in their order
     "The list of steps that the options ask for"
     if a.steps:
         given = [o for o,v in (('--skull-strip', a.skull_strip), ('--register', a.register), ('--target-spacing', a.target_spacing), ('--no-n4', a.no_n4)) if v]
@@ -73,7 +73,7 @@ def summary(
     table:pd.DataFrame, # of `preprocess_cohort`
     problems:list, # what was doubtful in the folder
     dest, # where it was written
-)->str:
+)->str: # lines, the count last
     "What failed, what somebody should look at, and the count"
     lines = [f'{r.subject}: {r.status}. {r.reason or r.remarks}' for r in table.itertuples() if r.reason or r.remarks]
     n = lambda s: int((table.status == s).sum())

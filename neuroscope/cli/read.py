@@ -19,7 +19,7 @@ _MAKE = 'neuroscope read make --real study/site_b --harmonized harmonized/a2b --
 _ANALYSE = 'neuroscope read analyse --study reading --key reading_key.json --output-dir reading_result'
 _STATUS = '0; 1 if a reader has not finished; 2 if nothing could be done.'
 
-def parser()->argparse.ArgumentParser:
+def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope read`
     "The arguments of the command"
     p = CommandParser('neuroscope read', 'Can readers tell harmonized scans from real ones? Make a blinded study, and analyse the answers.', f'{_MAKE}\n{_ANALYSE}', _STATUS)
     jobs = p.add_subparsers(dest='job', required=True, metavar='JOB')

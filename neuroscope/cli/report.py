@@ -15,7 +15,7 @@ from . import CommandParser, run_command
 from ..core import InputError, read_json
 
 # %% ../../nbs/cli/12_report.ipynb #a9b29afa
-def parser()->argparse.ArgumentParser:
+def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope report`
     "The arguments of the command"
     p = CommandParser('neuroscope report', 'The report of one run, made again from what it left in its folder (the whole page, for a run of neuroscope demo), or of several runs on the same subjects, side by side. Nothing is measured again.',
         'neuroscope report neuroscope_demo\nneuroscope report runs/first runs/second --output-file compared.html', '0, or 2 if no page could be written.')
@@ -63,7 +63,8 @@ def judged_method(
 
 # %% ../../nbs/cli/12_report.ipynb #d7f5d9b2
 def same_scans(
-    a, b, # tidy tables of two runs
+    a, # tidy table of a run
+    b, # tidy table of another run
     tolerance=1e-4, # relative; figures are rounded when they are written
 )->bool: # were they measured on the same scans?
     "Does identity have the same figures on the subjects that two runs share?"
@@ -100,7 +101,7 @@ def _history(folder, method):
 def is_demo(
     run, # folder
     method=None, # that is to be judged
-)->bool:
+)->bool: # True if its record is there, and `method` is the one it judged
     "Is a run one of `neuroscope demo`, whose whole page can be made again?"
     record = Path(run)/'demo.json'
     return record.is_file() and method in (None, read_json(record)['method'])

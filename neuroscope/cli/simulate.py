@@ -22,7 +22,7 @@ def _count(s):
     if n < 0: raise argparse.ArgumentTypeError(f'{n} is negative')
     return n
 
-def parser()->argparse.ArgumentParser:
+def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope simulate`
     "The arguments of the command"
     p = CommandParser('neuroscope simulate', 'Simulate a two-site glioma MRI study: unpaired patients at each site, and travelling patients scanned at both.',
         'neuroscope simulate --output-dir my_cohort --n-subjects 6 6 --n-travelling 3',
@@ -41,7 +41,8 @@ def parser()->argparse.ArgumentParser:
     return p
 
 # %% ../../nbs/cli/02_simulate.ipynb #bbf1caa0
-def summary(folder)->str:
+def summary(folder, # of the simulated cohort
+           )->str: # lines
     "What was written, for the end of the run"
     record = read_json(f'{folder}/simulation.json')
     lesions = [sum(s['millilitres'][t] for t in ('edema', 'enhancing', 'necrosis')) for s in record['subjects']]

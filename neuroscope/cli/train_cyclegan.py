@@ -67,7 +67,7 @@ def find_cohorts(
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #de559229
 def needs_preprocessing(
     cohort, # complete subjects
-) -> bool:
+) -> bool: # judged by the first complete subject
     "Are there scans that are not on the scale 0 to 1 between percentiles?"
     for s in cohort:
         if s.complete: return bool(any(np.percentile(np.abs(image_data(s.load(q))), 99.9)>3 for q in s.paths))
@@ -115,7 +115,7 @@ def _metavar(k, default):
     "What stands for an option's value in the help; where there is a choice, argparse names what there is"
     return None if k in CHOICES else {int: 'N', float: 'X'}.get(TYPES.get(k, type(default)), k.split('_')[-1].upper())
 
-def parser()->argparse.ArgumentParser:
+def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope train`
     "The arguments of the command"
     p = CommandParser('neuroscope train', 'Train a CycleGAN between two sites. A run that was interrupted goes on with --resume.',
         'neuroscope train --data-root splits --name a_to_b --preset fast\nneuroscope train --data-root study --checkpoints-dir checkpoints --name brats2upenn --n-epochs 200 --batch-size 4',
@@ -165,7 +165,10 @@ def build_model(
              ProgressiveResize(.5, s['small_until']) if s['small_until'] else None, GradientAccumulation(s['batch_size']*s['accumulate']) if s['accumulate']>1 else None]
     return model, loss, [*cbs, *filter(None, extra)]
 
-def build_loaders(s, stores):
+def build_loaders(
+    s, # settings of the run, of `settings_of`
+    stores, # role -> `SliceStore`, of `open_stores`
+)->tuple: # `DataLoaders`; `UnrelatedSlices` or None
     "Loaders for training, and for validation where there are no pairs"
     kw = dict(bs=s['batch_size'], seed=s['seed'], informative=s['informative'], device=defaults.device if torch.cuda.is_available() else torch.device('cpu'))
     if 'valid_a' not in stores or 'valid_b' not in stores: return unpaired_dataloaders(stores['train_a'], stores['train_b'], valid_pct=s['valid_pct'], **kw),None
@@ -178,7 +181,12 @@ def build_loaders(s, stores):
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #1a76ced2
 class UnrelatedSlices(torch.utils.data.Dataset):
     "Pairs of validation slices of different patients, always the same ones"
-    def __init__(self, a, b, rows, size):
+    def __init__(self,
+        a, # slices of site A: what `slice_source` takes
+        b, # slices of site B
+        rows, # two arrays of row numbers, one of each site; they make the pairs
+        size, # (H, W) that the slices are centred in
+    ):
         self.readers,self.rows = [ReadSlice(slice_source(o), size) for o in (a,b)],rows
     def who(self): return tuple(f.source.subjects[r] for f,r in zip(self.readers, self.rows))
     def __len__(self): return len(self.rows[0])
@@ -190,7 +198,10 @@ class UnrelatedSlices(torch.utils.data.Dataset):
 class ProgressLine(Callback):
     "A bar over the whole training, with the time left, and a line after each epoch"
     order = ParamScheduler.order-6
-    def __init__(self, show=True): self.show = show
+    def __init__(self,
+        show=True, # show the bar?
+    ):
+        self.show = show
     def after_create(self): self.learn.remove_cb(ProgressCallback); self.learn.logger = noop
     def before_fit(self):
         self.bar = progress_bar(desc='training', total=100, progress=self.show and not rank_distrib(), unit='%', file=sys.stderr, bar_format='{percentage:3.0f}%|{bar:24}| {elapsed} gone, {remaining} left{postfix}')
@@ -203,17 +214,23 @@ class ProgressLine(Callback):
         if self.show and v and v.rows and not rank_distrib(): self.bar.write(said_row(v.rows[-1]), file=sys.stderr)
     def after_fit(self): self.bar.update(100-self.bar.n); self.bar.close()
 
-def said_row(row):
+def said_row(
+    row, # dict: epoch, and psnr and psnr_before (dB) or distance and distance_before
+)->str: # a line
     "A row of the validation, in words"
     if 'psnr' in row: return f"epoch {row['epoch']+1}: PSNR against the true scan {row['psnr']:.2f} dB (untranslated {row['psnr_before']:.2f})"
     return f"epoch {row['epoch']+1}: distance of the intensities {row['distance']:.4f} (untranslated {row['distance_before']:.4f})"
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #43949e3a
-def seed_everything(seed):
+def seed_everything(
+    seed, # random seed, for Python, numpy and torch
+):
     "The same seed, the same run, in all processes"
     random.seed(seed); np.random.seed(seed%2**32); torch.manual_seed(seed)
 
-def start_run(args):
+def start_run(
+    args, # parsed
+)->tuple: # folder of the run; option -> value
     "Folder and settings of the run, checked"
     folder = Path(args.checkpoints_dir)/args.name
     if (folder/'checkpoint.safetensors').exists() and not args.resume: raise InputError('there is a run of this name', path=folder, fix='Go on with it by --resume, or give another --name.')
@@ -223,12 +240,16 @@ def start_run(args):
     if not rank_distrib(): write_json(s, folder/'settings.json')
     return folder,s
 
-def named_sites(cohorts)->str:
+def named_sites(
+    cohorts, # role -> `Cohort`, 'train_a' and 'train_b' among them
+)->str: # with the folder that holds both, where their own names say as little as 'site_a' and 'site_b'
     "The sites by the names of their folders, for the model's card"
     a,b = (Path(cohorts[f'train_{d}'].folder or f'site_{d}').resolve() for d in 'ab')
     return f'{a.name} and {b.name}' + (f' of {a.parent.name}' if a.parent==b.parent and (a.name,b.name) in SITE_NAMES else '')
 
-def held_out(root)->dict: # for the model's `meta`
+def held_out(
+    root, # folder of the study, or a file of splits
+)->dict: # for the model's `meta`
     "How many test subjects the splits keep away from the training"
     root = Path(root)
     if not (root.is_file() or (root/'splits.json').exists()): return {}
@@ -242,7 +263,9 @@ def _in_turn(f):
     return rank0_first(f)
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #66d0d0d0
-def run_training(args)->tuple: # `CycleGANTrainer`, folder, who was left out
+def run_training(
+    args, # parsed
+)->tuple: # `CycleGANTrainer`, folder, who was left out
     "Find, preprocess, train, write"
     cohorts,paired,notes = find_cohorts(args.data_root)
     for k in ('train_a','train_b'):
@@ -263,7 +286,11 @@ def run_training(args)->tuple: # `CycleGANTrainer`, folder, who was left out
     return trainer,folder,left_out
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #3497ebdd
-def summary(trainer, folder, left_out)->str:
+def summary(
+    trainer, # `CycleGANTrainer`, trained
+    folder, # of the run
+    left_out, # sentences: who was left out, and why
+)->str: # lines
     "What was written, for the end of the run"
     v,classes = getattr(trainer.learn, 'validation', None),trainer.model.meta.get('lesion_classes')
     out = [f'Left out: {o}' for o in left_out] + trainer.learn.collapse_warning.warnings

@@ -18,7 +18,7 @@ from ..preprocessing.slices import PLANES
 from ..utils import SCALES, Translator, site_scale
 
 # %% ../../nbs/cli/09_translate.ipynb #9e9b313d
-def parser()->argparse.ArgumentParser:
+def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope translate`
     "The arguments of the command"
     p = CommandParser('neuroscope translate', 'Make the scans of one site look as if they had been acquired at the other, all four sequences together. What is there already is left as it is.',
         'neuroscope translate --model checkpoints/a_to_b --input-dir study/site_a --output-dir harmonized/a2b\nneuroscope translate --model checkpoints/a_to_b --input-dir study/site_b --output-dir harmonized/b2a --direction b2a --splits splits',
@@ -56,7 +56,7 @@ def summary(
     table, # of `Translator.translate_cohort`
     problems, # what was doubtful in the folder
     dest, # where the subjects were written
-)->str:
+)->str: # lines, the count last
     "What the command prints at the end"
     lines = [f'{r.subject}: {r.status}' + (f'. {r.message}' if r.message else '') for r in table.itertuples() if r.status!='ok' or r.message]
     ok = table[table.status=='ok']

@@ -48,7 +48,7 @@ class SliceSource:
 def slice_source(
     store, # `SliceStore`, its folder, `(slices, subjects)` or `(slices, subjects, labels)`, or an array (N,C,H,W) that is taken as one subject
     name='', # said in messages
-)->SliceSource:
+)->SliceSource: # slices, their subjects and, where known, labels, plane and index
     "Slices and subjects of anything that a loader can read"
     if isinstance(store, SliceSource): return store
     if isinstance(store, (str, Path)): store = SliceStore(store)
@@ -61,7 +61,7 @@ def slice_source(
 def common_size(
     *shapes, # any number of (..., H, W)
     multiple=4, # the generator needs multiples of 4
-)->tuple:
+)->tuple: # (H, W)
     "The smallest (H, W) that holds all `shapes` and is divisible by `multiple`"
     return tuple(-(-max(s[i] for s in shapes)//multiple)*multiple for i in (-2,-1))
 
@@ -70,7 +70,7 @@ def pad_crop(
     x, # (..., H, W) array or tensor
     size, # (H, W) wanted
     value=0., # the background
-):
+)->np.ndarray|Tensor: # (..., *size), of the same kind; a view where nothing is padded
     "Centre `x` in `size`, padding with `value` where it is smaller and cropping where it is larger"
     for dim,n in zip((-2,-1), size):
         have = x.shape[dim]
@@ -100,7 +100,11 @@ class TensorSlice(TensorImageBase):
 # %% ../../nbs/data/01_loaders.ipynb #8b1b81b1
 class ReadSlice(Transform):
     "Row number -> slice of `source`, centred in `size`, in model range"
-    def __init__(self, source, size): store_attr()
+    def __init__(self,
+        source, # `SliceSource` that rows are read from
+        size, # (H, W) wanted
+    ):
+        store_attr()
     def encodes(self, i): return self.read(int(i))
     def read(self, i):
         x = pad_crop(np.asarray(self.source.slices[i], dtype=np.float32), self.size)
@@ -112,7 +116,7 @@ def deal(
     n, # how many are wanted
     rng, # `random.Random`
     weights=None, # how often each row is to come, relative to the others
-)->np.ndarray:
+)->np.ndarray: # (n,) row numbers
     "`n` of `rows` in random order, none twice before all came once; with weights, drawn with replacement"
     if not n: return np.array([], dtype=int)
     if weights is not None: return np.array(rng.choices(list(rows), weights, k=n))
@@ -142,7 +146,7 @@ def split_subjects(
     source, # `SliceSource`
     valid_pct=0.2, # share of the subjects set aside; 0 sets none aside
     seed=0, # the same seed sets the same subjects aside
-)->tuple:
+)->tuple: # two lists of row numbers; the second is empty if `valid_pct` is 0
     "Row numbers for training and for validation, no subject in both"
     names = sorted(set(source.subjects))
     if not valid_pct: return list(range(len(source))), []
@@ -157,7 +161,11 @@ def split_subjects(
 class RandomFlip(Transform):
     "Mirror slices at random in training, all their channels together"
     split_idx,order = 0,10
-    def __init__(self, p=.5, axes=(-2,), **kwargs):
+    def __init__(self,
+        p=.5, # probability of a flip, for each slice and axis
+        axes=(-2,), # of (B,C,H,W) that may be mirrored; -2 is left-right in axial and coronal slices
+        **kwargs, # of fastai's `Transform`
+    ):
         super().__init__(**kwargs)
         self.p,self.axes,self.rng = p,axes,torch.Generator()
     def encodes(self, x:TensorSlice):
@@ -188,7 +196,7 @@ class UnpairedDL(TfmdDL):
         finally: self.rng = rng; rng.setstate(state)
 
 # %% ../../nbs/data/01_loaders.ipynb #80bc0e6b
-def SliceBlock()->TransformBlock:
+def SliceBlock()->TransformBlock: # for either site of a `DataBlock`
     "Block of unpaired slices: its loader is an `UnpairedDL`"
     return TransformBlock(dl_type=UnpairedDL)
 
@@ -198,9 +206,9 @@ def UnpairedSlices(
     b, # `SliceSource` of site B
     size=None, # (H, W); default `common_size` of both
     valid_pct=.2, # share of the subjects of each site set aside
-    seed=0,
+    seed=0, # random seed of the split and of the partners
     augment=True, # flip left-right; or the batch transforms to use
-)->DataBlock:
+)->DataBlock: # its `dataloaders` is called with the slices of `a`
     "A `DataBlock` whose items are row numbers of site A"
     size = size or common_size(a.slices.shape, b.slices.shape)
     if augment is True: augment = [] if a.plane=='sagittal' else [RandomFlip()]
@@ -265,7 +273,7 @@ def unpaired_dataloaders(
     num_workers=0, # processes that read; a memory map is read so quickly that they rarely pay
     device=None, # default: fastai's
     informative=False, # show informative slices more often in training: True, or keywords of `informative_weights`
-)->DataLoaders:
+)->DataLoaders: # for training and for validation, the latter empty if `valid_pct` is 0
     "Loaders of batches `(a, b)`, each (bs,C,H,W) float32 in [-1,1]"
     a,b = slice_source(store_a, 'site A'),slice_source(store_b, 'site B')
     check_sites(a, b, bs, valid_pct, seed)

@@ -47,7 +47,7 @@ def spread_draw(
 def deal_patients(
     volumes:dict, # patient -> lesion volume; NaN where it is not known
     fractions=(.7,.15,.15), # of train, valid and test
-    seed:int|str=0,
+    seed:int|str=0, # random seed; it decides among equals
 ) -> dict: # patient -> split
     "Split the patients of one stratum"
     rng = random.Random(f'splits-{seed}')
@@ -60,7 +60,9 @@ def deal_patients(
     return res | {p: 'train' for p in order}
 
 # %% ../../nbs/data/02_splits.ipynb #9255468e
-def lesion_ml(subject) -> float: # millilitres; NaN without a mask
+def lesion_ml(
+    subject, # `Subject` with or without a lesion mask
+) -> float: # millilitres; NaN without a mask
     "Volume of a subject's lesion"
     seg = subject.load_seg()
     if seg is None: return float('nan')
@@ -74,7 +76,7 @@ def _row(s, domain):
 def split_cohorts(
     cohorts:dict, # 'a' and 'b' -> `Cohort`, complete
     fractions=(.7,.15,.15), # of train, valid and test
-    seed:int=0,
+    seed:int=0, # random seed; it decides among equals
 ) -> list: # a dict per session, with its 'split'
     "Deal out the patients of two sites"
     rows = [_row(s, d) for d,c in cohorts.items() for s in c]
@@ -140,8 +142,8 @@ def create_dataset_splits(
     domain_b_dir, # scans of site B
     output_dir, # for `splits.json` and `splits.csv`
     fractions=(.7,.15,.15), # of the patients, for train, valid and test
-    seed:int=0,
-) -> Splits:
+    seed:int=0, # the same seed gives the same splits
+) -> Splits: # what was written
     "Split two sites by patient, check for leaks, and write the result"
     if len(fractions)!=3 or min(fractions)<0 or abs(sum(fractions)-1)>1e-6 or not fractions[0]:
         raise InputError(f'the fractions {tuple(fractions)} are not three shares, of train, valid and test, that add up to 1, with some for training')
@@ -171,7 +173,7 @@ def read_splits(
     domain_a_dir=None, # where site A's scans are now; default: where they were
     domain_b_dir=None, # the same for site B
     verify:bool=False, # hash all scans again, to see that they are what was split?
-) -> Splits:
+) -> Splits: # train, valid and test, with the cohorts of both sites
     "Read splits, check them for leaks, and see that their files are there"
     path = Path(folder)/'splits.json' if Path(folder).is_dir() else Path(folder)
     if not path.exists(): raise InputError('there is no such file', path=path, fix='Make it with create_dataset_splits.')

@@ -15,6 +15,7 @@ __all__ = ['DIRECTIONS', 'BASELINES', 'load_pair', 'check_direction', 'Baseline'
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from pathlib import Path
+from typing import Any
 from scipy import ndimage as ndi
 from ..core import (SEQUENCES, Subject, InputError, NeuroscopeError, EmptyVolumeError, NonFiniteError, NoSubjectsError, GridMismatchError,
                              check_same_grid, find_subjects, get_logger, stack_sequences)
@@ -39,7 +40,8 @@ def load_pair(subject, # `Subject`, or a pair (vol, mask)
 # %% ../../nbs/evaluation/01_baselines.ipynb #e5cde9c9
 DIRECTIONS = ('a2b','b2a')
 
-def check_direction(direction): # 'a2b' or 'b2a'
+def check_direction(direction, # 'a2b' or 'b2a'
+                   )->str: # the same
     "The direction, if it is one"
     if direction not in DIRECTIONS: raise InputError(f'no direction {direction!r}', fix="Take 'a2b' or 'b2a'")
     return direction
@@ -375,7 +377,7 @@ def fit(self:ComBat,
         table, # (n,p) features, array or DataFrame
         site, # (n,) site of each row
         covariates=None, # (n,c) numbers whose effect is kept
-       )->ComBat:
+       )->ComBat: # itself
     "Estimate shift and scale of every site"
     Y,site = _check_table(table),np.asarray(site); self.sites,n = np.unique(site, return_counts=True); ref = self.reference
     if ref is not None and ref not in self.sites: raise InputError(f'no rows of the reference site {ref}')
@@ -419,7 +421,7 @@ def transform(self:ComBat,
               table, # (m,p) features, the columns as fitted
               site, # (m,) site of each row, among those fitted
               covariates=None, # (m,c) as fitted
-             ): # like `table`
+             )->Any: # like `table`
     "The table without the effect of the site"
     if not hasattr(self, 'alpha'): raise InputError('ComBat is not fitted', fix='Call fit(table, site) first')
     Y,(_,X) = _check_table(table),_site_design(site, covariates, self.sites, self.reference); site = np.asarray(site)

@@ -14,6 +14,7 @@ __all__ = ['TISSUE_NAMES', 'GREY_GRID', 'GAP_COLUMNS', 'haar', 'patch_features',
 import warnings
 import numpy as np, pandas as pd
 from dataclasses import dataclass
+from typing import Any
 from scipy.ndimage import uniform_filter
 from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
@@ -126,7 +127,7 @@ def gap_features(id, # name of the subject
                  n_patches=40, # at random places
                  size=8, # voxels across a patch
                  seed=0, # of their places
-                )->GapFeatures:
+                )->GapFeatures: # its patches, histogram and grey values per tissue
     "Features of a subject for the site tests"
     vol,mask = load_pair((vol, mask))
     if not np.isfinite(vol[:,mask]).all(): raise NonFiniteError(f'{id} has NaN or infinite voxels in the brain')
@@ -152,7 +153,8 @@ def subject_folds(label, # (n,) 0 or 1: which group each row belongs to
     return [(np.flatnonzero(f!=i), np.flatnonzero(f==i)) for i in range(k)]
 
 # %% ../../nbs/evaluation/04_domain_gap.ipynb #edaa9754
-def default_classifier(seed=0):
+def default_classifier(seed=0, # random seed of the solver
+                      )->Any: # an unfitted scikit-learn pipeline
     "Logistic regression on standardized features"
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -161,7 +163,7 @@ def default_classifier(seed=0):
 
 def auc(score, # (n,)
         label, # (n,) 0 or 1
-       )->float:
+       )->float: # 0 to 1; NaN where one of the two is missing
     "Probability that a 1 scores above a 0, ties half"
     l = np.asarray(label)==1; r = rankdata(score); n1,n0 = l.sum(),(~l).sum()
     return float((r[l].sum()-n1*(n1+1)/2)/(n1*n0)) if n1 and n0 else float('nan')
@@ -171,7 +173,8 @@ def held_out_scores(X, # (n,p) features
                     subject, # (n,) names
                     unit, # (n,) which scan each row belongs to, 0…
                     make=default_classifier, # () -> a scikit-learn classifier
-                    n_splits=5, seed=0,
+                    n_splits=5, # folds of subjects; each is scored by a classifier trained on the others
+                    seed=0, # random seed of the folds
                    )->np.ndarray: # (units,) log odds or probability, mean over the rows of a scan
     "What classifiers that never saw a subject say of it"
     out = np.empty(len(X))
@@ -211,7 +214,10 @@ def domain_classifier(sample, # `GapFeatures` of source or harmonized subjects
                       target, # of real subjects of the target site
                       features='patches', # 'patches' or 'histogram'
                       make=default_classifier, # () -> a scikit-learn classifier
-                      n_splits=5, n_permutations=100, n_boot=1000, seed=0,
+                      n_splits=5, # folds of subjects
+                      n_permutations=100, # of the labels, each with a new training; 0 leaves p out
+                      n_boot=1000, # draws of subjects, for the intervals
+                      seed=0, # random seed of folds, permutations and draws
                      )->dict: # auc, accuracy: (value, low, high); p; n_sample, n_target
     "Can a classifier that was trained anew tell the sample from the target?"
     X,unit,names,label = _stack(sample, target, features); rng = np.random.default_rng(seed)
@@ -261,7 +267,9 @@ def gap_distance(sample, # `GapFeatures` of source or harmonized subjects
                  target, # of real subjects of the target site
                  features='patches', # 'patches' or 'histogram'
                  kind='gaussian', # 'gaussian': MMD; 'polynomial': KID's kernel
-                 n_permutations=500, n_halves=100, seed=0,
+                 n_permutations=500, # of the labels, for the p-value
+                 n_halves=100, # ways to halve the target, for the floor; none where it has fewer than four subjects
+                 seed=0, # random seed of permutations and halves
                 )->dict: # value, p, floor: 95th percentile of the target's halves against each other
     "Unbiased squared distance between sample and target"
     X,unit,names,label = _stack(sample, target, features); rng = np.random.default_rng(seed)
@@ -276,7 +284,9 @@ def gap_distance(sample, # `GapFeatures` of source or harmonized subjects
 # %% ../../nbs/evaluation/04_domain_gap.ipynb #0de575f6
 def tissue_distances(sample, # `GapFeatures` of source or harmonized subjects
                      target, # of real subjects of the target site
-                     n_boot=300, n_halves=50, seed=0,
+                     n_boot=300, # draws of subjects, for the intervals
+                     n_halves=50, # ways to halve the target, for the floor
+                     seed=0, # random seed of draws and halves
                     )->pd.DataFrame: # tissue, sequence, value, low, high, floor, n_sample, n_target
     "Wasserstein distance of grey values per tissue and sequence"
     rng,rows = np.random.default_rng(seed),[]
@@ -300,7 +310,8 @@ def site_effect(sample, # `GapFeatures` of source or harmonized subjects
                 method='harmonized', # what to call the sample
                 direction='a2b', # which way it went
                 n_permutations=100, # refits of the classifier; the distances, which are cheap, take five times as many
-                n_boot=1000, seed=0,
+                n_boot=1000, # draws of subjects, for the intervals
+                seed=0, # random seed of all tests
                 make=default_classifier, # () -> a scikit-learn classifier
                )->pd.DataFrame: # the columns of `GAP_COLUMNS`, a row per figure
     "Every test of the site effect on one method"
@@ -330,7 +341,8 @@ def site_effect_table(methods, # dict: name -> method, as for `evaluate_pairs`
                       target, # real subjects of the target site
                       direction='a2b', # which way the methods go
                       problems=None, # list that takes a sentence for whatever is left out
-                      n_patches=40, size=8, # of `gap_features`
+                      n_patches=40, # of `gap_features`
+                      size=8, # of `gap_features`
                       **kwargs, # of `site_effect`
                      )->pd.DataFrame: # the columns of `GAP_COLUMNS`
     "The site effect that each method leaves, one pass over the volumes"

@@ -33,7 +33,7 @@ def part_masks(seg, # (X,Y,Z) lesion labels
 
 def site_case(subject, # preprocessed `Subject`
               site, # 'a' or 'b': where it was scanned
-             )->LesionCase:
+             )->LesionCase: # with one site
     "A patient of one site with its lesion mask"
     seg = subject.load_seg()
     if seg is None: raise EmptyVolumeError(f'{subject.id} has no lesion mask', path=subject.folder, fix='Put a mask beside the scans, or leave the patient out')
@@ -76,7 +76,7 @@ class LesionNet(nn.Module):
 # %% ../../nbs/evaluation/07_downstream.ipynb #cd1751cb
 def segmentation_loss(z, # (B,3,H,W) logits
                       y, # (B,H,W) classes
-                     ):
+                     )->torch.Tensor: # scalar, differentiable
     "Weighted cross-entropy plus soft Dice loss of whole tumour and enhancing rim"
     p = z.softmax(1); p,t = torch.stack([p[:,1:].sum(1), p[:,2]]),torch.stack([y>0, y==2]).float()
     inter,total = (p*t).sum((1,2,3)),(p+t).sum((1,2,3))
@@ -85,10 +85,12 @@ def segmentation_loss(z, # (B,3,H,W) logits
 # %% ../../nbs/evaluation/07_downstream.ipynb #d3c9c52d
 class SliceDraws:
     "Slices drawn at random, mirrored, a given share of them with lesion"
-    def __init__(self, x, y, # of `axial_slices`
+    def __init__(self, x, # slices, of `axial_slices`
+                 y, # their classes, of `axial_slices`
                  n, # draws
                  share=.7, # of them with lesion
-                 seed=0):
+                 seed=0, # random seed of draws and flips
+                ):
         self.x,self.y,r = x,y,np.random.default_rng(seed); has = (y>0).flatten(1).any(1).numpy()
         ill,well = np.flatnonzero(has),np.flatnonzero(~has)
         if not len(ill): raise NoSubjectsError('none of the training cases has a lesion', fix='Give cases with lesions to learn from')

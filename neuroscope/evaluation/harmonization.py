@@ -11,8 +11,9 @@ __all__ = ['JUDGED', 'OWN', 'QUESTIONS', 'REFERENCES', 'SHOWN_FEATURES', 'PAGE',
 # %% ../../nbs/evaluation/09_harmonization.ipynb #ee383871
 import datetime, numpy as np, pandas as pd
 from dataclasses import dataclass, field, replace
+from joblib import Parallel, delayed
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Iterator
 from fastcore.basics import patch
 from jinja2 import Environment
 
@@ -72,7 +73,7 @@ def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
                     methods=None, # further rows: dict name -> method or folder
                     rescan=None, # folder or `Cohort`: the truth's people, scanned there a second time
                     simulated=None, # are the scans simulated? None: `simulation.json` in or above a folder tells
-                   )->Evaluation:
+                   )->Evaluation: # who is matched, the fitted baselines and what was left out; nothing is measured yet
     "Match the subjects, and fit the baselines on source and target"
     problems = []
     src,har,tgt = (_cohort(x, r, problems) for x,r in ((source,'source'), (harmonized,'harmonized'), (target,'target')))
@@ -112,7 +113,7 @@ def _case(s, truth, problems, rescan=None):
     return LesionCase(s.id, vols, masks, seg, s.load('t1').affine, again)
 
 @patch
-def cases(self:Evaluation): # yields `LesionCase`
+def cases(self:Evaluation)->Iterator: # of `LesionCase`
     "The source subjects that can be read, one at a time"
     truths,again = ({t.id: t for t in c} for c in (self.truth, self.rescans))
     for s in self.source:
@@ -149,7 +150,21 @@ def _look(ev, case, name, vol, got, opts):
         except NeuroscopeError as e: ev.problems.append(f'{case.id}, {part.replace("_", " ")} of {method_label(name)}: left out: {e}'); continue
         if r is not None: found.append(r)
     if name in ('source', 'target', JUDGED):
-        v = vol[:,case.masks['b' if name=='target' else 'a']]; ev.greys.setdefault(name, []).append(v[:,::max(1, v.shape[1]//20_000),None,None])
+        v = vol[:,case.masks['b' if name=='target' else 'a']]
+        ev.greys.setdefault(name, []).append(v[:,::max(1, v.shape[1]//20_000),None,None].copy()) # a view would keep every voxel of every subject
+
+# %% ../../nbs/evaluation/09_harmonization.ipynb #e4568141
+def _alone(ev, subject, of):
+    "The evaluation of one subject of 'source' or 'target', to be handed to a worker"
+    return replace(ev, **(dict(source=Cohort(), target=Cohort())|{of: Cohort([subject])}), tables={}, gap={}, greys={}, problems=[], reverse=None)
+
+def _measure_one(ev, parts, opts):
+    "What the parts find in the subjects of `ev`, what is said of them, and some of their grey values"
+    got = {p: [] for p in parts}; opts = dict(opts)
+    for case in ev.cases():
+        for name,vol in _outputs(ev, case): _look(ev, case, name, vol, got, opts)
+    for case in ev._target_cases(): _look(ev, case, 'target', case.vols['b'], got, opts)
+    return got,ev.problems,ev.greys
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #1f0c5b24
 @patch
@@ -161,6 +176,7 @@ def measure(self:Evaluation,
             radiomics=None, # dict of sequences, bins, engine for `region_features`
             progress=False, # show a bar?
             each=None, # function of the id of a subject, called when it is done
+            n_jobs=1, # subjects at a time, -1: one per core; at 1 mm each takes some 2 GB
            )->Evaluation: # itself, with more in `tables` and `problems`
     "Measure every method on every subject, in one pass, and the target's people after them; then the other direction, if there is one"
     got,opts = {p: [] for p in parts or _LOOK},dict(n_permutations=n_permutations, n_boot=n_boot, n_patches=n_patches, radiomics=radiomics or {}); self.greys = {}
@@ -168,14 +184,16 @@ def measure(self:Evaluation,
         try: radiomics_engine()
         except MissingExtraError as e: self.problems.append(f'Radiomic features were not measured: {e}'); del got['features']
     if 'anatomy' in got: opts['stranger'] = next((np.where(c.masks['b'], c.vols['b'], 0) for c in self._target_cases()), None)
-    with progress_bar(desc='measuring', total=len(self.source)+len(self.target), progress=progress, unit='subject') as bar:
-        for case in self.cases():
-            for name,vol in _outputs(self, case): _look(self, case, name, vol, got, opts)
-            bar.update(); each and each(case.id)
-        for case in self._target_cases(): _look(self, case, 'target', case.vols['b'], got, opts); bar.update()
+    people = [_alone(self, s, k) for k in ('source','target') for s in getattr(self, k)]
+    found_in = Parallel(n_jobs=n_jobs, return_as='generator')(delayed(_measure_one)(one, tuple(got), opts) for one in people)
+    for one,(found,problems,greys) in zip(people, progress_bar(found_in, 'measuring', len(people), progress, unit='subject')):
+        for p,rows in found.items(): got[p] += rows
+        for k,v in greys.items(): self.greys.setdefault(k, []).extend(v)
+        self.problems += problems
+        if each and one.source: each(one.source[0].id)
     opts['found'] = got
     for part,found in got.items(): _TABLE[part](self, found, opts)
-    if self.reverse: self.reverse.measure(*parts, n_permutations=n_permutations, n_boot=n_boot, n_patches=n_patches, radiomics=radiomics, progress=progress, each=each)
+    if self.reverse: self.reverse.measure(*parts, n_permutations=n_permutations, n_boot=n_boot, n_patches=n_patches, radiomics=radiomics, progress=progress, each=each, n_jobs=n_jobs)
     return self
 
 @patch
@@ -485,7 +503,7 @@ def _downstream_section(ev):
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #105011ef
 def site_map(ev, # `Evaluation`, its site effect measured
-            )->'Figure':
+            )->'Figure': # one panel
     "Source, harmonized and target subjects in the first two principal components of their histogram features"
     import matplotlib.pyplot as plt
     X = {k: np.concatenate([f.histogram for f in ev.gap[k]]) for k in ('source','target',JUDGED) if k in ev.gap}
@@ -502,8 +520,8 @@ def site_map(ev, # `Evaluation`, its site effect measured
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #1a0d3c3b
 def lesion_scatter(table, # of `evaluate_lesions`, with truth
-                   method=JUDGED,
-                  )->'Figure':
+                   method=JUDGED, # the row of the table that is judged
+                  )->'Figure': # two panels, before and after
     "Lesion contrast before and after harmonization, against the true scan"
     import matplotlib.pyplot as plt
     t = table[(table.method==method)&table.metric.isin(['contrast_before','contrast_after','contrast_truth'])&(table.part!='lesion')]
@@ -523,8 +541,9 @@ SHOWN_FEATURES = dict(stat_mean='mean', stat_p90='90th percentile', cm_joint_ent
 
 def bland_altman(table, # of radiomic features, with truth
                  method=JUDGED, # compared with the truth
-                 sequence='t1ce', region='lesion',
-                )->'Figure':
+                 sequence='t1ce', # one of `SEQUENCES`
+                 region='lesion', # one of `radiomic_regions`
+                )->'Figure': # a panel for each of `SHOWN_FEATURES`
     "Difference from the true scan against the mean of both, before and after harmonization"
     import matplotlib.pyplot as plt
     t = table[(table.sequence==sequence)&(table.region==region)].pivot_table(index=['feature','subject'], columns='method', values='value')
@@ -601,7 +620,7 @@ def _with_bland(ev):
 @patch
 def write(self:Evaluation,
           output_dir, # made if it is not there
-          title='Evaluation of a harmonization',
+          title='Evaluation of a harmonization', # heading of the page
           readers=None, # of a reader study: dict accuracy, low, high
           settings=None, # dict, shown at the end
          )->Path: # report.html
@@ -646,13 +665,14 @@ def evaluate_harmonization(source, # folder or `Cohort`: preprocessed scans of o
                            progress=True, # show a bar?
                            downstream=False, # train and test a segmentation too? or a dict for `train_lesion_net`
                            rescan=None, # folder or `Cohort`: the truth's people scanned there a second time, the noise ceiling
+                           n_jobs=1, # subjects at a time, -1: one per core; at 1 mm each takes some 2 GB
                            reverse=None, # the other direction on the same page: dict harmonized and perhaps source (the target), target (the source), truth, rescan, methods
-                          )->Evaluation:
+                          )->Evaluation: # its `tables` hold what was measured
     "Everything that can be measured of a harmonization, and a page that says it"
     ev = plan_evaluation(source, harmonized, target, truth, direction, baselines, methods, rescan, simulated)
     if reverse: ev.reverse = plan_evaluation(**(dict(source=target, target=source)|dict(reverse)), direction=DIRECTIONS[1-DIRECTIONS.index(direction)], baselines=baselines, simulated=ev.simulated)
     parts = ('quality','site_effect','anatomy','lesions') + (('features',) if radiomics else ())
-    ev.measure(*parts, n_permutations=n_permutations, radiomics=radiomics if isinstance(radiomics, dict) else None, progress=progress)
+    ev.measure(*parts, n_permutations=n_permutations, radiomics=radiomics if isinstance(radiomics, dict) else None, progress=progress, n_jobs=n_jobs)
     if downstream or isinstance(downstream, dict): ev.measure_downstream(**(downstream if isinstance(downstream, dict) else {}))
     if output_dir is not None: ev.write(output_dir, readers=readers, settings=dict(direction=direction, baselines=list(baselines), permutations=n_permutations))
     return ev

@@ -50,7 +50,8 @@ def masked_pair(test, # (X,Y,Z) the image to judge
     return tuple(v.astype(np.float64) for v in check_pair(test, truth, mask, varied))
 
 # %% ../../nbs/evaluation/00_image_quality.ipynb #25ea0ae1
-def check_range(data_range)->float: # the same, as a float
+def check_range(data_range, # width of the intensity scale; 1 for normalized volumes
+               )->float: # the same, as a float
     "A data range is a positive finite number"
     if data_range is None or not np.isfinite(data_range) or data_range<=0:
         raise InputError(f'data_range is {data_range}', fix='State the width of the intensity scale: 1.0 for normalized volumes')

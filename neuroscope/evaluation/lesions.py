@@ -19,7 +19,7 @@ from functools import cached_property
 from scipy import ndimage as ndi
 from ..core import (SEQUENCES, LESION_PARTS, Subject, InputError, EmptyVolumeError, GridMismatchError, NeuroscopeError, NoSubjectsError,
                              check_same_grid, get_logger, image_data, lesion_labels, stack_sequences)
-from ..simulate import SITES, scan, simulate_subject
+from ..simulate import SITES, Phantom, scan, simulate_subject
 from .image_quality import check_mask, check_pair
 from .baselines import DIRECTIONS, apply_method, check_direction, load_pair, load_travelling
 from .statistics import bootstrap_statistic, mean_over_subjects
@@ -56,7 +56,7 @@ def load_case(id, # name
               subject_a, # `Subject` at site A
               subject_b, # the same person at site B
               rescans=None, # site -> `Subject`, scanned again in the same session
-             )->LesionCase:
+             )->LesionCase: # with both sites' brain masks and the labels on one grid
     "A travelling patient with the lesion mask that stands beside the scans"
     vols,masks,_ = load_travelling(subject_a, subject_b)
     seg = next((o for o in (subject_a.load_seg(), subject_b.load_seg()) if o is not None), None)
@@ -66,7 +66,7 @@ def load_case(id, # name
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #e09086dc
 def heal(phantom, # `Phantom`
-        ): # the same head, white matter where the tumour was
+        )->Phantom: # the same head, white matter where the tumour was
     "A phantom without its tumour"
     maps = phantom.maps.copy(); maps[1] += maps[3:].sum(0); maps[3:] = 0
     return replace(phantom, maps=maps)
@@ -127,13 +127,13 @@ def lesion_masks(seg, # (X,Y,Z) labels
 
 def contrast_regions(mask, # (X,Y,Z) brain
                      seg, # (X,Y,Z) lesion labels
-                     affine=np.eye(4), # (4,4) voxel to mm
+                     affine=None, # (4,4) voxel to mm; RAS and 1 mm unless told
                      reference='contralateral', # or 'normal'; normal too where the mirror has too few voxels
                      normal=None, # (X,Y,Z) bool: of `normal_tissue`; found where it is needed unless given
                     )->list: # (part, indices of its voxels, of the reference's voxels, name of the reference)
     "Where the contrast of each part of the lesion is measured"
     if reference not in ('contralateral','normal'): raise InputError(f'no reference {reference!r}', fix="Take 'contralateral' or 'normal'")
-    mask,out = check_mask(mask),[]; seg = check_seg(seg, mask.shape); healthy = mask&(seg==0)
+    mask,out = check_mask(mask),[]; seg = check_seg(seg, mask.shape); healthy = mask&(seg==0); affine = np.eye(4) if affine is None else affine
     for part,m in lesion_masks(seg).items():
         m = m&mask
         if m.sum()<MIN_VOXELS: continue
@@ -159,7 +159,7 @@ def region_contrast(vol, # (4,X,Y,Z) normalized
 def lesion_contrast(vol, # (4,X,Y,Z) normalized
                     mask, # (X,Y,Z) brain
                     seg, # (X,Y,Z) lesion labels
-                    affine=np.eye(4), # (4,4) voxel to mm
+                    affine=None, # (4,4) voxel to mm; RAS and 1 mm unless told
                     reference='contralateral', # or 'normal'
                    )->pd.DataFrame: # part, sequence, voxels, reference, contrast, cnr
     "`region_contrast` in the regions of a lesion mask"
@@ -177,7 +177,7 @@ def connected_lesions(seg, # (X,Y,Z) labels
 
 def watched_regions(mask, # (X,Y,Z) brain
                     seg, # (X,Y,Z) lesion labels
-                    affine=np.eye(4), # (4,4)
+                    affine=None, # (4,4) voxel to mm; RAS and 1 mm unless told
                    )->list: # for each lesion the `contrast_regions` of what is watched
     "Where each lesion by itself is measured; other lesions are no reference tissue"
     parts = [p for p,_ in WATCHED]; seg = check_seg(seg, np.shape(mask)); out = []
@@ -190,7 +190,7 @@ def lost_lesions(after, # (4,X,Y,Z) harmonized
                  reference, # (4,X,Y,Z) the true scan, or the scan before
                  mask, # (X,Y,Z) brain
                  seg, # (X,Y,Z) lesion labels
-                 affine=np.eye(4), # (4,4)
+                 affine=None, # (4,4) voxel to mm; RAS and 1 mm unless told
                  regions=None, # of `watched_regions`; found unless given
                 )->pd.DataFrame: # lesion, part, sequence, expected, contrast, kept, shows, lost
     "For each lesion where it shows: how much of its contrast is left"
@@ -212,11 +212,11 @@ def _block_sums(v, step):
 def local_mean(vol, # (C,X,Y,Z)
                tissue, # (X,Y,Z) bool: voxels that count
                mask, # (X,Y,Z) bool: where it is wanted
-               affine=np.eye(4), # (4,4) voxel to mm
+               affine=None, # (4,4) voxel to mm; RAS and 1 mm unless told
                sigma=20., # mm, of the Gaussian
               )->np.ndarray: # (C,N) at the N voxels of the mask
     "Gaussian mean of the tissue around each voxel, on blocks of a fifth of sigma, interpolated"
-    zooms = nib.affines.voxel_sizes(np.asarray(affine, float)); step = np.maximum(1, (sigma/5/zooms).round().astype(int))
+    zooms = nib.affines.voxel_sizes(np.asarray(np.eye(4) if affine is None else affine, float)); step = np.maximum(1, (sigma/5/zooms).round().astype(int))
     box = ndi.find_objects((mask|tissue).astype(np.int8))[0]; t = tissue[box]; at = (np.argwhere(mask[box]).T+.5)/step[:,None]-.5
     smooth = lambda v: ndi.gaussian_filter(_block_sums(v, step)/step.prod(), sigma/zooms/step, mode='constant')
     weight = smooth(t.astype(float))+1e-6
@@ -256,7 +256,7 @@ def unexplained(before, # (4,X,Y,Z) the scan that was given
                 after, # (4,X,Y,Z) what was made of it
                 mask, # (X,Y,Z) brain
                 tissue, # (X,Y,Z) bool, where the prediction is fitted
-                affine=np.eye(4), # (4,4) voxel to mm
+                affine=None, # (4,4) voxel to mm; RAS and 1 mm unless told
                 floor=.02, # least deviation, on the normalized scale
                 sequences=SEQUENCES, # which are looked at
                )->np.ndarray: # (len(sequences),X,Y,Z) deviations, 0 outside the brain
@@ -316,9 +316,9 @@ class LesionReference:
                  mask, # (X,Y,Z) brain
                  seg, # (X,Y,Z) lesion labels
                  truth=None, # (4,X,Y,Z) the true scan
-                 affine=np.eye(4), # (4,4)
+                 affine=None, # (4,4) voxel to mm; RAS and 1 mm unless told
                 ):
-        self.before,self.mask,self.truth,self.affine = before,check_mask(mask, np.shape(before)[1:]),truth,affine; self.seg = check_seg(seg, self.mask.shape)
+        self.before,self.mask,self.truth,self.affine = before,check_mask(mask, np.shape(before)[1:]),truth,np.eye(4) if affine is None else affine; self.seg = check_seg(seg, self.mask.shape)
         if truth is not None: check_pair(truth[3], before[3], mask)
 
     @cached_property
@@ -351,7 +351,7 @@ def false_lesions(before, # (4,X,Y,Z) the scan that was given
                   after, # (4,X,Y,Z) what was made of it
                   mask, # (X,Y,Z) brain
                   seg, # (X,Y,Z) lesion labels
-                  affine=np.eye(4), # (4,4)
+                  affine=None, # (4,4) voxel to mm; RAS and 1 mm unless told
                   truth=None, # (4,X,Y,Z) the true scan, where there is one
                   deviations=5., # that a blob stands out by
                   area=60., # mm² that it has at least
@@ -365,7 +365,7 @@ def subject_lesions(before, # (4,X,Y,Z) the scan that was given; or a `LesionRef
                     mask=None, # (X,Y,Z) brain
                     seg=None, # (X,Y,Z) lesion labels
                     truth=None, # (4,X,Y,Z) the true scan
-                    affine=np.eye(4), # (4,4)
+                    affine=None, # (4,4) voxel to mm; RAS and 1 mm unless told
                    )->pd.DataFrame: # part, sequence, metric, value
     "Contrasts before, after and in truth, lesions lost and invented"
     ref = before if isinstance(before, LesionReference) else LesionReference(before, mask, seg, truth, affine); check_pair(after[3], ref.before[3], ref.mask)

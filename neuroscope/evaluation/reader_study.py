@@ -46,7 +46,7 @@ def bare_image(
 def reading_order(
     n:int, # items
     n_repeats:int, # of them, how many are shown twice
-    rng:np.random.Generator,
+    rng:np.random.Generator, # source of the random order
     apart:int=None, # items that lie at least between; a third of the study unless told
 ) -> list: # indices of items; those that come a second time are repeats
     "A random order with hidden repeats, well apart"
@@ -149,7 +149,9 @@ def code(self:Reading) -> str:
     return self.items[self.index]
 
 @patch
-def finished(self:Reading, code:str) -> bool:
+def finished(self:Reading,
+    code:str, # of the item
+) -> bool: # True if each of `QUESTIONS` is answered
     "Are all questions about an item answered?"
     return all(q in self.answers.get(code, {}) for q in QUESTIONS)
 
@@ -177,7 +179,9 @@ def answer(self:Reading,
     return self
 
 @patch
-def go(self:Reading, step:int=1) -> bool: # False at the ends
+def go(self:Reading,
+    step:int=1, # items; below 0: back
+) -> bool: # False at the ends
     "Go to the next item, or back"
     new = self.index+step
     if not 0 <= new < len(self.items): return False
@@ -185,7 +189,7 @@ def go(self:Reading, step:int=1) -> bool: # False at the ends
     return True
 
 @patch
-def scans(self:Reading) -> Subject:
+def scans(self:Reading) -> Subject: # four files
     "The scans of the present item"
     return Subject(self.code, {q: self.folder/'scans'/f'{self.code}_{q}.nii.gz' for q in SEQUENCES})
 
@@ -219,7 +223,10 @@ def asked(self:ReadingRoom) -> str|None: # None when all are answered
     return next((q for q in QUESTIONS if q not in have), None)
 
 @patch
-def answer(self:ReadingRoom, question, value) -> ReadingRoom: # itself
+def answer(self:ReadingRoom,
+    question, # one of `QUESTIONS`
+    value, # 1 to 5; 'real' or 'harmonized' for the origin
+) -> ReadingRoom: # itself
     "Answer, save, and mark the next question"
     now = time.monotonic()
     self.reading.answer(question, value, seconds=now-self.started)
@@ -227,14 +234,18 @@ def answer(self:ReadingRoom, question, value) -> ReadingRoom: # itself
     return self.refresh()
 
 @patch
-def go(self:ReadingRoom, step=1) -> ReadingRoom: # itself
+def go(self:ReadingRoom,
+    step=1, # items; below 0: back
+) -> ReadingRoom: # itself
     "The next item, once this one is finished; or the one before"
     if step > 0 and self.asked: return self.refresh(f'Still open: {QUESTIONS[self.asked][0]}')
     if self.reading.go(step): self._open_next()
     return self.refresh('' if not self.reading.done else 'All items are finished. Thank you.')
 
 @patch
-def key(self:ReadingRoom, key:str) -> bool: # True if the key was taken
+def key(self:ReadingRoom,
+    key:str, # as browsers name them
+) -> bool: # True if the key was taken
     "What the room does with a key; all others are the viewer's"
     k = key.lower() if len(key) == 1 else key
     if k in ('1', '2', '3', '4', '5'):
@@ -274,7 +285,9 @@ def _question_html(question, marked, answered):
 
 # %% ../../nbs/evaluation/08_reader_study.ipynb #0694bacd
 @patch
-def refresh(self:ReadingRoom, note='') -> ReadingRoom: # itself
+def refresh(self:ReadingRoom,
+    note='', # sentence behind the progress bar
+) -> ReadingRoom: # itself
     "Bring the questions to where the reading is"
     if self._widget is None: return self
     r,have = self.reading,self.reading.answers.get(self.reading.code, {})
@@ -362,7 +375,8 @@ def real_or_not(
 
 # %% ../../nbs/evaluation/08_reader_study.ipynb #2ead2c81
 def kappa(
-    a, b, # answers to the same items
+    a, # answers
+    b, # answers to the same items
     question='quality', # one of `QUESTIONS`: scores are weighted quadratically
 ) -> float: # NaN where neither varies
     "Cohen's kappa of two series of answers"
@@ -430,7 +444,9 @@ def score_table(
 StudyResult = namedtuple('StudyResult', 'answers accuracy intra inter icc items scores')
 StudyResult.__doc__ = "What came out of a reading study, a table each"
 
-def study_verdict(result:StudyResult) -> str:
+def study_verdict(
+    result:StudyResult, # of `analyse_study`
+) -> str: # plain text
     "What came out, in two or three sentences"
     a = result.accuracy; can,n = a[a.p < .05],len(a)
     first = f'{len(can)} of {n} reader{"s" if n > 1 else ""} told real from harmonized other than by chance (exact binomial test, p < .05, not corrected for the number of readers). '
@@ -448,7 +464,7 @@ def _repr_html_(self:StudyResult):
 def analyse_study(
     folder, # of the study
     key, # the sealed key
-) -> StudyResult:
+) -> StudyResult: # the answers with their truth, and every table
     "Open the key and compute everything"
     d = read_answers(folder, key)
     icc = pd.DataFrame([dict(question=q) | reader_icc(d, q) for q in LIKERT]).set_index('question')

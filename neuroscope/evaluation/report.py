@@ -104,7 +104,8 @@ def gain_text(row, # a row of `compare_methods`
     ci = '' if np.isnan(row.low) else f' (95 % interval {low.format(row.low)} to {f.format(row.high)})'
     return (f.format(row.gain)+ci).replace('-','−')
 
-def in_prose(name): # a method's name in a table of metrics
+def in_prose(name, # a method's name in a table of metrics
+            )->str: # as people write it, with its article
     "The name of a method within a sentence"
     return ('the ' if name=='joint_tone_map' else '')+method_label(name)
 

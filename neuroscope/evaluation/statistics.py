@@ -42,7 +42,8 @@ def bootstrap_statistic(statistic, # function of arrays (draws, n subjects, …)
     if np.isfinite(v).mean()<.95: return np.nan,np.nan
     return tuple(float(o) for o in np.quantile(v[np.isfinite(v)], [(1-level)/2, (1+level)/2]))
 
-def mean_over_subjects(v): # (draws, n)
+def mean_over_subjects(v, # (draws,n)
+                      )->np.ndarray: # (draws,)
     "The mean of each draw, for `bootstrap_statistic`"
     return v.mean(1)
 
@@ -118,12 +119,16 @@ def _moments(a, b):
     tidy = lambda v,m: np.where(v>1e-20*m**2, v, 0)
     return ma,mb,tidy((da*da).mean(-1), ma),tidy((db*db).mean(-1), mb),(da*db).mean(-1)
 
-def pearson(a, b): # (…,n) and (…,n)
+def pearson(a, # (…,n)
+            b, # (…,n)
+           )->np.ndarray: # (…,) -1 to 1; NaN where either is constant
     "Pearson's correlation over the last axis"
     _,_,va,vb,c = _moments(a, b)
     return _nan_divide(c, np.sqrt(va*vb))
 
-def lin_ccc(a, b): # (…,n) and (…,n)
+def lin_ccc(a, # (…,n)
+            b, # (…,n)
+           )->np.ndarray: # (…,) -1 to 1; NaN where both are constant
     "Lin's concordance correlation coefficient over the last axis"
     ma,mb,va,vb,c = _moments(a, b)
     return _nan_divide(2*np.where((va>0)|(vb>0), c, 0), np.where((va>0)|(vb>0), va+vb+(ma-mb)**2, 0))
@@ -131,7 +136,7 @@ def lin_ccc(a, b): # (…,n) and (…,n)
 # %% ../../nbs/evaluation/06_statistics.ipynb #eb36ce39
 def icc(ratings, # (…,n,k): n subjects, k raters or images
         kind='2,1', # '1,1' one-way, '2,1' two-way random, '3,1' two-way mixed; single ratings
-       ): # (…,): 1 for perfect agreement, can be negative
+       )->np.ndarray: # (…,): 1 for perfect agreement, can be negative
     "Intraclass correlation of Shrout and Fleiss, from the mean squares of a two-way analysis of variance"
     if kind not in ('1,1','2,1','3,1'): raise InputError(f'no ICC({kind})', fix="Take '1,1', '2,1' or '3,1'")
     x = np.asarray(ratings, float); n,k = x.shape[-2:]
@@ -167,7 +172,7 @@ def weighted_kappa(a, # (…,n) grades of a reader, NaN for none
                    b, # (…,n) of another, or of the same again
                    labels, # all grades there could be, in order
                    weights='quadratic', # 'quadratic', 'linear', or None for plain kappa
-                  ): # (…,): 1 for perfect agreement, 0 for what chance gives; NaN where both gave one grade only
+                  )->np.ndarray: # (…,): 1 for perfect agreement, 0 for what chance gives; NaN where both gave one grade only
     "Cohen's weighted kappa over the last axis"
     labels = np.asarray(labels, float); i = np.arange(len(labels))
     if weights not in ('quadratic','linear',None): raise InputError(f'no weights {weights!r}', fix="Take 'quadratic', 'linear' or None")
@@ -176,5 +181,5 @@ def weighted_kappa(a, # (…,n) grades of a reader, NaN for none
     gap = abs(i[:,None]-i); w = {'quadratic':gap**2, 'linear':gap, None:gap>0}[weights]
     pa,pb = ((v[...,None]==labels)&there[...,None] for v in (a, b))
     n = there.sum(-1); seen = np.einsum('...ni,...nj,ij->...', pa.astype(float), pb.astype(float), w.astype(float))
-    chance = _nan_divide(np.einsum('...i,...j,ij->...', pa.sum(-2), pb.sum(-2), w), n)
+    chance = _nan_divide(np.einsum('...i,...j,ij->...', pa.sum(-2), pb.sum(-2), w), n)  # type: ignore[arg-type]
     return 1-_nan_divide(seen, chance)

@@ -330,9 +330,9 @@ def forward(self:ResnetGenerator,
 
 # %% ../../nbs/models/00_components.ipynb #edc5b51a
 def count_parameters(
-    model:nn.Module,
+    model:nn.Module, # any network
     idle_biases:bool=True, # count the biases that an instance norm directly behind them takes out again?
-) -> int:
+) -> int: # of weights and biases that are not frozen
     "Number of trainable parameters"
     n = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if idle_biases: return n
@@ -449,7 +449,9 @@ def forward(self:MultiScaleDiscriminator,
 # %% ../../nbs/models/00_components.ipynb #ce3c49a8
 _networks = {}
 
-def register_network(cls):
+def register_network(
+    cls, # class of networks that keep their arguments in `config`
+) -> type: # `cls` itself
     "Make a network class known by its name, so that saved models can name it; usable as a decorator"
     _networks[cls.__name__] = cls
     cls._registered = cls.__name__   # a class defined again, as when its cell is run twice, must not make a stranger of the networks already made
@@ -470,7 +472,7 @@ def network_spec(
 # %% ../../nbs/models/00_components.ipynb #d4025d3b
 def build_network(
     spec:dict, # from `network_spec`
-) -> nn.Module:
+) -> nn.Module: # newly initialized
     "Make a network from its specification"
     name = spec['network']
     if name not in _networks:

@@ -14,6 +14,7 @@ from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Iterator
 
 import torch
 from fastcore.basics import patch
@@ -127,9 +128,11 @@ class CycleGAN(nn.Module):
 
 # %% ../../nbs/models/01_implementations.ipynb #33df7055
 @patch
-def generators(self:CycleGAN): return nn.ModuleList([self.generator_a2b, self.generator_b2a])
+def generators(self:CycleGAN) -> nn.ModuleList: # A to B, B to A
+    return nn.ModuleList([self.generator_a2b, self.generator_b2a])
 @patch
-def discriminators(self:CycleGAN): return nn.ModuleList([self.discriminator_a, self.discriminator_b])
+def discriminators(self:CycleGAN) -> nn.ModuleList: # of site A, of site B
+    return nn.ModuleList([self.discriminator_a, self.discriminator_b])
 
 @patch
 def _repr_markdown_(self:CycleGAN):
@@ -139,8 +142,8 @@ def _repr_markdown_(self:CycleGAN):
 # %% ../../nbs/models/01_implementations.ipynb #1e69f904
 @contextmanager
 def frozen(
-    net:nn.Module,
-):
+    net:nn.Module, # network whose parameters are to get no gradients
+) -> Iterator[None]: # for a `with` block
     "Within it, what `net` computes passes gradients on to its input, and keeps none for its parameters"
     params = [p for p in net.parameters() if p.requires_grad]
     for p in params: p.requires_grad_(False)
@@ -154,8 +157,8 @@ def _read_weights(mods): return [getattr(m, k) for m in mods for k in m.parametr
 
 @contextmanager
 def steady_spectral_norm(
-    net:nn.Module,
-):
+    net:nn.Module, # network with spectrally normalized layers, or without
+) -> Iterator[None]: # for a `with` block
     "Within it, the power iteration of `net`'s spectral norm stands still and each normalized weight is computed once"
     mods = _normed(net)
     for m in mods: m.parametrizations.eval()
@@ -170,7 +173,7 @@ def steady_spectral_norm(
 # %% ../../nbs/models/01_implementations.ipynb #4807838f
 @torch.no_grad()
 def advance_spectral_norm(
-    net:nn.Module,
+    net:nn.Module, # network with spectrally normalized layers, or without
 ):
     "Take one step of the power iteration of each spectrally normalized weight in `net`"
     mods = _normed(net)
@@ -199,7 +202,7 @@ def _scores(self:CycleGAN, discriminator, pool, real, fake):
 def forward(self:CycleGAN,
     real_a:torch.Tensor, # (B,C,H,W) slices of site A in [-1,1]
     real_b:torch.Tensor, # (B,C,H,W) slices of site B in [-1,1], of other patients
-) -> CycleGANOutput:
+) -> CycleGANOutput: # images and scores of both directions, by name
     "Everything that a training step needs, in four generator and four discriminator calls"
     alone = lambda x: x.repeat(1, 2*self.neighbours+1, 1, 1) if self.neighbours else x      # a fake stands in for its neighbours
     fake_b,idt_b = self._translate_and_identity(self.generator_a2b, real_a, real_b)
@@ -361,8 +364,8 @@ def _generator_from(config, name, given):
 def load_model(
     folder, # that `save_model` wrote
     generator_a2b:nn.Module=None, # needed where the saved one was of an unregistered class
-    generator_b2a:nn.Module=None,
-    device='cpu',
+    generator_b2a:nn.Module=None, # the same for the other direction
+    device='cpu', # where its tensors are put
 ) -> CycleGAN: # in evaluation mode
     "Build a saved model again"
     config,path = _read_config(folder),Path(folder)/'model.safetensors'
@@ -378,7 +381,10 @@ def load_model(
     return _load_tensors(model, tensors, path).to(device).eval()
 
 @patch(cls_method=True)
-def load_model(cls:CycleGAN, folder, **kwargs):
+def load_model(cls:CycleGAN,
+    folder, # that `save_model` wrote
+    **kwargs,
+) -> CycleGAN: # in evaluation mode; of the kind that was saved
     "Build a saved model again"
     return load_model(folder, **kwargs)                               # the function above
 

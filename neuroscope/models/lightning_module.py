@@ -42,11 +42,11 @@ def _training_loss(module, batch):
 
 # %% ../../nbs/models/01b_lightning.ipynb #bbdc3c40
 @cache
-def lightning_class():
+def lightning_class()->type: # a subclass of `LightningModule`, the same one every time
     "The class `CycleGANLightning`, made when it is first asked for"
     pl = _lightning()
 
-    class CycleGANLightning(pl.LightningModule):
+    class CycleGANLightning(pl.LightningModule):  # type: ignore[name-defined]
         "A CycleGAN as a Lightning module, trained on batches (a, b)"
         def __init__(self,
             input_channels:int=4, # sequences

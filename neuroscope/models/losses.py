@@ -57,7 +57,7 @@ class Adversarial:
 
 def pointwise(
     loss, # (scores, real) -> scalar
-) -> Adversarial:
+) -> Adversarial: # for discriminator and generator
     "The adversarial loss of a function that looks at one kind of score at a time"
     return Adversarial(lambda real,fake: loss(real, True) + loss(fake, False), lambda fake,real: loss(fake, True))
 
@@ -72,7 +72,7 @@ def _above_average(x, y):
 
 def relativistic(
     loss, # (scores, real) -> scalar, of a difference of scores
-) -> Adversarial:
+) -> Adversarial: # for discriminator and generator
     "The relativistic average form of an adversarial loss"
     def both(more, less): return loss(_above_average(more, less), True) + loss(_above_average(less, more), False)
     return Adversarial(both, both)
@@ -144,7 +144,7 @@ def joint_intensity(
 def r1_penalty(
     discriminator, # (B,C,H,W) to (B,1,H',W')
     real:torch.Tensor, # (B,C,H,W)
-    gamma:float=10.,
+    gamma:float=10., # weight of the penalty
 ) -> torch.Tensor: # scalar, differentiable
     "Half gamma times the mean squared gradient of the discriminator's mean score at real slices"
     with torch.autocast(real.device.type, enabled=False):
@@ -158,7 +158,7 @@ def r1_of_both(
     model, # `CycleGAN`
     real_a:torch.Tensor, # (B,C,H,W)
     real_b:torch.Tensor, # (B,C,H,W)
-    gamma:float=10.,
+    gamma:float=10., # weight of each penalty
 ) -> torch.Tensor: # scalar, differentiable
     "The penalties of both discriminators, each at its own site's slices"
     total = 0.
@@ -241,7 +241,11 @@ def weights(self:CycleGANLoss) -> list: # of the eight LOSS_TERMS
     return [w for w in (self.adversarial, self.cycle, self.identity, .5) for _ in 'ab']
 
 @patch
-def forward(self:CycleGANLoss, out, real_a, real_b) -> torch.Tensor: # scalar
+def forward(self:CycleGANLoss,
+    out, # `CycleGANOutput`
+    real_a, # (B,C,H,W) slices of site A in [-1,1]
+    real_b, # (B,C,H,W) slices of site B in [-1,1]
+) -> torch.Tensor: # scalar
     "The weighted sum of all terms"
     terms,extra = self.terms(out, real_a, real_b),self.extra_terms(out, real_a, real_b)
     self.components,self.extra_components = terms.detach(),torch.stack(extra).detach() if extra else None
@@ -249,6 +253,8 @@ def forward(self:CycleGANLoss, out, real_a, real_b) -> torch.Tensor: # scalar
     return total + sum(self.extra[k]*(a+b) for k,a,b in zip(self.extra, extra[::2], extra[1::2])) if extra else total
 
 @patch
-def decodes(self:CycleGANLoss, out) -> tuple: # one tensor, (B,C,H,W): A brought to B
+def decodes(self:CycleGANLoss,
+    out, # `CycleGANOutput`
+) -> tuple: # one tensor, (B,C,H,W): A brought to B
     "What fastai's `show_results` shows of an output"
     return (out.fake_b,)

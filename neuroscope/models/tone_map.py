@@ -75,7 +75,7 @@ def wasserstein_1d(x:torch.Tensor, # (N,K) K samples of N numbers
 # %% ../../nbs/models/02_tone_map.ipynb #21b1870e
 def random_directions(dim:int,  # of the space
                       n:int,    # how many
-                      generator:torch.Generator=None,
+                      generator:torch.Generator=None, # source of the random numbers; torch's own unless given
                      )->torch.Tensor: # (dim,n) columns of length one
     "Directions drawn evenly from the sphere"
     return nn.functional.normalize(torch.randn(dim, n, generator=generator), dim=0)
@@ -95,7 +95,7 @@ def sliced_wasserstein(x:torch.Tensor,        # (N,D) points
 def sample_voxels(vols,            # one (4,...) array per subject, normalized; slices stacked as (4,N,H,W) are fine
                   masks=None,      # one (...) bool array per subject; where any channel is not zero, unless given
                   n:int=40_000,    # voxels in all
-                  seed:int=0,
+                  seed:int=0,      # random seed; the same seed draws the same voxels
                  )->torch.Tensor:  # (n,4) float32
     "Brain voxels, equally many from every subject"
     rng, vols = np.random.default_rng(seed), list(vols)
@@ -121,7 +121,7 @@ def fit_tone_maps(samples_a:torch.Tensor, # (N,4) brain voxels of site A, normal
                   cycle:float=0.,         # weight of the distance there and back
                   lesions=(),             # pairs of such samples, of A and of B: a part of the lesion each; the samples above are then those without lesion
                   lesion_weight:float=.05,# of each of these pairs
-                  seed:int=0,
+                  seed:int=0,             # random seed of start, batches and directions
                   **kwargs,               # of `JointToneMap`
                  )->tuple:                # maps A to B and B to A
     "Fit two joint tone maps between the intensity distributions of two sites, without pairs"
@@ -146,15 +146,15 @@ def fit_tone_maps(samples_a:torch.Tensor, # (N,4) brain voxels of site A, normal
 # %% ../../nbs/models/02_tone_map.ipynb #13c34ef7
 def fit_tone_map(samples_a:torch.Tensor, # (N,4) brain voxels of the source site, normalized
                  samples_b:torch.Tensor, # (M,4) brain voxels of the target site; other patients
-                 seed:int=0,
+                 seed:int=0,             # random seed of start, batches and directions
                  **kwargs,               # of `fit_tone_maps`
-                )->JointToneMap:
+                )->JointToneMap: # fitted, source to target
     "Fit the joint tone map from one site's intensity distribution to another's, without pairs"
     return fit_tone_maps(samples_a, samples_b, seed=seed, **kwargs)[0]
 
 # %% ../../nbs/models/02_tone_map.ipynb #ee7b6829
 def zero_last_layer(net:nn.Module, # any network whose last layer with weights is linear or a convolution
-                   )->nn.Module:
+                   )->nn.Module: # `net` itself, changed in place
     "Set the weights and bias of a network's last layer to zero, so that it starts by returning zero"
     last = [m for m in net.modules() if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd))][-1]
     for p in last.parameters(): nn.init.zeros_(p)
@@ -185,7 +185,7 @@ def brain_of(x:torch.Tensor, # (B,4,H,W) in the model's range
 
 def on_background(x:torch.Tensor,     # (B,4,H,W) in the model's range
                   brain:torch.Tensor, # (B,1,H,W) bool
-                 )->torch.Tensor:
+                 )->torch.Tensor: # of the shape of `x`
     "Values clamped to the model's range in the brain, exactly -1 outside"
     return torch.where(brain, x.clamp(-1, 1), torch.full_like(x, -1.))
 

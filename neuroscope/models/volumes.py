@@ -149,7 +149,7 @@ def _saved_bytes(f):
 def training_memory(
     model, # `CycleGAN3D`, or `CycleGAN`
     size=None, # of the image axes; the model's patch_size unless given
-    batch_size:int=1,
+    batch_size:int=1, # volumes or slices in a batch
 ) -> int: # bytes, in single precision
     "About how much memory a training step takes: saved activations, parameters with gradients and Adam's moments, full pools"
     meta,c = copy.deepcopy(model).to('meta').train(),model.config['input_channels']

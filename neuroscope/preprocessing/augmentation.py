@@ -8,6 +8,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/preprocessing/augmentation.html
 __all__ = ['DataAugmentation']
 
 # %% ../../nbs/preprocessing/06_augmentation.ipynb #c695ef7a
+from typing import Any
 import numpy as np, torch
 from fastcore.basics import patch_to
 
@@ -89,7 +90,7 @@ def random_flip(volume,        # (X,Y,Z) or (4,X,Y,Z), array, tensor, image, or 
                 axes=(0, 1),   # spatial axes that may be flipped; 0 is X
                 p:float=.5,    # probability, for each axis on its own
                 seed=None,     # number or generator; the same number flips a mask alike
-               ):              # same kind and voxel type
+               )->Any:         # same kind and voxel type
     "Mirror the volume along each of `axes` with probability `p`"
     rng, (data, _, wrap) = _rng(seed), _unwrap(volume)
     if not set(axes) <= {0, 1, 2}: raise InputError(f'axes {list(axes)} are not among 0, 1, 2')
@@ -117,7 +118,7 @@ def random_affine(volume,             # (X,Y,Z) or (4,X,Y,Z), array, tensor, ima
                   interpolation='linear', # 'nearest' for labels
                   spacing=1.,         # mm per voxel where the volume has no affine
                   seed=None,          # number or generator; the same number moves a mask alike
-                 ):                   # same kind; whole numbers become float32 unless 'nearest'
+                 )->Any:              # same kind; whole numbers become float32 unless 'nearest'
     "Turn, scale and shift the volume by a random small affine transform"
     rng, (data, affine, wrap) = _rng(seed), _unwrap(volume)
     nearest = interpolation == 'nearest' or data.dtype == bool
@@ -137,7 +138,7 @@ def random_intensity_scale(volume,                # (X,Y,Z) or (4,X,Y,Z), array,
                            p:float=1.,            # probability
                            shared:bool=False,     # one factor for all sequences?
                            seed=None,             # number or generator
-                          ):                      # same kind; whole numbers become float32
+                          )->Any:                 # same kind; whole numbers become float32
     "Multiply the intensities by a random factor"
     rng, r = _rng(seed), _range(scale_range, 'scale_range', 1.)
     return _change(volume, lambda d,m: d*_draw(rng, r, len(d), shared), mask, p, rng)
@@ -150,7 +151,7 @@ def random_intensity_shift(volume,                  # (X,Y,Z) or (4,X,Y,Z), arra
                            p:float=1.,              # probability
                            shared:bool=False,       # one offset for all sequences?
                            seed=None,               # number or generator
-                          ):                        # same kind; whole numbers become float32
+                          )->Any:                   # same kind; whole numbers become float32
     "Add a random offset to the intensities"
     rng, r = _rng(seed), _range(shift_range, 'shift_range')
     return _change(volume, lambda d,m: d+_draw(rng, r, len(d), shared), mask, p, rng)
@@ -173,7 +174,7 @@ def random_gamma(volume,            # (X,Y,Z) or (4,X,Y,Z), array, tensor, image
                  p:float=1.,        # probability
                  shared:bool=False, # one exponent for all sequences?
                  seed=None,         # number or generator
-                ):                  # same kind; whole numbers become float32
+                )->Any:             # same kind; whole numbers become float32
     "Bend the contrast by a random power law that keeps the lowest and highest value"
     rng, r = _rng(seed), _range(log_gamma, 'log_gamma')
     return _change(volume, lambda d,m: _gamma(d, m, np.exp(_draw(rng, r, len(d), shared)).ravel()), mask, p, rng)
@@ -194,7 +195,7 @@ def random_bias_field(volume,             # (X,Y,Z) or (4,X,Y,Z), array, tensor,
                       p:float=1.,         # probability
                       shared:bool=True,   # one field for all sequences?
                       seed=None,          # number or generator
-                     ):                   # same kind; whole numbers become float32
+                     )->Any:              # same kind; whole numbers become float32
     "Multiply by a random smooth field, as a receive coil does"
     rng, r = _rng(seed), _range((0., strength) if np.isscalar(strength) else strength, 'strength')
     def op(d, m):
@@ -215,7 +216,7 @@ def random_noise(volume,              # (X,Y,Z) or (4,X,Y,Z), array, tensor, ima
                  p:float=1.,          # probability
                  shared:bool=False,   # one fraction for all sequences? the noise itself never is
                  seed=None,           # number or generator
-                ):                    # same kind; whole numbers become float32
+                )->Any:               # same kind; whole numbers become float32
     "Add Gaussian noise"
     rng, r = _rng(seed), _range((0., std_range) if np.isscalar(std_range) else std_range, 'std_range')
     def op(d, m):
@@ -232,7 +233,7 @@ def random_augment(volume,         # (X,Y,Z) or (4,X,Y,Z), array, tensor, image,
                    p:float=.5,     # probability of each augmentation
                    spacing=1.,     # mm per voxel where the volume has no affine
                    seed=None,      # number or generator
-                  ):               # the volume, or (volume, mask) where a mask is given
+                  )->Any:          # the volume, or (volume, mask) where a mask is given
     "A random variant of a volume: flip, affine move, bias field, gamma, scale, shift and noise, each with probability `p`"
     A, rng = DataAugmentation, _rng(seed)
     s = [int(i) for i in rng.integers(2**31, size=2)]

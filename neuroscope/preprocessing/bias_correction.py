@@ -149,7 +149,7 @@ def estimate(self:N4BiasFieldCorrection,
     img, # nibabel image
     mask:np.ndarray, # (X,Y,Z) bool, where the scan is to be even
     exclude=None, # (X,Y,Z) bool, not to be fitted, for instance a large tumour
-) -> BiasField:
+) -> BiasField: # logarithm of the field on the scan's grid, and figures
     "The bias field of a scan, at full resolution"
     start = image_data(img)
     use = mask & (start > 0)

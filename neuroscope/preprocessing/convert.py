@@ -15,6 +15,7 @@ import gzip, hashlib, hmac, json, os, re, secrets, shutil, subprocess, tarfile, 
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Iterator
 
 import nibabel as nib
 import numpy as np
@@ -100,7 +101,7 @@ def _groups(ds):
 def header_value(
     ds, # pydicom dataset
     *keywords, # names under which it may stand
-): # the first that is there and not empty, else None
+)->Any: # the first that is there and not empty, else None
     "A value from a classic or enhanced header"
     for place in (ds, *_groups(ds)):
         for k in keywords:
@@ -120,25 +121,28 @@ def _words(v): return tuple(str(o).upper() for o in ([] if v is None else [v] if
 class SeriesInfo:
     "What the headers of a series say"
     description:str=''      # series description, protocol name, sequence name
-    number:int=0
-    modality:str='MR'
+    number:int=0            # of the series in its study
+    modality:str='MR'       # as DICOM abbreviates it
     tr:float|None=None           # ms
     te:float|None=None           # ms
     ti:float|None=None           # ms
     flip:float|None=None         # degrees
     pulse:tuple=()          # SE, GR, IR, EP
     variant:tuple=()        # SP spoiled, MP magnetization prepared, SS steady state
-    image_type:tuple=()
+    image_type:tuple=()     # ORIGINAL or DERIVED, PRIMARY or SECONDARY, and what else the scanner says
     dimension:str=''        # 2D or 3D
     agent:str=''            # contrast agent
-    body_part:str=''
+    body_part:str=''        # in the scanner's words
     time:str=''             # of acquisition: HHMMSS
     voxel:tuple=()          # mm
     n_images:int=1          # files, or frames
     orientations:int=1      # different slice orientations
-    uid:str=''; study:str=''; study_date:str=''; patient:str=''   # identify; never written
+    uid:str=''              # series instance UID; identifies, never written
+    study:str=''            # study instance UID; identifies, never written
+    study_date:str=''       # date and time of the study, YYYYMMDD and HHMMSS; identifies, never written
+    patient:str=''          # number and who issued it, else name and birth date; identifies, never written
     personal:tuple=()       # the patient's name, number and birth date: to be kept out of what is written
-    files:list=field(default_factory=list, repr=False)
+    files:list=field(default_factory=list, repr=False)            # paths, in the order of the slices
     faults:list=field(default_factory=list)                       # what is wrong with the files
 
 # %% ../../nbs/preprocessing/00_convert.ipynb #772376c4
@@ -263,7 +267,7 @@ _TYPES = dict(LOCALIZER='a localizer', DIFFUSION='diffusion', ADC='diffusion', T
 def _plain(text): return re.sub(r'[^a-z0-9+*/]+', ' ', text.lower())
 
 def none_of_the_four(
-    s:SeriesInfo,
+    s:SeriesInfo, # what the headers of the series say
 )->str: # why, or ''
     "Why a series cannot be T1, T1ce, T2 or FLAIR"
     if s.modality != 'MR': return f'modality {s.modality or "missing"}'
@@ -278,7 +282,7 @@ def none_of_the_four(
 
 # %% ../../nbs/preprocessing/00_convert.ipynb #1de62305
 def by_timing(
-    s:SeriesInfo,
+    s:SeriesInfo, # what the headers of the series say
 )->tuple: # set of what it can be (also 'pd', 't2star', 'stir', 'epi', 'ssfp'); empty: no telling; how we know
     "What weighting the timing gives"
     if s.te is None or s.tr is None: return set(), 'no TR and TE in the header'
@@ -309,7 +313,7 @@ _AFTER = r'(?<!no )(?<!non )(?<!w/o )(?<!without )\b(post(?! ?op)\w*|gado\w*|gad
 _BEFORE = r'\b(pre|w/o|wo|without|nativ\w*|non ?con\w*|no con\w*|ohne|sans|unenhanced|plain)\b'
 
 def by_name(
-    s:SeriesInfo,
+    s:SeriesInfo, # what the headers of the series say
 )->tuple: # set of sequences, the words that say so
     "What the name says it is"
     text = _plain(s.description)
@@ -319,7 +323,7 @@ def by_name(
     return set(found), ' and '.join(f"'{w}'" for w in found.values()) + ' in the name' if found else 'the name says nothing'
 
 def contrast_by_name(
-    s:SeriesInfo,
+    s:SeriesInfo, # what the headers of the series say
 )->str: # 'after', 'before', or ''
     "Does the name say before or after the contrast agent?"
     text = _plain(s.description)
@@ -331,7 +335,7 @@ def contrast_by_name(
 class Verdict:
     "What a series is, and why"
     sequence:str        # one of the four, 'other', or '' where it is doubtful
-    reasons:list
+    reasons:list        # why, a sentence each, the weightiest first
     maybe:set=field(default_factory=set)   # what a doubtful one could be
 
     @property
@@ -346,8 +350,8 @@ def _with_contrast(s, reasons):
     return Verdict('t1ce' if s.agent or says == 'after' else 't1', reasons if s.agent or says else reasons + ['no contrast agent in header or name'])
 
 def classify_series(
-    s:SeriesInfo,
-)->Verdict:
+    s:SeriesInfo, # what the headers of the series say
+)->Verdict: # the sequence and the reasons; '' where timing and name do not settle it
     "T1, T1ce, T2, FLAIR, other, or doubtful"
     if why := none_of_the_four(s): return Verdict('other', [why])
     (timing,how),(name,words) = by_timing(s),by_name(s)
@@ -483,7 +487,7 @@ def _check_whole(nii, s):
     if s.n_images not in shape: raise ConversionError(f'{s.n_images} slices went in, {"×".join(map(str, shape))} voxels came out')
 
 def convert_series(
-    s:SeriesInfo,
+    s:SeriesInfo, # the series, with the paths of its files
     path, # '.nii.gz' to write; its JSON stands beside it
     record:dict=None, # more to say in the JSON
     personal_data:bool=False, # keep names, dates, hospital, device?
@@ -522,7 +526,7 @@ def _unpack(path, dest):
 @contextmanager
 def open_source(
     src, # a folder, or a .zip or .tar archive
-):
+)->Iterator[tuple]: # for a `with` block: folders, and a list of (archive, what is wrong with it)
     "Folders that hold all files of `src`, archives in it unpacked; and archives that could not be"
     src = Path(src)
     if not src.exists(): raise InputError('there is no such file or folder', path=src)
@@ -552,8 +556,9 @@ def output_path(
     id:str, # 'sub-…_ses-…'
     sequence:str, # one of the four; anything else goes to 'unsorted'
     scheme:str, # naming scheme
-    key:str='', number:int=0, # of the series: names what is unsorted
-)->Path:
+    key:str='', # short digest of the series: names what is unsorted
+    number:int=0, # of the series: names what is unsorted
+)->Path: # the '.nii.gz' file
     "Where a converted series is written"
     if sequence not in SEQUENCES: return Path(dest)/'unsorted'/id/f'{id}_series-{number:04d}_{key}.nii.gz'
     folder = Path(dest)/'/'.join(id.split('_'))/'anat' if scheme == 'bids' else Path(dest)/id

@@ -56,7 +56,7 @@ def to_native(
     background=0., # value outside the brain; None: what the raw scan has there
     bias_field=None, # nibabel image of the field that preprocessing divided by, on the grid of the scan then; None: it stays out
     interpolation='linear', # or 'cubic'
-): # nibabel image, float32, with the header of `raw`
+) -> nib.Nifti1Image: # nibabel image, float32, with the header of `raw`
     "A preprocessed scan on the grid and the intensity scale of its raw scan"
     raw,img = load_volume(raw),load_volume(img)
     low = next((f['target_range'][0] for f in figures.values() if 'target_range' in f), 0)

@@ -10,6 +10,8 @@ __all__ = ['NYUL_PERCENTILES', 'brain_values', 'Normalizer', 'PercentileNormaliz
            'VolumeNormalization']
 
 # %% ../../nbs/preprocessing/05_normalization.ipynb #3baa6959
+from typing import Any
+
 import nibabel as nib
 import numpy as np
 from fastcore.basics import patch
@@ -60,13 +62,17 @@ def fit(self:Normalizer,
     return self
 
 @patch
-def normalize(self:Normalizer, volume:np.ndarray) -> np.ndarray: # float
+def normalize(self:Normalizer,
+    volume:np.ndarray, # scanner's values, any shape
+) -> np.ndarray: # float
     "Scanner's values to normalized ones"
     if self.scale is None: raise InputError('this normalizer is not fitted', fix='Call fit with a scan first.')
     return (np.asarray(volume, dtype=np.result_type(volume, np.float32)) - self.offset)/self.scale
 
 @patch
-def denormalize(self:Normalizer, volume:np.ndarray) -> np.ndarray: # float
+def denormalize(self:Normalizer,
+    volume:np.ndarray, # normalized values, any shape
+) -> np.ndarray: # float
     "Normalized values to the scanner's"
     if self.scale is None: raise InputError('this normalizer is not fitted', fix='Call fit with a scan first.')
     return np.asarray(volume, dtype=np.result_type(volume, np.float32))*self.scale + self.offset
@@ -190,12 +196,16 @@ def fit(self:NyulNormalizer,
     return self
 
 @patch
-def normalize(self:NyulNormalizer, volume:np.ndarray) -> np.ndarray: # float
+def normalize(self:NyulNormalizer,
+    volume:np.ndarray, # scanner's values, any shape
+) -> np.ndarray: # float
     "Scanner's values to the standard scale"
     return self._through(volume, *_rising(self.landmarks or [0, 1], self.standard['landmarks'] if self.landmarks else [0, 1]))
 
 @patch
-def denormalize(self:NyulNormalizer, volume:np.ndarray) -> np.ndarray: # float
+def denormalize(self:NyulNormalizer,
+    volume:np.ndarray, # values on the standard scale, any shape
+) -> np.ndarray: # float
     "Standard scale to the scanner's values"
     return self._through(volume, *_rising(self.landmarks or [0, 1], self.standard['landmarks'] if self.landmarks else [0, 1])[::-1])
 
@@ -230,7 +240,7 @@ def _no_scales(path): raise InputError('this file has no standard scales', path=
 # %% ../../nbs/preprocessing/05_normalization.ipynb #a26dda6d
 def normalizer_from(
     params:dict, # `params` of a normalizer, for instance read from a sidecar
-) -> Normalizer:
+) -> Normalizer: # ready to normalize and to go back, without another `fit`
     "A fitted normalizer from its parameters"
     p = dict(params)
     kinds = {k.method: k for k in (PercentileNormalizer, ZScoreNormalizer, WhiteStripeNormalizer, NyulNormalizer)}
@@ -259,7 +269,7 @@ def percentile_normalization(cls:VolumeNormalization,
     target_range=(0, 1), # what the percentiles become
     mask=None, # brain, array or image; None: the voxels that are not 0
     clip=True, # cut off what lies outside the target range?
-): # array or image, as `volume`; background is the lower end of the range
+) -> Any: # array or image, as `volume`; background is the lower end of the range
     "Percentiles of the brain become the ends of `target_range`"
     def f(x, m):
         y = PercentileNormalizer(low_percentile, high_percentile, target_range).fit(x, m).normalize(x)
@@ -271,7 +281,7 @@ def percentile_normalization(cls:VolumeNormalization,
 def z_score_normalization(cls:VolumeNormalization,
     volume, # (X,Y,Z) array or nibabel image
     mask=None, # brain, array or image; None: the voxels that are not 0
-): # array or image, as `volume`; background is 0
+) -> Any: # array or image, as `volume`; background is 0
     "Mean 0 and standard deviation 1 in the brain"
     f = lambda x,m: np.where(x != 0 if m is None else m, ZScoreNormalizer().fit(x, m).normalize(x), np.float32(0))
     return _on_values(f, volume, mask)
@@ -283,7 +293,7 @@ def white_stripe_normalization(cls:VolumeNormalization,
     mask=None, # brain, array or image; None: the voxels that are not 0
     sequence='t1', # which peak is white matter depends on it
     width=.05, # share of the brain's voxels to either side of the peak
-): # array or image, as `volume`; background is 0
+) -> Any: # array or image, as `volume`; background is 0
     "Mean 0 and standard deviation 1 in the white matter of normal appearance"
     f = lambda x,m: np.where(x != 0 if m is None else m, WhiteStripeNormalizer(sequence, width).fit(x, m).normalize(x), np.float32(0))
     return _on_values(f, volume, mask)
@@ -293,7 +303,7 @@ def nyul_normalization(cls:VolumeNormalization,
     volume, # (X,Y,Z) array or nibabel image
     standard:dict, # of this sequence, from `nyul_standard` or `load_nyul`
     mask=None, # brain, array or image; None: the voxels that are not 0
-): # array or image, as `volume`; background is the lower end of the standard scale
+) -> Any: # array or image, as `volume`; background is the lower end of the standard scale
     "The landmarks of the brain become those of a standard scale"
     f = lambda x,m: np.where(x != 0 if m is None else m, NyulNormalizer(standard).fit(x, m).normalize(x), np.float32(standard['landmarks'][0]))
     return _on_values(f, volume, mask)

@@ -15,6 +15,7 @@ __all__ = ['log', 'STEPS', 'REFERENCES', 'NAMES', 'register_step', 'n4_step', 'p
 import base64, html, inspect, io, json, os, re, shutil, sys, time, tomllib
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Callable, Iterator
 
 import nibabel as nib
 import numpy as np
@@ -44,7 +45,7 @@ def register_step(
     after=(), # steps that must not come later in the list
     instead=None, # a kind of step of which a list has one at most
     needs_brain=False, # does it need a brain mask?
-):
+) -> Callable: # the decorator; it enters the function into `STEPS` and gives it back
     "Make a function `f(imgs, mask, **params) -> imgs, mask, findings` known as a step"
     def _f(f):
         f.after,f.instead,f.needs_brain = tuple(after),instead,needs_brain
@@ -62,7 +63,7 @@ def n4_step(
     exclude_lesion=False, # leave the lesion out of the fit?
     lesion=None, # (X,Y,Z) bool
     **params, # of `N4BiasFieldCorrection`
-):
+) -> tuple: # images, mask, what was found in each sequence
     "Divide each sequence by its bias field"
     n4,out,findings = None if adaptive else N4BiasFieldCorrection(**params),{},{}
     for q,img in imgs.items():
@@ -133,7 +134,7 @@ def nyul_step(
     imgs, # sequence -> nibabel image
     mask, # (X,Y,Z) bool, brain, or None
     standard, # file of standard scales, from `learn_nyul`, or the dict itself
-):
+) -> tuple: # images, mask, what was done to each sequence
     "`NyulNormalizer` for each sequence, to its standard scale"
     scales = standard if isinstance(standard, dict) else load_nyul(standard)
     if miss := [q for q in imgs if q not in scales]: raise InputError(f'there is no standard scale for {", ".join(miss)}', fix='Learn the scales on a cohort that has all of these sequences.')
@@ -144,7 +145,7 @@ def resample_image(
     img, # nibabel image
     target_spacing, # mm, three numbers
     nearest=False, # nearest neighbour, for masks and labels
-): # nibabel image that covers the same field of view
+) -> nib.Nifti1Image: # nibabel image that covers the same field of view
     "An image on voxels of another size; orientation and field of view stay"
     src = to_sitk(img)
     old,new = np.array(src.GetSpacing()),np.array(target_spacing, float)
@@ -186,7 +187,7 @@ def _register(imgs, mask, reference, template, **kwargs):
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #92afab0c
 def reference_of(
     imgs:dict, # sequence -> anything
-) -> str:
+) -> str: # the first of `REFERENCES` that is there
     "The sequence that the others are registered to"
     return next(q for q in REFERENCES if q in imgs)
 
@@ -199,7 +200,7 @@ def registration_step(
     target_spacing=None, # mm, three numbers: voxels of the result; None: those of the atlas, or of the reference
     interpolation='linear', # or 'cubic'
     **params, # of `register_subject`
-):
+) -> tuple: # images on one grid, mask, what was found for each sequence
     "All sequences on one grid, that of an atlas unless told otherwise, with one interpolation"
     reference = reference or reference_of(imgs)
     if mask is not None and not hasattr(mask, 'dataobj'): mask = new_like(imgs[reference], mask.astype(np.uint8))
@@ -240,7 +241,7 @@ def skull_strip_step(
     backend='auto', # of `skull_strip`
     reference=None, # sequence that the brain is looked for in; None: T1, and where the grids differ the reference of the registration
     **params, # more parameters of `skull_strip`
-):
+) -> tuple: # images, mask, how the brain was found
     "Remove everything but the brain"
     q = reference or reference_of(imgs)
     together = _together(imgs)
@@ -289,7 +290,7 @@ def add_step(self:VolumePreprocessor,
     self.steps.append((name, dict(params or {})))
     return self
 
-def default_preprocessor() -> VolumePreprocessor:
+def default_preprocessor() -> VolumePreprocessor: # with two steps
     "Bias correction and percentile normalization, what the models here are trained on"
     return VolumePreprocessor([('n4_bias_correction', {}), ('percentile_normalization', dict(low_percentile=.5, high_percentile=99.5, target_range=(0, 1)))])
 
@@ -311,7 +312,7 @@ def _parse_steps(path):
 @patch(cls_method=True)
 def from_file(cls:VolumePreprocessor,
     path, # .toml, .yaml or .yml
-) -> VolumePreprocessor:
+) -> VolumePreprocessor: # with its steps and the sequences it requires
     "Read the list of steps from a file"
     d = _parse_steps(path)
     ok = isinstance(d, dict) and isinstance(d.get('steps'), list) and all(isinstance(s, dict) and isinstance(s.get('step'), str) for s in d['steps'])
@@ -342,7 +343,7 @@ def to_file(self:VolumePreprocessor,
 
 def json_ready(
     obj, # anything that JSON can write
-):
+) -> Any: # dicts, lists, text, numbers and None
     "`obj` as it looks after a trip through JSON (tuples become lists), so that it can be compared with what was read"
     return json.loads(json.dumps(obj, default=str))
 
@@ -378,7 +379,7 @@ def carry(
     raw:dict, # sequence -> raw image
     out:dict, # sequence -> preprocessed image
     record:list, # of `apply`
-): # nibabel image
+) -> Any: # nibabel image
     "Labels on the grid of the preprocessed scans, each voxel the nearest label"
     q = next((q for q,o in raw.items() if same_grid(o, labels)), None)
     if q is None: raise GridMismatchError('the mask lies on the grid of none of the sequences', path=labels.get_filename(), fix='Give it on the grid of one of them.')
@@ -426,7 +427,7 @@ def qc_figure(
     mask_before=None, # brain: (X,Y,Z) bool or image; drawn where it is on the grid of a scan
     mask_after=None, # (X,Y,Z) bool, on the grid of `after`
     title='', # over the picture
-) -> Figure:
+) -> Figure: # two rows, a column per sequence
     "The sequences before and after preprocessing, with the outline of the brain mask"
     fig = Figure(figsize=(max(2.2*len(before), 4), 5))          # laid out by hand: matplotlib's layout takes longer than all the rest
     grid = dict(left=.01, right=.99, bottom=.01, top=.89, wspace=.02, hspace=.1)
@@ -441,7 +442,7 @@ def qc_figure(
 NAMES = ('input', 'bids')
 
 def bids_id(
-    subject:Subject,
+    subject:Subject, # whose name; one that is BIDS already stays
 ) -> str: # 'sub-X' or 'sub-X_ses-Y'
     "The name of a subject in BIDS"
     if re.fullmatch(r'sub-[A-Za-z0-9+]+(_ses-[A-Za-z0-9+]+)?', subject.id): return subject.id
@@ -450,7 +451,7 @@ def bids_id(
     return f'sub-{patient}' + (f'_ses-{session}' if session else '')
 
 def subject_folder(
-    subject:Subject,
+    subject:Subject, # whose outputs
     names='input', # one of `NAMES`
 ) -> Path: # relative to the folder of the cohort
     "The folder that a subject's outputs stand in"
@@ -458,7 +459,7 @@ def subject_folder(
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #4fdd7246
 def output_names(
-    subject:Subject,
+    subject:Subject, # whose outputs; its files name them where `names` is 'input'
     names='input', # one of `NAMES`
     space=None, # atlas that the scans lie in, if any
 ) -> dict: # sequence, 'seg' or 'brainmask' -> file, relative to the subject's folder
@@ -536,7 +537,7 @@ def _write_subject(self, subject, folder, recipe, names):
 def folder_id(
     subject, # `Subject`
     names, # one of `NAMES`
-) -> str:
+) -> str: # its own id, or that in BIDS
     "What a subject's folder and files are called by"
     return subject.id if names == 'input' else bids_id(subject)
 
@@ -545,7 +546,7 @@ def record_path(
     dest, # folder of the preprocessed cohort
     subject:Subject, # raw
     names='input', # one of `NAMES`
-) -> Path:
+) -> Path: # a JSON file, there or not
     "The file that says what was done to a subject"
     return Path(dest)/subject_folder(subject, names)/f'{folder_id(subject, names)}_preprocessing.json'
 
@@ -609,7 +610,7 @@ def _alive(pid):
 @contextmanager
 def limited_threads(
     n:int, # threads
-):
+) -> Iterator[None]: # for a `with` block
     "Within the block, SimpleITK and numpy use at most `n` threads"
     old = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(n)
@@ -683,7 +684,7 @@ def _section(row, path):
 def cohort_page(
     table:pd.DataFrame, # of `preprocess_cohort`
     records:list, # for each row the subject's record, see `record_path`
-    preprocessor:VolumePreprocessor,
+    preprocessor:VolumePreprocessor, # its steps stand in the head of the page
     title:str, # what the cohort is called
 ) -> str: # HTML, self-contained
     "One page for a cohort, failures first, then what somebody should look at"

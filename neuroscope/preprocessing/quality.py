@@ -21,6 +21,7 @@ __all__ = ['log', 'DIETRICH', 'MEASURES', 'VERDICTS', 'LIMITS', 'AXES', 'SCAN_CH
 import functools, html, itertools, time, traceback
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Callable
 from urllib.parse import quote
 
 import nibabel as nib
@@ -154,7 +155,7 @@ def add_air(data:np.ndarray,   # (X,Y,Z) stripped intensities, background zero
 # %% ../../nbs/preprocessing/01_quality.ipynb #3b85b514
 def kmedians(x:np.ndarray, # (N,) values
              centres,      # first guess, ascending
-             n_iter=50,
+             n_iter=50,    # most rounds; it stops when the centres stand still
             )->tuple:      # centres (k,), class of each value (N,)
     "One-dimensional clustering around medians"
     c, s = np.array(centres, float), np.sort(x)       # sorted once: a class is a stretch, and its median stands in the middle
@@ -221,7 +222,8 @@ class Finding:
     value:float        # grows with the fault; NaN where the check could not be made
     reason:str         # in words
 
-def worst(findings)->str: # one of 'pass', 'look', 'fail'
+def worst(findings, # any number of `Finding`
+         )->str: # one of 'pass', 'look', 'fail'
     "The verdict of several findings together"
     return max((f.verdict for f in findings), key=VERDICTS.index, default='pass').replace('n/a', 'pass')
 
@@ -238,7 +240,7 @@ def verdict(check:str,   # name of a check
 
 def limited(look:float, # from here on a person should look
             fail:float, # from here on the scan should not be used
-           ):
+           )->Callable: # the decorator; it also enters the two limits into `LIMITS`
     "Decorator: a check that returns (value, reason) gives a `Finding`"
     def wrap(f):
         name = f.__name__.removeprefix('check_')
@@ -297,7 +299,7 @@ def make_scan(img,                  # nibabel image
               name:str='t1',        # sequence
               lesion:np.ndarray=None, # (X,Y,Z) bool
               stripped:bool=True,   # is it the mask of a brain?
-             )->Scan:
+             )->Scan: # data and mask turned to the axes right, front, top, and cut to the brain if stripped
     "Make a `Scan` of an image"
     data, zooms = _ras(img)
     m, bad = _ras(img, mask)[0], ~np.isfinite(data)
@@ -308,20 +310,23 @@ def make_scan(img,                  # nibabel image
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #c2281a5b
 @limited(1e-12, 1e-12)
-def check_finite(scan:Scan):
+def check_finite(scan:Scan, # one sequence
+                )->tuple: # share of the voxels, and what to say; `limited` makes it a `Finding`
     "NaN or infinite voxels"
     return scan.n_bad/scan.data.size, f'{scan.n_bad:,} voxels are NaN or infinite' if scan.n_bad else 'all voxels are finite'
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #231a09a4
 @limited(1/32, 1/10)
-def check_grey_levels(scan:Scan):
+def check_grey_levels(scan:Scan, # one sequence
+                     )->tuple: # one over the number of different intensities in the brain, and what to say; `limited` makes it a `Finding`
     "Too few different intensities"
     n = len(np.unique(scan.data[scan.mask] if scan.mask.any() else scan.data))
     return 1/n, 'the volume is constant' if n == 1 else f'the brain has {n:,} different intensities' if n <= 32 else 'there are enough grey levels'
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #04535954
 @limited(.001, .02)
-def check_clipped(scan:Scan):
+def check_clipped(scan:Scan, # one sequence
+                 )->tuple: # share of the brain, and what to say; `limited` makes it a `Finding`
     "Many voxels at the highest intensity"
     vals = scan.data[scan.mask]
     if not vals.size or vals.min() == vals.max(): return np.nan, 'not checked: the volume is constant'
@@ -346,14 +351,16 @@ def missing_depth(support:np.ndarray, # (X,Y,Z) bool: where the brain has signal
 # %% ../../nbs/preprocessing/01_quality.ipynb #e3939d12
 _FACES = (('left', 'right'), ('back', 'front'), ('bottom', 'top'))
 
-def covered(scan:Scan)->np.ndarray: # (X,Y,Z) bool
+def covered(scan:Scan, # one sequence
+           )->np.ndarray: # (X,Y,Z) bool
     "Where in its mask a scan has signal, on a scale of some millimetres"
     blur = lambda x: ndi.gaussian_filter(x.astype(np.float32), 2.5/scan.zooms, truncate=2.5)
     near = blur(np.abs(scan.data)*scan.mask)/np.maximum(blur(scan.mask), 1e-3)
     return scan.mask & (scan.data != 0) & (near > np.median(np.abs(scan.data[scan.mask]))/4) if scan.mask.any() else scan.mask
 
 @limited(3., 15.)
-def check_field_of_view(scan:Scan):
+def check_field_of_view(scan:Scan, # one sequence
+                       )->tuple: # mm that are missing, and what to say; `limited` makes it a `Finding`
     "The brain is cut off by the edge of the volume"
     depth = missing_depth(covered(scan), scan.zooms)
     if not scan.stripped: depth = np.maximum(depth-15, 0)*[[1,1],[1,1],[0,1]]    # skin and skull may be cut, and the neck always is
@@ -368,7 +375,8 @@ def _per_slice(data, mask, axis):
     return (data*mask).sum(other, dtype=float), mask.sum(other)
 
 @limited(.005, .05)
-def check_coverage(scan:Scan):
+def check_coverage(scan:Scan, # one sequence
+                  )->tuple: # share of the brain, and what to say; `limited` makes it a `Finding`
     "Parts of the brain where this sequence has no signal"
     if not scan.stripped or not scan.mask.any(): return np.nan, 'not checked: it takes a brain mask'
     holes, slices = scan.mask & (scan.data == 0), np.zeros_like(scan.mask)
@@ -388,7 +396,9 @@ def _from_neighbours(x, reach, stat):
     win = np.stack([pad[i:len(pad)-2*reach+i] for i in range(2*reach+1) if i != reach])
     with np.errstate(all='ignore'): return np.array([stat(w[np.isfinite(w)]) if np.isfinite(w).sum() >= reach else np.nan for w in win.T])
 
-def slice_drop(scan:Scan, axis:int)->np.ndarray: # per slice, 0 as its neighbours, 1 empty
+def slice_drop(scan:Scan, # one sequence
+               axis:int,  # 0 right, 1 front, 2 top
+              )->np.ndarray: # per slice, 0 as its neighbours, 1 empty
     "How much the mean of each slice differs from its neighbours"
     total, area = _per_slice(scan.data, scan.mask, axis)
     mean = np.where(area > (.3 if scan.stripped else .7)*area.max(), total/np.maximum(area, 1), np.nan)
@@ -400,7 +410,8 @@ def slice_drop(scan:Scan, axis:int)->np.ndarray: # per slice, 0 as its neighbour
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #a4604269
 @limited(.25, .5)
-def check_missing_slices(scan:Scan):
+def check_missing_slices(scan:Scan, # one sequence
+                        )->tuple: # the largest `slice_drop`, and what to say; `limited` makes it a `Finding`
     "Empty slices, and slices much darker or brighter than their neighbours"
     drop = [slice_drop(scan, ax) if scan.zooms[ax] < 6.5 else np.zeros(1) for ax in range(3)]
     value = max(d.max() for d in drop)
@@ -411,7 +422,9 @@ def check_missing_slices(scan:Scan):
     return value, f'{len(bad)} slice{"s"*(len(bad)>1)} along {AXES[ax]} differ{"s"*(len(bad)==1)} from the neighbours by {value:.0%}' + (' (empty)' if value > .99 else '')
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #f98a3d26
-def slice_change(scan:Scan, axis:int)->np.ndarray: # (n-1,) about 1; 0: the slices are equal
+def slice_change(scan:Scan, # one sequence
+                 axis:int,  # 0 right, 1 front, 2 top
+                )->np.ndarray: # (n-1,) about 1; 0: the slices are equal
     "Change from each slice to the next, over that of its neighbours"
     d, m = np.moveaxis(scan.data, axis, 0), np.moveaxis(scan.mask, axis, 0)
     both = m[1:] & m[:-1]
@@ -421,7 +434,8 @@ def slice_change(scan:Scan, axis:int)->np.ndarray: # (n-1,) about 1; 0: the slic
     with np.errstate(all='ignore'): return np.where(near > 0, change/near, np.nan)
 
 @limited(.75, .97)
-def check_duplicate_slices(scan:Scan):
+def check_duplicate_slices(scan:Scan, # one sequence
+                          )->tuple: # one less the smallest `slice_change`, and what to say; `limited` makes it a `Finding`
     "Slices that repeat their neighbour"
     change = [slice_change(scan, ax) for ax in range(3)]
     low = [np.nanmin(c) if np.isfinite(c).any() else np.nan for c in change]
@@ -448,7 +462,8 @@ def _others(masks, i): return functools.reduce(np.logical_or, [m for j,m in enum
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #d738f397
 @limited(.008, .025)
-def check_air_ghosts(scan:Scan):
+def check_air_ghosts(scan:Scan, # one sequence
+                    )->tuple: # share of the signal of the head by which one axis is brighter than the others, and what to say; `limited` makes it a `Finding`
     "Ghosts in the air beside the head"
     if scan.air is None: return np.nan, 'not checked: there is no air around the head'
     g = ghost_to_signal(scan.data, scan.mask, scan.air)
@@ -460,7 +475,7 @@ def check_air_ghosts(scan:Scan):
 # %% ../../nbs/preprocessing/01_quality.ipynb #8be90d9f
 def autocorrelation(detail:np.ndarray, # (X,Y,Z) zero outside `inner`
                     inner:np.ndarray,  # (X,Y,Z) bool
-                    axis:int,
+                    axis:int,          # 0 right, 1 front, 2 top
                    )->np.ndarray: # (n,) by shift in voxels, 1 at zero; NaN where too few voxels overlap
     "Autocorrelation of the detail along an axis, corrected for how much the brain overlaps with itself"
     return _corrected(_shift_products(detail, axis), _shift_products(inner, axis))
@@ -476,7 +491,9 @@ def _corrected(r, overlap):
     return np.where(ok, r*overlap[0]/(np.maximum(overlap, 1)*r[0]), np.nan) if r[0] > 0 else np.full(len(r), np.nan)
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #42a51a64
-def ghost_peaks(scan:Scan, axis:int)->np.ndarray: # (n,) by shift in voxels
+def ghost_peaks(scan:Scan, # one sequence
+                axis:int,  # 0 right, 1 front, 2 top
+               )->np.ndarray: # (n,) by shift in voxels
     "Peaks of the autocorrelation above their surroundings, zero for shifts that are too short"
     inner = _shift_products(scan.inner, axis)
     a, n = _corrected(_shift_products(scan.detail, axis), inner), len(inner)
@@ -487,7 +504,8 @@ def ghost_peaks(scan:Scan, axis:int)->np.ndarray: # (n,) by shift in voxels
     return np.where(np.arange(len(peaks)) < start, 0, peaks)
 
 @limited(.05, .09)
-def check_ghosting(scan:Scan):
+def check_ghosting(scan:Scan, # one sequence
+                  )->tuple: # the highest of `ghost_peaks`, and what to say; `limited` makes it a `Finding`
     "Copies of the anatomy, shifted along one axis, within the brain"
     if not scan.stripped or scan.zooms.max() > 2.5: return np.nan, 'not checked: it takes a brain mask, and voxels of at most 2.5 mm'
     peaks = [ghost_peaks(scan, ax) for ax in range(3)]
@@ -497,7 +515,8 @@ def check_ghosting(scan:Scan):
     return value, f'the detail repeats itself {mm:.0f} mm away along {AXES[ax]}' if value >= LIMITS['ghosting'][0] else 'no ghosts'
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #2d763484
-def sharpness(scan:Scan)->np.ndarray: # (3,) per axis
+def sharpness(scan:Scan, # one sequence
+             )->np.ndarray: # (3,) per axis
     "Mean absolute second difference along each axis inside the brain, relative to the spread"
     core = ndi.binary_erosion(scan.inner)
     res = []
@@ -524,7 +543,8 @@ def check_motion(scans:dict, # sequence -> `Scan`, on one grid
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #1a4c91e1
 @limited(.002, .01)
-def check_spikes(scan:Scan):
+def check_spikes(scan:Scan, # one sequence
+                )->tuple: # share of the energy of the detail, and what to say; `limited` makes it a `Finding`
     "Stripes from a spike in k-space"
     if not scan.stripped or scan.inner.sum() < 5000 or not scan.detail.any(): return np.nan, 'not checked: it takes a brain mask of some thousand voxels'
     power = np.abs(fft.fftn(scan.detail.astype(np.float32), [fft.next_fast_len(n) for n in scan.detail.shape]))**2
@@ -537,7 +557,8 @@ def check_spikes(scan:Scan):
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #4b61e9cc
 @limited(1., 1.3)
-def check_brain_volume(scan:Scan):
+def check_brain_volume(scan:Scan, # one sequence
+                      )->tuple: # the larger of litres/2 and 0.9/litres, and what to say; `limited` makes it a `Finding`
     "A brain mask that is too small or too large to be a brain"
     if not scan.stripped: return np.nan, 'not checked: it takes a brain mask'
     litres = scan.mask.sum()*scan.zooms.prod()/1e6
@@ -545,7 +566,8 @@ def check_brain_volume(scan:Scan):
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #e46f8a74
 @limited(.02, .08)
-def check_skull_left(scan:Scan):
+def check_skull_left(scan:Scan, # one sequence
+                    )->tuple: # share of the outer 6 mm, and what to say; `limited` makes it a `Finding`
     "Bright scalp at the surface of a stripped T1"
     if not scan.stripped or scan.name != 't1': return np.nan, 'not checked: it takes a stripped T1'
     share = scalp_share(scan.data, scan.mask, scan.zooms, scan.lesion)
@@ -600,7 +622,8 @@ def fit_template(mask:np.ndarray, # (X,Y,Z) bool, axes right, front, top
 def _whole_brain(scan): return scan.stripped and scan.mask.sum()*scan.zooms.prod() > 3e5 and scan.zooms.max() < 6.5
 
 @limited(16., 24.)
-def check_brain_shape(scan:Scan):
+def check_brain_shape(scan:Scan, # one sequence
+                     )->tuple: # mm, how deep the largest piece is, and what to say; `limited` makes it a `Finding`
     "Pieces missing from the brain mask, or clinging to it"
     if not _whole_brain(scan): return np.nan, 'not checked: it takes the mask of a whole brain, and voxels below 6.5 mm'
     brain, mask = fit_template(scan.mask, scan.zooms)
@@ -613,7 +636,9 @@ def check_brain_shape(scan:Scan):
     return d, f'a piece {d:.0f} mm deep {what} at the {where}' if d >= LIMITS['brain_shape'][0] else 'the mask has the shape of a brain'
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #19312274
-def coarse(scan:Scan, mm=3.)->Scan:
+def coarse(scan:Scan, # one sequence
+           mm=3.,     # voxel size to come close to; finer scans are thinned, coarser ones stay
+          )->Scan: # without its air
     "The scan on voxels of about `mm`"
     k = np.maximum(1, np.round(mm/scan.zooms)).astype(int)
     every = tuple(slice(i//2, None, i) for i in k)
@@ -626,7 +651,9 @@ def _small(scans): return _usable({q: x.small for q,x in scans.items()})
 def _usable(scans): return {q: x for q,x in scans.items() if x.mask.sum() > 1000 and np.ptp(x.data[x.mask]) > 0}
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #deb73e52
-def rigid_offset(fixed:Scan, moving:Scan)->np.ndarray: # (N,3) mm, at points of the brain
+def rigid_offset(fixed:Scan,  # the scan whose points are taken
+                 moving:Scan, # the scan that is laid on it
+                )->np.ndarray: # (N,3) mm, at points of the brain
     "How far a rigid registration moves points of the brain from one scan to another"
     reg = sitk.ImageRegistrationMethod()
     reg.SetMetricAsMattesMutualInformation(24); reg.SetInterpolator(sitk.sitkLinear); reg.SetNumberOfThreads(1)
@@ -659,7 +686,7 @@ def check_alignment(scans:dict, # sequence -> `Scan`, on one grid
 # %% ../../nbs/preprocessing/01_quality.ipynb #86d44fcb
 def normalized_mutual_information(x:np.ndarray, # (N,) intensities
                                   y:np.ndarray, # (N,) intensities of the same voxels
-                                  bins:int=32,
+                                  bins:int=32, # of the histogram, along each axis
                                  )->float: # 1 independent, 2 the same up to relabeling
     "(H(x) + H(y)) / H(x, y) from a joint histogram between the 1st and 99th percentiles"
     lo_hi = [np.percentile(v, [1, 99]) for v in (x, y)]
@@ -711,7 +738,8 @@ def orientation_fit(mask:np.ndarray, # (X,Y,Z) bool, axes right, front, top as t
 _AS_IS = ((0, 1, 2), (1, 1, 1))
 
 @limited(-.01, .02)
-def check_orientation(scan:Scan):
+def check_orientation(scan:Scan, # one sequence
+                     )->tuple: # by how much the best other orientation fits a template better, and what to say; `limited` makes it a `Finding`
     "A brain that lies otherwise than its header says"
     if not _whole_brain(scan): return np.nan, 'not checked: it takes the mask of a whole brain, and voxels below 6.5 mm'
     fit = orientation_fit(scan.mask, scan.zooms)
@@ -727,15 +755,21 @@ def _ranks(x):
 
 def _standard(x): return (x-np.median(x))/max(np.subtract(*np.percentile(x, [75, 25])), 1e-9)
 
-def fluid_darkness(t2, other): # ranks
+def fluid_darkness(t2,    # (N,) ranks of the intensities of what would be the T2, 0 to 1
+                   other, # (N,) ranks of the same voxels in another sequence
+                  )->float: # below 0: bright where `t2` is
     "-.5 to .5: how dark `other` is where `t2` is brightest"
     return .5 - other[t2 > .95].mean()
 
-def tissue_agreement(t2, other): # ranks
+def tissue_agreement(t2,    # (N,) ranks of the intensities of what would be the T2, 0 to 1
+                     other, # (N,) ranks of the same voxels in another sequence
+                    )->float: # -1 to 1
     "Correlation of `other` with `t2` outside fluid"
     return np.corrcoef(t2[t2 < .85], other[t2 < .85])[0,1]
 
-def enhancement(before, after): # standardized intensities
+def enhancement(before, # (N,) standardized intensities of what would be the T1
+                after,  # (N,) the same voxels of what would be the T1ce
+               )->float: # near 0: no more bright than dark differences
     "-1 to 1: how much longer the bright tail of `after - before` is than the dark one"
     lo, mid, hi = np.percentile(after-before, [.05, 50, 99.95])
     return (hi + lo - 2*mid)/max(hi-lo, 1e-9)
@@ -975,7 +1009,7 @@ def _wrapped(findings, width=120, most=7):
 @patch
 def plot(self:QualityReport,
          dpi:int=75, # dots per inch
-        ):           # matplotlib Figure
+        )->Any:      # matplotlib Figure
     "The picture of the subject: every sequence in three planes, and what speaks against it"
     import matplotlib.pyplot as plt # only where a picture is drawn
     text, n = _wrapped(self.objections), max(len(self.scans), 1)

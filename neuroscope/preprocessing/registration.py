@@ -48,7 +48,7 @@ def to_matrix(
 
 def from_matrix(
     matrix:np.ndarray, # (4,4) mm, RAS
-)->sitk.AffineTransform:
+)->sitk.AffineTransform: # millimetres in ITK's LPS coordinates
     "The SimpleITK transform of a matrix in nibabel's coordinates"
     M = _LPS @ matrix @ _LPS
     return sitk.AffineTransform(M[:3,:3].ravel().tolist(), M[:3,3].tolist())
@@ -92,7 +92,7 @@ def _is_whole(path):
 
 def load_transform(
     path, # '.tfm' file
-)->sitk.Transform:
+)->sitk.Transform: # three-dimensional, all parameters finite
     "Read a transform"
     path = Path(path)
     if not path.is_file(): raise InputError('there is no such file', path=path)
@@ -143,7 +143,7 @@ def apply_transform(
     interpolation:str='linear', # 'linear', 'cubic', or 'nearest' for labels and masks
     fill:float=0., # value outside the field of view of `img`
     n_threads:int=None, # None: as many as SimpleITK likes
-): # image with the header of `reference`; float32, labels keep their type
+)->nib.Nifti1Image|sitk.Image: # image with the header of `reference`; float32, labels keep their type
     "An image on the grid of another"
     if interpolation not in INTERPOLATIONS: raise InputError(f"'{interpolation}' is no interpolation", fix=f'Use one of {", ".join(INTERPOLATIONS)}.')
     if isinstance(transform, (str, Path)): transform = load_transform(transform)
@@ -169,7 +169,8 @@ def brain_points(
     return apply_affine(img.affine, idx[np.linspace(0, len(idx)-1, min(n, len(idx))).astype(int)])
 
 def mean_displacement(
-    a, b, # transforms or (4,4) matrices
+    a, # transform or (4,4) matrix
+    b, # the other
     points:np.ndarray, # (n,3) mm, RAS
 )->float: # mm
     "The mean distance between where two transforms put some points"
@@ -215,7 +216,8 @@ def mutual_information(
 
 # %% ../../nbs/preprocessing/04_registration.ipynb #7941059f
 def correlation(
-    f:np.ndarray, m:np.ndarray, # (n,) grey values
+    f:np.ndarray, # (n,) grey values of the fixed image
+    m:np.ndarray, # (n,) grey values of the moving image at the same places
     n_bins=None, # not used
 )->tuple: # negative correlation coefficient, its derivative by `m`
     "Pearson's correlation"
@@ -254,10 +256,11 @@ def pyramid(
 class PointMetric:
     "A metric between two images at points of the fixed one, as a function of the matrix between them"
     def __init__(self,
-        fixed:Level, moving:Level,
+        fixed:Level, # the fixed image, at one resolution
+        moving:Level, # the moving image, at the same resolution
         share:float=.1, # of the voxels in and around the fixed head, at least 10,000
         seed:int=0, # of the choice
-        n_bins:int=32,
+        n_bins:int=32, # of the metric's histogram, along each axis
         metric=mutual_information, # function of two lists of grey values
         margin:float=8., # mm around the head
     ):
@@ -319,7 +322,9 @@ def _turn(axis, angle):
     D[i,i] = D[j,j] = -s; D[j,i],D[i,j] = c,-c
     return R,D
 
-def rigid_model(p): # (3,) mm -> (3,3) rotation, (3,3,3) its derivatives
+def rigid_model(
+    p, # (3,) turns about the axes, in mm at `RADIUS` from the centre
+)->tuple: # (3,3) rotation, (3,3,3) its derivatives by `p`
     (X,dX),(Y,dY),(Z,dZ) = (_turn(a, p[a]/RADIUS) for a in range(3))
     return Z@Y@X, np.stack([Z@Y@dX, Z@dY@X, dZ@Y@X])/RADIUS
 
@@ -337,7 +342,7 @@ def gradient_descent(
     n:int, # number of parameters; they start at 0
     voxel:float, # mm, at this resolution
     learning_rate:float=.1, # first step, in voxels
-    max_iter:int=100,
+    max_iter:int=100, # most steps
 )->np.ndarray: # (n,) the best parameters seen
     "Steepest descent with Barzilai-Borwein steps"
     p = best = np.zeros(n)
@@ -359,7 +364,7 @@ def bfgs(
     n, # number of parameters; they start at 0
     voxel, # not needed; optimizers are called alike
     learning_rate=None, # nor this
-    max_iter=100,
+    max_iter=100, # most steps
 )->np.ndarray: # (n,) parameters
     "SciPy's quasi-Newton method"
     scaled = lambda p: [30*o for o in fun(p)]                  # so that the first trial step is about a millimetre
@@ -373,11 +378,11 @@ def _about(P, t, matrix, q):
     return from_matvec(P, q - P@q + t) @ matrix
 
 def refine(
-    metric:PointMetric,
+    metric:PointMetric, # what is to become small
     matrix:np.ndarray, # (4,4) to start from
     centre:np.ndarray, # (3,) mm, RAS, in the fixed image
     model:str='rigid', # or 'affine'
-    optimizer=gradient_descent,
+    optimizer=gradient_descent, # `gradient_descent`, `bfgs`, or a function called like them
     voxel:float=2., # mm
     **kwargs, # of the optimizer
 )->np.ndarray: # (4,4)
@@ -395,7 +400,8 @@ def refine(
 def _centre(level): return apply_affine(level.affine, np.argwhere(level.head).mean(0))
 
 def first_guesses(
-    fixed:Level, moving:Level,
+    fixed:Level, # a `Level` of the fixed image, usually the coarsest
+    moving:Level, # the same of the moving image
     search:float=20., # degrees between turns that are tried; 0: none
 )->list: # of (4,4)
     "Matrices worth trying: heads on top of each other, turned about every axis; and what the headers say"
@@ -412,7 +418,7 @@ class RegistrationReport:
     reasons:list=field(default_factory=list) # why not 'pass', a sentence each
     figures:dict=field(default_factory=dict) # what was measured
     settings:dict=field(default_factory=dict) # parameters used
-    seconds:float=0.
+    seconds:float=0. # time taken
 
     def _repr_markdown_(self):
         rows = '\n'.join(f'| {k} | {v:.3g} |' if isinstance(v, float) else f'| {k} | {v} |' for k,v in self.figures.items())
@@ -513,8 +519,9 @@ def _refine(self:MRIRegistration, metric, level, matrix, centre, model):
 
 @patch
 def align(self:MRIRegistration,
-    fixed:list, moving:list, # of `Level`, coarse to fine
-    seed:int=0,
+    fixed:list, # `Level`s of the fixed image, coarse to fine
+    moving:list, # `Level`s of the moving image, coarse to fine
+    seed:int=0, # random seed of the points that are compared
 )->tuple: # (4,4), the metric at the finest resolution
     "Register in one direction"
     metrics = [PointMetric(f, m, self.sampling_percentage, seed+i, self.n_bins, METRICS[self.metric]) for i,(f,m) in enumerate(zip(fixed, moving))]
@@ -535,15 +542,18 @@ def _mirror(self:MRIRegistration, metric, fixed, matrix):
 
 # %% ../../nbs/preprocessing/04_registration.ipynb #f275723e
 def halfway(
-    a:np.ndarray, b:np.ndarray, # (4,4), close to each other
+    a:np.ndarray, # (4,4) matrix
+    b:np.ndarray, # (4,4) matrix close to it
 )->np.ndarray: # (4,4); rigid if both are
     "The movement in the middle between two"
     return a @ expm(logm(np.linalg.inv(a) @ b).real/2)
 
 @patch
 def match(self:MRIRegistration,
-    fixed, moving, # nibabel images
-    fixed_mask=None, moving_mask=None, # (X,Y,Z) bool: where to look; by default everywhere in and around the head
+    fixed, # nibabel image
+    moving, # nibabel image
+    fixed_mask=None, # (X,Y,Z) bool: where to look; by default everywhere in and around the head
+    moving_mask=None, # the same on the grid of the moving image
 )->tuple: # (4,4) mm RAS: fixed -> moving; `RegistrationReport`
     "Find the matrix between two images, in both directions, and judge it"
     start = time.perf_counter()
@@ -578,7 +588,8 @@ def _scan(image, role):
 def register_volumes(self:MRIRegistration,
     fixed_image, # path, nibabel or SimpleITK image: its grid is wanted
     moving_image, # what is brought onto it
-    fixed_mask=None, moving_mask=None, # where to look, on the image's own grid: array, image or path
+    fixed_mask=None, # where to look, on the image's own grid: array, image or path
+    moving_mask=None, # the same for the moving image
 )->tuple: # registered image (of the kind of `fixed_image`), SimpleITK transform: fixed point -> moving point
     "Register one volume to another"
     fixed,moving = _scan(fixed_image, 'fixed'),_scan(moving_image, 'moving')
@@ -594,9 +605,10 @@ def register_volumes(self:MRIRegistration,
 
 # %% ../../nbs/preprocessing/04_registration.ipynb #1780641d
 def show_registration(
-    fixed, registered, # nibabel images on one grid
-    title:str='',
-)->Figure:
+    fixed, # nibabel image
+    registered, # nibabel image on the same grid
+    title:str='', # over the picture
+)->Figure: # three panels
     "The outlines of the fixed image over the registered one: sagittal with the front on the left, coronal and axial with the patient's right on the left"
     fixed,registered = nib.as_closest_canonical(fixed),nib.as_closest_canonical(registered)
     f,r,zooms = image_data(fixed),image_data(registered),np.array(fixed.header.get_zooms()[:3])
@@ -633,7 +645,7 @@ _SRI24 = nib.Nifti1Image(np.broadcast_to(np.uint8(0), (240,240,155)), np.array([
 
 def is_sri24(
     img, # nibabel image
-)->bool:
+)->bool: # True if its 240×240×155 voxels lie where those of the atlas do
     "Does an image lie on the grid of the SRI24 atlas as BraTS uses it?"
     return same_grid(img, _SRI24)
 
@@ -680,7 +692,7 @@ def register_subject(
     interpolation:str='linear', # or 'cubic'
     prepare=None, # function of an image, for the copies that the search looks at
     on_failure:str='raise', # or 'return'
-    n_threads:int=None,
+    n_threads:int=None, # threads to use; None: as many as SimpleITK likes
     **kwargs, # more parameters of `MRIRegistration`, for both steps
 )->SubjectRegistration:
     "Co-register the sequences of a subject and bring them to an atlas, with one interpolation"

@@ -108,7 +108,7 @@ def why_not_stripped(
 
 def is_stripped(
     img, # nibabel image, or array (X,Y,Z)
-) -> bool:
+) -> bool: # True if `why_not_stripped` has no objection
     "Has the skull been removed?"
     return why_not_stripped(img) is None
 
@@ -133,9 +133,9 @@ def brain_mask(
 
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #cdbba10e
 def brainmask_path(
-    subject:Subject,
+    subject:Subject, # whose mask
     folder=None, # by default where its scans lie
-):
+) -> Path: # the file, there or not; in BIDS the mask that is there, whatever its space
     "Where the brain mask of a subject stands"
     folder = Path(folder or subject.folder)
     p = folder/f'{subject.id}_brainmask.nii.gz'
@@ -143,7 +143,7 @@ def brainmask_path(
     return bids[0] if len(bids) == 1 else p
 
 def subject_mask(
-    subject:Subject,
+    subject:Subject, # whose mask
     imgs:dict=None, # its images, if they are loaded already
 ) -> np.ndarray: # (X,Y,Z) bool
     "The brain mask of a subject: the file beside its scans if there is one, else computed"
@@ -368,7 +368,7 @@ def skull_strip(
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #10519c4c
 def save_brainmask(
     mask:np.ndarray, # (X,Y,Z) bool
-    subject:Subject,
+    subject:Subject, # whose mask
     img, # nibabel image on the grid of the mask
     params:dict, # how it was found, for instance `strip_plan`'s answer
     folder=None, # where to; by default beside the scans

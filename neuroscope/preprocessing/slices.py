@@ -12,6 +12,7 @@ __all__ = ['log', 'HEADROOM', 'PLANES', 'UNKNOWN', 'to_model_range', 'from_model
 # %% ../../nbs/preprocessing/07_slices.ipynb #901755d5
 import shutil
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -30,13 +31,13 @@ HEADROOM = 1.25   # the normalized intensity at the top of the model's range
 
 def to_model_range(
     x, # array or tensor, normalized intensities: 0 background, 1 the high percentile
-):
+) -> Any: # of the same kind and shape
     "Normalized intensities 0 to 1.25 become -1 to 1"
     return x*(2/HEADROOM) - 1
 
 def from_model_range(
     x, # array or tensor in the model's range
-):
+) -> Any: # of the same kind and shape
     "The model's -1 to 1 become normalized intensities 0 to 1.25"
     return (x+1)*(HEADROOM/2)
 
@@ -213,7 +214,7 @@ def write_slice_store(
     min_area=.1, # least brain on a slice, share of the subject's largest slice
     plane='axial', # one of `PLANES`
     progress=True, # show a bar?
-) -> SliceStore:
+) -> SliceStore: # the store, opened
     "Cut the slices of a cohort into a store"
     dest,failed = Path(dest),{}
     if size is None:

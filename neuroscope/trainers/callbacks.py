@@ -138,7 +138,7 @@ class ComponentRecorder(Callback):
         self.epochs = list(old.reindex(columns=self.columns).itertuples(index=False, name=None))
 
 # %% ../../nbs/trainers/01_callbacks.ipynb #c00df3f2
-def cpu_has_bf16() -> bool:
+def cpu_has_bf16() -> bool: # False also where torch cannot tell
     "Does this processor compute in bfloat16, rather than emulate it?"
     if hasattr(torch.cpu, 'get_capabilities'): return any('bf16' in k and v is True for k,v in torch.cpu.get_capabilities().items())
     probe = getattr(torch.cpu, '_is_avx512_bf16_supported', None)     # torch before 2.10
@@ -180,7 +180,7 @@ class KeepScale(Callback):
 
 # %% ../../nbs/trainers/01_callbacks.ipynb #975dd263
 def shared_number(
-    x:float,
+    x:float, # this process's number
 ) -> float: # the first process's
     "A number on which all processes of a distributed training agree"
     if num_distrib()<2: return x

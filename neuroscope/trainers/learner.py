@@ -13,6 +13,7 @@ import json, math, random, time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Callable, Iterator
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ _log = get_logger('trainers')
 
 # %% ../../nbs/trainers/02_learner.ipynb #46cfc636
 def players(
-    model:CycleGAN,
+    model:CycleGAN, # a CycleGAN, or another with `generators` and `discriminators`
 ) -> list: # of two lists of parameters
     "Split a CycleGAN's trainable parameters into generators and discriminators"
     return [trainable_params(model.generators()), trainable_params(model.discriminators())]
@@ -47,9 +48,9 @@ def _fused_adam_works(device='cpu'):
 def gan_opt(
     params, # lists of parameters, as from `players`
     lr=1e-4, # one learning rate, or one for each list
-    betas=(.5,.999),
+    betas=(.5,.999), # of Adam: decay of the gradient's mean and of its square's
     **kwargs, # of torch.optim.Adam
-) -> OptimWrapper:
+) -> OptimWrapper: # for a fastai `Learner`
     "Adam for adversarial training"
     params = L(params)
     fused = _fused_adam_works(params[0][0].device if isinstance(params[0], (list,L)) else params[0].device)
@@ -89,9 +90,9 @@ def cyclegan_learner(
 def synth_slices(
     n:int=8, # slices
     size:int=32, # pixels on a side
-    channels:int=4,
+    channels:int=4, # sequences
     gain:float=1., # of the intensities, before they go to [-1,1]
-    seed:int=0,
+    seed:int=0, # random seed; the same seed gives the same slices
 ) -> torch.Tensor: # (n,channels,size,size) in [-1,1]
     "Smooth random slices (not anatomy, and not meant to be)"
     coarse = torch.rand(n, channels, size//4, size//4, generator=torch.Generator().manual_seed(seed))
@@ -104,9 +105,9 @@ def synth_gan_dls(
     n_valid:int=2, # pairs to validate on
     size:int=32, # pixels on a side
     bs:int=2, # pairs in a batch
-    dtype=torch.float32,
-    seed:int=0,
-) -> DataLoaders:
+    dtype=torch.float32, # of the slices
+    seed:int=0, # random seed of the slices and of their order
+) -> DataLoaders: # for training and for validation
     "In-memory pairs of random slices of two sites"
     a,b = (synth_slices(n_train+n_valid, size, gain=g, seed=s).to(dtype) for g,s in ((1.,seed),(.6,seed+1)))
     pairs = list(zip(a,b))
@@ -117,13 +118,13 @@ def synth_gan_dls(
 # %% ../../nbs/trainers/02_learner.ipynb #c39c9c5d
 def synth_gan_learner(
     dls=None, # `synth_gan_dls()` unless given
-    model:CycleGAN=None,
+    model:CycleGAN=None, # a tiny CycleGAN unless given
     filters:int=8, # of generators and discriminators
     n_blocks:int=1, # residual blocks
     seed:int=0, # of weights and data
     progress:bool=False, # show fastai's progress bar and table
     **kwargs, # of `cyclegan_learner`
-) -> Learner:
+) -> Learner: # without progress bar unless asked for
     "A learner for tests: tiny networks, random slices"
     state = random.getstate()
     with torch.random.fork_rng(devices=[]):
@@ -142,7 +143,7 @@ def linear_decay(
     n_epochs_decay:float, # falling to zero
     lr, # one or several initial rates
     per_epoch:bool=False, # step once an epoch, as the published code does
-):
+) -> Callable: # share of training done, 0 to 1 -> learning rates, as many as `lr`
     "A schedule, from the share of training done to learning rates"
     total,lr = n_epochs+n_epochs_decay,np.atleast_1d(np.asarray(lr, dtype=float))
     def sched(pct):
@@ -354,7 +355,7 @@ def _distributed_trainer(**kwargs):
 def distributed(
     learn, # `Learner`
     **kwargs, # of `accelerate.Accelerator`
-):
+) -> Iterator: # for a `with` block; gives `learn`
     "Within it, `learn` trains in all processes that `accelerate launch` has started; with one process it changes nothing"
     if num_distrib()<2: yield learn; return
     cb = _distributed_trainer(**kwargs)

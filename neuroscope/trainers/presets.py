@@ -36,13 +36,14 @@ def document_cyclegan(filters:int=64,  # of the generators' and the discriminato
     "The source document's model and loss"
     return CycleGAN(4, filters, filters, n_blocks), CycleGANLoss(), []
 
-def document_learner(store_a,          # slices of site A: what `unpaired_dataloaders` takes
-                     store_b,          # slices of site B; other patients
-                     bs:int=4,         # slices of each site in a batch
-                     seed:int=0,
-                     filters:int=64, n_blocks:int=9,
-                     **kwargs,         # of `cyclegan_learner`
-                    )->'Learner':      # for fit_linear_decay(100, 100)
+def document_learner(store_a,        # slices of site A: what `unpaired_dataloaders` takes
+                     store_b,        # slices of site B; other patients
+                     bs:int=4,       # slices of each site in a batch
+                     seed:int=0,     # random seed of weights and batches
+                     filters:int=64, # of the generators' and the discriminators' first layer
+                     n_blocks:int=9, # residual blocks of each generator
+                     **kwargs,       # of `cyclegan_learner`
+                    )->'Learner': # for fit_linear_decay(100, 100)
     "A learner with the source document's recipe"
     torch.manual_seed(seed)
     model, loss, cbs = document_cyclegan(filters, n_blocks)
@@ -57,7 +58,7 @@ class SiteSlices(NamedTuple):
 
 def site_slices(store,               # slices of a site: what `unpaired_dataloaders` takes
                 n:int=1200,          # at most; evenly over the store
-               )->SiteSlices:
+               )->SiteSlices: # slices, subjects and, where there are masks, labels
     "A site's slices in memory, a part of them where there are many"
     src = slice_source(store)
     rows = np.unique(np.linspace(0, len(src.slices)-1, min(n, len(src.slices))).round().astype(int))
@@ -98,7 +99,7 @@ def _draw_clouds(site, blur, classes, seed):
 
 def start_generators(slices_a:tuple, # slices, subjects and labels of site A, from `site_slices`
                      slices_b:tuple, # the same of site B; other patients
-                     seed:int=0,
+                     seed:int=0,     # random seed of tone map and weights
                      filters:int=16, # of the residual networks
                      n_layers:int=3, # of the residual networks
                      blur:bool=True, # measure it? Only where the slices' last axis runs across the acquired slices
@@ -154,7 +155,7 @@ def fit_restoration(generator:ToneMapGenerator, # changed in place
                     steps:int=600,              # of the optimizer
                     bs:int=4,                   # slices in a batch
                     lr:float=3e-3,              # at the peak of the one-cycle schedule
-                    seed:int=0,
+                    seed:int=0,                 # random seed of the batches and of the degradation
                     seconds:float=None,         # at most so long; the schedule then follows the clock where that is faster
                    )->list:                     # loss of every step
     "Train a generator's residual network to restore its target site's slices"
@@ -176,7 +177,7 @@ class Restoration(Callback):
     order, run_valid = GradientAccumulation.order-1, False
     def __init__(self,
                  degrade:list,      # `Degradation`s of B's slices (for the generator to B) and of A's
-                 weight:float=10.,
+                 weight:float=10.,  # of the restoration losses in the sum
                 ): self.degrade, self.weight, self.value = degrade, weight, None
 
     def after_loss(self):

@@ -11,6 +11,7 @@ __all__ = ['ADVICE', 'EachEpoch', 'networks', 'ClipPerNetwork', 'ProgressiveResi
 # %% ../../nbs/trainers/01a_techniques.ipynb #524b29e1
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +37,9 @@ class EachEpoch(Callback):
     def epoch_done(self): pass                                        # for subclasses
 
 # %% ../../nbs/trainers/01a_techniques.ipynb #7708dd1e
-def networks(model) -> dict: # name -> network
+def networks(
+    model, # `CycleGAN`, or what wraps it in a distributed training
+) -> dict: # name -> network
     "The four networks of a `CycleGAN`"
     return {n: m for n,m in get_model(model).named_children() if n.startswith(('generator','discriminator'))}
 
@@ -100,7 +103,7 @@ def swap(self:GeneratorEMA):
 
 @patch
 @contextmanager
-def averaged(self:GeneratorEMA):
+def averaged(self:GeneratorEMA) -> Iterator[None]: # for a `with` block
     "Within it, the generators have their averaged weights"
     self.swap()
     try: yield
@@ -110,7 +113,7 @@ def averaged(self:GeneratorEMA):
 @contextmanager
 def export_weights(
     learn, # `Learner`
-):
+) -> Iterator: # for a `with` block; gives the model
     "Within it, the model has the weights that are to be used: averaged ones where there are any"
     ema = getattr(learn, 'generator_ema', None)
     if ema is None or ema.average is None or ema.swapped: yield get_model(learn.model)
@@ -121,7 +124,7 @@ def export_weights(
 def grid_figure(
     rows:dict, # name -> (N,C,H,W) in [-1,1]; of volumes, (N,C,X,Y,Z), the middle slice is shown
     title='', # over the picture
-) -> Figure:
+) -> Figure: # one picture with a row for each name
     "Slices in a grid: a row for each name, the sequences of each slice side by side"
     rows = {k: x[...,x.shape[-1]//2] if x.ndim==5 else x for k,x in rows.items()}
     n,c,w,h = next(iter(rows.values())).shape                         # in the picture the first axis runs to the left: the patient's right is there
@@ -153,7 +156,9 @@ def translations(
         return {'A': a, 'A → B': fake_b, 'A → B → A': model.translate(fake_b, 'b2a'), 'B': b, 'B → A': fake_a, 'B → A → B': model.translate(fake_a, 'a2b')}
     finally: model.train(was)
 
-def look_at(dl):
+def look_at(
+    dl, # fastai `DataLoader`, or what wraps it in a distributed training
+) -> Any: # the batch
     "A batch of a loader; random states, the loader's and torch's, stay as they are"
     dl = getattr(dl, 'dl', dl)                                        # of several processes, each has a part of the loader
     rng,state = dl.rng,dl.rng.getstate()

@@ -90,15 +90,26 @@ def _experiment_id(self:MLflowTracking):
     return e.experiment_id if e else self.client.create_experiment(self.experiment)
 
 @patch
-def log_values(self:MLflowTracking, values, step):
+def log_values(self:MLflowTracking,
+    values, # name -> number
+    step, # epochs done
+):
     for k,v in values.items(): self.client.log_metric(self.run_id, k, float(v), step=step)
 @patch
-def log_picture(self:MLflowTracking, path, step): self.client.log_artifact(self.run_id, str(path), 'images')
+def log_picture(self:MLflowTracking,
+    path, # file of the picture
+    step, # epochs done
+):
+    self.client.log_artifact(self.run_id, str(path), 'images')
 @patch
-def log_model(self:MLflowTracking, folder):
+def log_model(self:MLflowTracking,
+    folder, # that `save_model` wrote
+):
     for f in ('model.safetensors','config.json','README.md'): self.client.log_artifact(self.run_id, str(folder/f), 'model')
 @patch
-def close(self:MLflowTracking, status):
+def close(self:MLflowTracking,
+    status, # 'FINISHED', or MLflow's word for how else it ended
+):
     if self.own: self.client.set_terminated(self.run_id, status)
 
 # %% ../../nbs/trainers/01c_tracking.ipynb #cc604367
@@ -126,7 +137,7 @@ class TensorBoardTracking(Tracking):
 def make_tracking(
     framework, # None, 'tensorboard', 'mlflow', or a `Tracking`
     folder=None, # of the training
-) -> Tracking|None:
+) -> Tracking|None: # None where `framework` is None
     "The tracker of a name, or an error before the training begins rather than after"
     if framework is None or isinstance(framework, Tracking): return framework
     if framework=='mlflow': require_extra('mlflow', 'mlflow'); return MLflowTracking(run_name=Path(folder).name if folder else None)

@@ -29,8 +29,8 @@ from .validation import KeepBest, Validation, said_figures
 def pair_dataloaders(
     train, # `MRIPairDataset`, `DataLoaders`, or an indexed set of pairs (a, b), each (C,H,W) in [-1,1]
     valid=None, # an indexed set of pairs; it takes the place of what `train` would set aside
-    batch_size:int=4,
-) -> DataLoaders:
+    batch_size:int=4, # pairs of slices in a batch
+) -> DataLoaders: # for training and for validation, the latter empty where nothing is set aside
     "Loaders of pairs of slices, from whatever holds them"
     if isinstance(train, (str, Path)): raise InputError('a path is no training set', path=train, fix='Give an MRIPairDataset of the folders of both sites.')
     if isinstance(train, DataLoaders): dls = train
@@ -81,7 +81,7 @@ def _check_length(n_epochs, n_epochs_decay, minutes):
 @patch
 def train(self:CycleGANTrainer,
     train_dataset, # `MRIPairDataset`, `DataLoaders`, or an indexed set of pairs
-    batch_size:int=4,
+    batch_size:int=4, # pairs of slices in a batch
     n_epochs:int=200, # in all
     checkpoint_dir=None, # where everything is written to; nothing is without it
     valid_dataset=None, # an indexed set of pairs, or `PairedSlices`
@@ -90,7 +90,7 @@ def train(self:CycleGANTrainer,
     paired:bool=None, # are the validation pairs of one person each? Yes for `PairedSlices`
     images:bool=True, # write a picture after each epoch?
     resume:bool=True, # go on from a checkpoint that is there?
-) -> Learner:
+) -> Learner: # trained
     "Train, or go on training"
     _check_length(n_epochs, n_epochs_decay, minutes)
     folder = None if checkpoint_dir is None else Path(checkpoint_dir)

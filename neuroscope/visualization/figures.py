@@ -14,6 +14,7 @@ __all__ = ['PLANES', 'PANEL', 'INK', 'FAINT', 'GREY', 'COLORS', 'LESION_COLORS',
 # %% ../../nbs/visualization/00_figures.ipynb #b0ce0b8f
 import numpy as np, pandas as pd, nibabel as nib, matplotlib.pyplot as plt
 from contextlib import contextmanager
+from typing import Any, Iterator
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -34,7 +35,8 @@ def as_ras(vol, # (...,X,Y,Z) array; leading axes are kept
 # %% ../../nbs/visualization/00_figures.ipynb #b3d61cf1
 PLANES = dict(axial=(2,'RLAP'), coronal=(1,'RLSI'), sagittal=(0,'APSI'))    # axis cut across; letters at left, right, top, bottom
 
-def check_plane(plane): # one of `PLANES`
+def check_plane(plane, # one of `PLANES`
+               )->tuple: # axis cut across, letters at left, right, top and bottom
     "Axis and edge letters of a plane"
     if plane not in PLANES: raise InputError(f'no plane called {plane!r}', fix=f'Take {", ".join(PLANES)}')
     return PLANES[plane]
@@ -78,12 +80,12 @@ _PICTURE = {**_BASE, 'axes.titlelocation':'center', 'figure.facecolor':PANEL, 'a
             'xtick.color':FAINT, 'ytick.color':FAINT, 'axes.edgecolor':FAINT}
 
 @contextmanager
-def chart_style():
+def chart_style()->Iterator[None]: # for a `with` block
     "Settings for charts, for the length of a `with` block"
     with plt.rc_context(_CHART): yield
 
 @contextmanager
-def picture_style():
+def picture_style()->Iterator[None]: # for a `with` block
     "Settings for pictures, for the length of a `with` block"
     with plt.rc_context(_PICTURE): yield
 
@@ -107,7 +109,7 @@ def show_slice(ax, # matplotlib axes
                cmap=GREYS, # matplotlib colour map
                letters=True, # mark the sides?
                frame=None, # (left, right, bottom, top) of `brain_frame`; the whole slice unless told
-              ): # the matplotlib image
+              )->Any: # the matplotlib image
     "One slice in true proportion, sides marked"
     black,white = window or display_range(ras)
     view = slice_view(ras, index, plane)
@@ -175,7 +177,7 @@ def show_subject(vol, # (4,X,Y,Z) the four sequences
                  plane='axial', # 'axial', 'coronal' or 'sagittal'
                  title=None, # a line above
                  width=9., # inches
-                )->Figure:
+                )->Figure: # four panels in a row
     "The four sequences of a subject in one slice, lesion outlined"
     _check_subject(vol=vol); ras,zooms = as_ras(vol, affine)
     s = None if seg is None else as_ras(seg, affine)[0]
@@ -210,7 +212,7 @@ def comparison_figure(source, # (4,X,Y,Z) the subject as scanned
                       before=False, # also show source − truth?
                       title=None, # a line above
                       width=9., # inches
-                     )->Figure:
+                     )->Figure: # a row for each sequence
     "Sequences in rows; source, harmonized, truth and difference in columns"
     _check_subject(source=source, harmonized=harmonized, truth=truth)
     (src,zooms),har,tru = as_ras(source, affine),as_ras(harmonized, affine)[0],as_ras(truth, affine)[0]
@@ -263,7 +265,7 @@ def sequence_histograms(groups, # dict: name -> (4,X,Y,Z) or a list of such; the
                         colors=None, # one a group; source, target and harmonized colours unless told
                         title=None, # a line above
                         width=9., # inches
-                       )->Figure:
+                       )->Figure: # four panels in a row
     "Intensity distributions of groups of subjects, one panel a sequence"
     vals,colors = {k:brain_values(v) for k,v in groups.items()},colors or [*COLORS.values(), *(f'C{i}' for i in range(9))]
     with chart_style():
@@ -305,7 +307,7 @@ def training_curves(history, # DataFrame with a row an epoch or an iteration
                     title=None, # a line above
                     ncols=4, # panels a row
                     width=9., # inches
-                   )->Figure:
+                   )->Figure: # over epochs, steps or iterations, whichever the history counts
     "How each figure of a training went, a panel each"
     groups = curve_groups(history)
     if not groups or not len(history): raise InputError('the history has no numeric column to draw', fix="Give a table with a row an epoch and a column a loss")
@@ -332,7 +334,8 @@ METRIC_FORMATS = dict(ssim='.3f', psnr='.2f', mse='.5f', mae='.4f', nmi='.3f')
 LOWER_BETTER = ('mse','mae')
 METHOD_LABELS = dict(cyclegan='CycleGAN', cyclegan_document='CycleGAN as in the document', nyul='Nyúl', z_score='z-score')
 
-def method_label(name): # a method's name in a table of metrics
+def method_label(name, # a method's name in a table of metrics
+                )->str: # the name itself, without underscores, where none of `METHOD_LABELS` fits
     "How a method is called where people read"
     return METHOD_LABELS.get(name, str(name).replace('_',' '))
 
@@ -349,7 +352,7 @@ def metric_plot(metrics, # DataFrame: subject, direction, method, sequence, metr
                 highlight=None, # the method that is judged
                 title=None, # a line above
                 width=9., # inches
-               )->Figure:
+               )->Figure: # a panel for each direction
     "A metric by method, subjects as points, the same subject joined"
     d = _one_metric(metrics, metric, sequence); methods,dirs = list(dict.fromkeys(d.method)),list(dict.fromkeys(d.direction))
     with chart_style():

@@ -73,12 +73,16 @@ class Inspection:
 
 # %% ../../nbs/visualization/02_inspector.ipynb #ada0cf1e
 @patch
-def n4(self:Inspection, settings:InspectorSettings) -> N4BiasFieldCorrection:
+def n4(self:Inspection,
+    settings:InspectorSettings, # of N4
+) -> N4BiasFieldCorrection: # unfitted
     "The correction that the settings mean on the copy"
     return N4BiasFieldCorrection(shrink_factor=max(1, round(settings.shrink/self.factor)), iterations=[int(settings.iterations)]*4, spline_distance=settings.distance, max_field=np.inf)
 
 @patch
-def field(self:Inspection, settings:InspectorSettings) -> tuple: # (X,Y,Z) field, geometric mean 1 in the mask; a dict of figures
+def field(self:Inspection,
+    settings:InspectorSettings, # of N4
+) -> tuple: # (X,Y,Z) field, geometric mean 1 in the mask; a dict of figures
     "The bias field under the settings, computed once"
     key = (settings.shrink, settings.distance, settings.iterations)
     if key not in self._done:
@@ -88,12 +92,16 @@ def field(self:Inspection, settings:InspectorSettings) -> tuple: # (X,Y,Z) field
     return self._done[key]
 
 @patch
-def corrected(self:Inspection, settings:InspectorSettings) -> np.ndarray: # (X,Y,Z)
+def corrected(self:Inspection,
+    settings:InspectorSettings, # of N4
+) -> np.ndarray: # (X,Y,Z)
     "The scan with the field divided out"
     return self.values/self.field(settings)[0]
 
 @patch
-def normalized(self:Inspection, settings:InspectorSettings) -> tuple: # (X,Y,Z) with 0 to 1 between the percentiles; the fitted normalizer
+def normalized(self:Inspection,
+    settings:InspectorSettings, # of N4 and the percentiles
+) -> tuple: # (X,Y,Z) with 0 to 1 between the percentiles; the fitted normalizer
     "The corrected scan on the scale that the percentiles give"
     c = self.corrected(settings); n = PercentileNormalizer(settings.low, settings.high).fit(c, self.mask)
     return n.normalize(c), n
@@ -105,7 +113,9 @@ FIELD_LIMITS = (10, 20, 40, 80)      # per cent, the ends that the field's colou
 def _coefficient(v): return 100*float(v.std()/v.mean())
 
 @patch
-def shown(self:Inspection, settings:InspectorSettings) -> tuple: # slice, number of slices
+def shown(self:Inspection,
+    settings:InspectorSettings, # plane and position
+) -> tuple: # slice, number of slices
     "Which slice the settings show"
     m = as_ras(self.mask, self.img.affine)[0]; n = m.shape[check_plane(settings.plane)[0]]
     return best_slice(m, settings.plane) if settings.position is None else int(np.clip(round(settings.position*(n-1)), 0, n-1)), n
@@ -145,10 +155,10 @@ def _histogram(ax, before, after, norm, settings):
     ax.legend(loc='upper right', fontsize=8, labelcolor=INK)
 
 def inspector_figure(
-    insp:Inspection,
-    settings:InspectorSettings=InspectorSettings(),
+    insp:Inspection, # the scan, and what was computed of it so far
+    settings:InspectorSettings=InspectorSettings(), # of N4, normalization and display
     width=9.5, # inches
-) -> plt.Figure:
+) -> plt.Figure: # three pictures above, the histograms below
     "Before, field, after and histograms under the settings"
     (field,figures),(_,norm) = insp.field(settings),insp.normalized(settings)
     after,m = insp.corrected(settings),insp.mask

@@ -116,7 +116,7 @@ def open_scans(
     seg=None, # lesion mask: path, image, or array beside arrays; a Subject brings its own
     affine=None, # (4,4) voxel to mm, for arrays; RAS and 1 mm unless told
     title=None, # what to call them; the subject's name or the file's unless told
-) -> Scans:
+) -> Scans: # turned to the axes right, front, top; `source` itself if it is `Scans`
     "Open whatever holds scans"
     if isinstance(source, Scans): return source
     if isinstance(source, np.ndarray): return _from_array(source, affine, seg, title or '')
@@ -164,7 +164,7 @@ def start(self:Scans,
 
 @patch
 def moved(self:Scans,
-    state:ViewState,
+    state:ViewState, # before
     **axes, # x, y or z: the new voxel along that axis; cut off at the edge
 ) -> ViewState:
     "The crosshair moved"
@@ -193,10 +193,10 @@ def to_grey(
 # %% ../../nbs/visualization/01_viewer.ipynb #ad396a58
 @patch
 def adjusted(self:Scans,
-    state:ViewState,
+    state:ViewState, # before
     width:float, # per cent of the automatic window
     level:float, # per cent of the way from its black to its white
-) -> ViewState:
+) -> ViewState: # with that window, or the automatic one again
     "Another width and level for the active sequence, or for all"
     names = list(self.vols) if state.active == 'all' else [state.active]
     w,l = float(np.clip(width, 5, 400)),float(np.clip(level, -100, 200))
@@ -241,7 +241,8 @@ def view_position(
     return shape[v]-1-voxel[v], voxel[h] if _mirrored(plane, convention) else shape[h]-1-voxel[h]
 
 def voxel_at_view(
-    row, col, # of the view
+    row, # of the view, from its top
+    col, # of the view, from its left
     cursor, # (3,) voxel of the crosshair, whose slice is shown
     shape, # (3,) of the volume
     plane, # one of `PLANES`
@@ -258,7 +259,10 @@ Panel = namedtuple('Panel', 'name plane kind x y w h frame')
 Panel.__doc__ = "A panel of a picture: sequence, plane, 'a', 'b', 'curtain' or 'difference', box in pixels, frame (left, top, right, bottom) in the view's pixels"
 
 @patch
-def frame(self:Scans, plane, convention='radiological'):
+def frame(self:Scans,
+    plane, # one of `PLANES`
+    convention='radiological', # one of `CONVENTIONS`
+) -> tuple: # (left, top, right, bottom)
     "The part of a view that holds the brain: left, top, right, bottom, in whole pixels"
     if not hasattr(self, '_brain'): self._brain,self._frames = np.any([v != 0 for v in self.vols.values()], axis=0),{}
     if plane not in self._frames: self._frames[plane] = brain_frame(self._brain, self.zooms, plane)
@@ -271,8 +275,8 @@ def frame(self:Scans, plane, convention='radiological'):
 HEAD,FOOT,GAP = 26,26,4      # pixels: above the panels, below them, between them
 
 def lay_out(
-    scans:Scans,
-    state:ViewState,
+    scans:Scans, # whose sequences are the columns
+    state:ViewState, # which planes and views are shown
     width=1040, # pixels of the picture
     tallest=820, # pixels that all rows may take together
 ) -> tuple: # list of `Panel`, (width, height) of the picture
@@ -293,7 +297,8 @@ def lay_out(
 # %% ../../nbs/visualization/01_viewer.ipynb #3c4184cc
 def panel_at(
     panels, # of `lay_out`
-    x, y, # pixels
+    x, # pixels from the left of the picture
+    y, # pixels from its top
 ) -> Panel|None: # None between them
     "The panel at a place in the picture"
     return next((p for p in panels if p.x <= x < p.x+p.w and p.y <= y < p.y+p.h), None)
@@ -311,7 +316,8 @@ def pixel_of(
 
 def voxel_of(
     panel:Panel, # of `lay_out`
-    x, y, # pixels of the picture
+    x, # pixels from the left of the picture
+    y, # pixels from its top
     cursor, # (3,) voxel of the crosshair, whose slice is shown
     shape, # (3,) of the volume
     convention='radiological', # one of `CONVENTIONS`
@@ -348,8 +354,8 @@ def _difference_view(a, b, p, state):
 
 def panel_pixels(
     p:Panel, # of `lay_out`
-    state:ViewState,
-    a:Scans,
+    state:ViewState, # crosshair, windows and display
+    a:Scans, # the first set
     b:Scans=None, # on the same grid; for panels that show it
 ) -> tuple: # (h,w,3) uint8, (black, white) intensities
     "What is seen in a panel, before anything is drawn on it"
@@ -425,7 +431,7 @@ def _draw_head(draw, panels, state, sets):
         if state.numbers: _text(draw, (p.x+p.w-2, 8), ' → '.join(vals), 11, FAINT, 'rt')
 
 def position_text(
-    scans:Scans,
+    scans:Scans, # for the way from voxels to millimetres
     state:ViewState, # whose crosshair is meant
 ) -> str: # millimetres with side letters, and the index in the file
     "Where the crosshair is, for the foot of a picture"
@@ -448,13 +454,13 @@ Picture = namedtuple('Picture', 'image panels')
 Picture.__doc__ = "`image` for the eye, a PIL image; `panels` where each panel stands in it"
 
 def draw_view(
-    state:ViewState,
-    a:Scans,
+    state:ViewState, # what is shown, and how
+    a:Scans, # the first set
     b:Scans=None, # on the same grid, for the views that compare
     names=('A', 'B'), # what to call the two
     width=1040, # pixels
     tallest=820, # pixels that all rows may take together
-) -> Picture:
+) -> Picture: # the image, and where its panels are
     "The picture of a state"
     if b is None and state.view != 'a': state = replace(state, view='a')
     panels,size = lay_out(a, state, width, tallest)
@@ -489,8 +495,8 @@ def _scroll(scans, state, steps, plane=None):
 def _reference(scans, state): return state.window(next(iter(scans.vols)) if state.active == 'all' else state.active)
 
 def press(
-    scans:Scans,
-    state:ViewState,
+    scans:Scans, # what is looked at
+    state:ViewState, # before the key
     key:str, # as browsers name them, see `KEYS`
     two=False, # is there a B to look at?
 ) -> ViewState: # the same for a key that means nothing
@@ -510,12 +516,12 @@ def press(
 
 # %% ../../nbs/visualization/01_viewer.ipynb #517005e2
 def react(
-    scans:Scans,
-    state:ViewState,
+    scans:Scans, # what is looked at
+    state:ViewState, # before the event
     event:dict, # type: 'key' with key; 'click', 'wheel' or 'drag' with x, y in fractions of the picture, steps, or dx, dy
     picture:Picture, # what was on the screen
     two=False, # is there a B to look at?
-) -> ViewState:
+) -> ViewState: # the same for an event that means nothing
     "The state after an event"
     kind,(w,h) = event.get('type'),picture.image.size
     if kind == 'key': return press(scans, state, str(event.get('key', '')), two)
@@ -597,15 +603,15 @@ class Screen:
     def focus(self): self.listens and self.widget.send({'type': 'focus'})      # so that keys reach the picture after a click elsewhere
 
 # %% ../../nbs/visualization/01_viewer.ipynb #b7ebf49c
-def has_front_end() -> bool:
+def has_front_end() -> bool: # judged by the environment variables that front ends set
     "Was this kernel started by a notebook front end that widgets can talk to?"
     known = ('JPY_SESSION_NAME', 'VSCODE_PID', 'KAGGLE_KERNEL_RUN_TYPE', 'DATABRICKS_RUNTIME_VERSION')
     return 'google.colab' in sys.modules or sys.platform == 'emscripten' or any(k in os.environ for k in known)
 
 def png_bytes(
-    image:Image.Image,
+    image:Image.Image, # of PIL
     fast=False, # larger, but sooner there
-) -> bytes:
+) -> bytes: # a whole PNG file
     "An image as PNG"
     buf = io.BytesIO(); image.save(buf, 'PNG', compress_level=1 if fast else 6)
     return buf.getvalue()
@@ -651,7 +657,7 @@ def _check_pair(self:VolumeViewer):
         raise GridMismatchError(f'the two sets lie on different grids ({self.a.shape} and {self.b.shape} voxels)', fix='Resample the second onto the first.')
 
 @patch
-def view(self:VolumeViewer) -> Picture:
+def view(self:VolumeViewer) -> Picture: # the image, and where its panels are
     "The picture as it is now, with its panels"
     self._last = draw_view(self.state, self.a, self.b, self.names, self.width, self.tallest)
     return self._last
@@ -664,7 +670,7 @@ def picture(self:VolumeViewer) -> Image.Image: # whole, with labels
 @patch
 def save(self:VolumeViewer,
     path, # a .png to write
-) -> Path:
+) -> Path: # `path`
     "Write the picture as it is now"
     from neuroscope.core import atomic_path
     with atomic_path(path) as p: p.write_bytes(self._repr_png_())
