@@ -96,7 +96,7 @@ def open_input(
 # %% ../nbs/06_utils.ipynb #d959040d
 def usable_device(
     device, # as PyTorch names it: 'cpu', 'cuda', 'cuda:1', …
-)->torch.device:
+)->torch.device: # the same, tried
     "A device, if this machine has it"
     try: torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as e: raise InputError(f"there is no device '{device}' here for this build of PyTorch ({torch.__version__})", fix="Take 'cpu', or install PyTorch for the GPU that the machine has.") from e
