@@ -22,10 +22,9 @@ from fastai.basics import (Callback, DataLoaders, L, Learner, OptimWrapper, Reco
 from fastai.callback.all import ParamScheduler, ProgressCallback
 from fastai.data.load import DataLoader
 from fastcore.basics import patch
-from safetensors.torch import save_file
 
-from ..core import InputError, atomic_path, get_logger, require_extra, versions
-from ..models.implementations import CycleGAN, _load_tensors, _read_tensors, _tensors
+from ..core import InputError, get_logger, require_extra, versions
+from ..models.implementations import CycleGAN, _load_tensors, _read_tensors, _save_tensors
 from .callbacks import (ComponentRecorder, CPUMixedPrecision, KeepScale, PairBatch, R1, SpectralNormStep, StopOnNaN, TimeBudget,
                                            loss_terms, shared_number)
 from .losses import CycleGANLoss
@@ -282,7 +281,7 @@ def save_checkpoint(self:Learner,
     tensors['history'] = torch.tensor(self.component_recorder.epochs, dtype=torch.float64)
     budget = getattr(self, 'time_budget', None)
     state = dict(epochs_done=epochs_done, pending=pending, minutes_done=budget.elapsed/60 if budget else 0., groups=groups, columns=self.component_recorder.columns, callbacks=cb_values, rng=rng_values, versions=versions())
-    with atomic_path(path) as tmp: save_file(_tensors(tensors), tmp, metadata=dict(format='neuroscope.checkpoint', state=json.dumps(state)))
+    _save_tensors(tensors, path, dict(format='neuroscope.checkpoint', state=json.dumps(state)))
     return path
 
 # %% ../../nbs/trainers/02_learner.ipynb #d73736ae
