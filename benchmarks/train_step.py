@@ -8,6 +8,10 @@ and how much the layers'. The library runs as a user runs it: `cyclegan_learner`
 Variants take turns, iteration by iteration, so that whatever else the machine does falls on all of them. Ratios are given for wall time and,
 in brackets, for processor time, which a busy machine disturbs less.
 
+`--device cuda` runs everything on the GPU: the clock is read after the GPU has finished, memory is what PyTorch had allocated there at most,
+and the precision of single-precision products (TF32 or not) is printed, because it decides the figures. `--compile` adds the library with its
+four networks compiled by `torch.compile`; what compiling took is printed by itself and is in none of the times.
+
 Two more figures put the times in place. The arithmetic floor is what the step's floating-point operations would take at the rate at which
 this machine, in the same run, multiplies large matrices; convolutions may run a little faster than that or slower. And the share of an
 iteration that goes into making its batch is measured on a slice store's kind of array.
@@ -74,12 +78,16 @@ class Textbook:
 
 class Library:
     "One iteration of `cyclegan_learner`"
-    def __init__(self, model, batch, bf16):
+    def __init__(self, model, batch, bf16, compiled=False):
         from fastai.callback.all import ProgressCallback
         from fastai.data.core import DataLoaders
+        from neuroscope.trainers.callbacks import CPUMixedPrecision
         from neuroscope.trainers.learner import cyclegan_learner
-        self.learn = cyclegan_learner(DataLoaders([batch],[batch]), copy.deepcopy(model), r1=0, bf16=bf16)
+        self.learn = cyclegan_learner(DataLoaders([batch],[batch]), copy.deepcopy(model), r1=0)
         self.learn.remove_cb(ProgressCallback)
+        if bf16: self.learn.to_bf16() if batch[0].device.type=='cuda' else self.learn.add_cb(CPUMixedPrecision())
+        if compiled:
+            for net in (*self.learn.model.generators(), *self.learn.model.discriminators()): net.compile()
         self.learn.create_opt()
         self.learn.opt.set_hyper('lr', (1e-4,4e-4))
         self.learn.n_iter = 1
@@ -91,23 +99,29 @@ VARIANTS = {'textbook, fp32': lambda m,b: Textbook(m, own_layers=False),
             "textbook with the library's layers, fp32": lambda m,b: Textbook(m, own_layers=True),
             'neuroscope, fp32': lambda m,b: Library(m, b, bf16=False),
             'neuroscope, bf16': lambda m,b: Library(m, b, bf16=True)}
+COMPILED = {'neuroscope compiled, fp32': lambda m,b: Library(m, b, bf16=False, compiled=True),
+            'neuroscope compiled, bf16': lambda m,b: Library(m, b, bf16=True, compiled=True)}
 
 def make(args):
     "Model and batch"
     from neuroscope.models.implementations import CycleGAN
     torch.manual_seed(0)
     model = CycleGAN(generator_filters=args.filters, discriminator_filters=args.discriminator_filters or args.filters, n_residual_blocks=args.blocks)
-    return model,tuple(torch.rand(2, args.batch, 4, args.size, args.size)*2-1)
+    return model.to(args.device),tuple((torch.rand(2, args.batch, 4, args.size, args.size)*2-1).to(args.device))
+
+def wait(device):
+    "Let the GPU finish, if it is one"
+    if device.startswith('cuda'): torch.cuda.synchronize(device)
 
 def peak_memory(name, args):
-    "Peak resident memory of a process that runs two iterations of one variant, in MB"
-    cmd = [sys.executable, __file__, '--only', name] + [f'--{k.replace("_","-")}={v}' for k,v in vars(args).items() if k!='only' and v is not None]
+    "Peak memory of a process that runs two iterations of one variant, in MB: resident, or allocated on the GPU"
+    cmd = [sys.executable, __file__, '--only', name] + [f'--{k.replace("_","-")}={v}' for k,v in vars(args).items() if k not in ('only','compile') and v is not None]
     return float(subprocess.run(cmd, capture_output=True, text=True, check=True).stdout.split()[-1])
 
-def best(f, reps=5):
+def best(f, reps=5, device='cpu'):
     "Least time of several calls, s: wall and processor"
     times = []
-    for _ in range(reps): start = time.perf_counter(),time.process_time(); f(); times.append((time.perf_counter()-start[0], time.process_time()-start[1]))
+    for _ in range(reps): wait(device); start = time.perf_counter(),time.process_time(); f(); wait(device); times.append((time.perf_counter()-start[0], time.process_time()-start[1]))
     return tuple(map(min, zip(*times)))
 
 def step_flops(variant, batch):
@@ -116,19 +130,42 @@ def step_flops(variant, batch):
     with FlopCounterMode(display=False) as count: variant.step(*batch)
     return count.get_total_flops()
 
-def matmul_rate(dtype, n=1536):
+def matmul_rate(dtype, device):
     "Operations a second in a product of large matrices: by wall time, by processor time"
-    a,b = (torch.rand(n, n).to(dtype) for _ in 'ab')
-    return tuple(2*n**3/t for t in best(lambda: a@b))
+    n = 8192 if device.startswith('cuda') else 1536
+    a,b = (torch.rand(n, n, device=device).to(dtype) for _ in 'ab')
+    a@b                                                               # the first product also chooses how
+    return tuple(2*n**3/t for t in best(lambda: a@b, device=device))
 
 def loading(args, n=32):
     "Wall and processor time of making a batch, s"
     from neuroscope.data.loaders import unpaired_dataloaders
     slices = torch.rand(n*args.batch, 4, args.size, args.size).numpy().astype('float16')
-    dl = unpaired_dataloaders(slices, slices, bs=args.batch, valid_pct=0, device='cpu').train
+    dl = unpaired_dataloaders(slices, slices, bs=args.batch, valid_pct=0, device=args.device).train
     def epoch():
         for _ in dl: pass
-    return tuple(t/n for t in best(epoch, 3))
+    return tuple(t/n for t in best(epoch, 3, args.device))
+
+def processor():
+    "The name of the CPU"
+    cpu = next((l.split(':')[1].strip() for l in open('/proc/cpuinfo') if l.startswith('model name')), '') if os.path.exists('/proc/cpuinfo') else ''
+    return cpu or platform.processor() or platform.machine()
+
+def machine(device):
+    "What the figures were taken on"
+    said = [f'{processor()}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}']
+    if device.startswith('cuda'):
+        yes = lambda on: 'on' if on else 'off'
+        said.append(f'{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}; TF32 in fp32 convolutions {yes(torch.backends.cudnn.allow_tf32)}, '
+                    f'in matrix products {yes(torch.backends.cuda.matmul.allow_tf32)}; cuDNN benchmark {yes(torch.backends.cudnn.benchmark)}')
+    return '\n'.join(said)
+
+def warm_up(name, variant, batch, device):
+    "First iterations, untimed; of a compiled variant, what the first took more than the third is said: forward and backward are compiled in it"
+    took = []
+    for _ in range(3 if name in COMPILED else 1):
+        wait(device); start = time.perf_counter(); variant.step(*batch); wait(device); took.append(time.perf_counter()-start)
+    if name in COMPILED: print(f'{name}: compiling took {took[0]-took[-1]:.0f} s, before the times below')
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -139,26 +176,35 @@ def main():
     p.add_argument('--batch', type=int, default=4, help='pairs of slices (4)')
     p.add_argument('--reps', type=int, help='timed iterations of each variant (as many as fit into about 75 seconds, at least 5)')
     p.add_argument('--threads', type=int, help="of torch (torch's default)")
+    p.add_argument('--device', default='cpu', help='to run on: cpu (default), cuda, cuda:1, …')
+    p.add_argument('--tf32', choices=['on','off'], help="single-precision products of a GPU in TF32 (as PyTorch has it: convolutions yes, matrix products no)")
+    p.add_argument('--compile', action='store_true', help='the library with compiled networks, too: takes a C++ compiler on a CPU, and minutes')
     p.add_argument('--only', help=argparse.SUPPRESS)
     args = p.parse_args()
     if args.threads: torch.set_num_threads(args.threads)
+    from neuroscope.core import InputError
     from neuroscope.trainers.callbacks import cpu_has_bf16
+    from neuroscope.utils import usable_device
+    try: usable_device(args.device)
+    except InputError as e: p.error(str(e))
+    if args.tf32: torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = args.tf32=='on'
+    gpu,variants = args.device.startswith('cuda'),VARIANTS | COMPILED
     model,batch = make(args)
     if args.only:
-        v = VARIANTS[args.only](model, batch)
+        v = variants[args.only](model, batch)
         for _ in range(2): v.step(*batch)
-        return print(peak_mb())
+        return print(torch.cuda.max_memory_allocated(args.device)/1e6 if gpu else peak_mb())
 
-    bf16 = cpu_has_bf16()
-    names = [n for n in VARIANTS if bf16 or 'bf16' not in n]
-    cpu = next((l.split(':')[1].strip() for l in open('/proc/cpuinfo') if l.startswith('model name')), '') if os.path.exists('/proc/cpuinfo') else ''
-    print(f'{cpu or platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}')
+    bf16 = torch.cuda.is_bf16_supported() if gpu else cpu_has_bf16()
+    names = [n for n in (variants if args.compile else VARIANTS) if bf16 or 'bf16' not in n]
+    print(machine(args.device))
     print(f'{args.filters} filters, {args.blocks} residual blocks, {args.batch} × 4 × {args.size} × {args.size} from each site')
-    variants = {n: VARIANTS[n](model, batch) for n in names}
+    variants = {n: variants[n](model, batch) for n in names}
     def timed(v):
-        start = time.perf_counter(),time.process_time(); v.step(*batch)
+        wait(args.device)
+        start = time.perf_counter(),time.process_time(); v.step(*batch); wait(args.device)
         return time.perf_counter()-start[0],time.process_time()-start[1]
-    for v in variants.values(): timed(v)                              # once to warm up
+    for n,v in variants.items(): warm_up(n, v, batch, args.device)
     reps = args.reps or max(5, min(200, int(75/sum(timed(v)[0] for v in variants.values()))))
     times = {n: [] for n in names}
     for i in range(reps):
@@ -171,15 +217,15 @@ def main():
         cpu_ratio = statistics.median(b[1]/x[1] for b,x in zip(base, t))
         wall = [x[0] for x in t]
         print(f'{n:42s}{1e3*statistics.median(wall):12.0f}{1e3*min(wall):10.0f}{ratio:8.2f}x{f"({q1:.2f}-{q3:.2f})":>16s}{f"[{cpu_ratio:.2f}x]":>13s}{memory[n]:9.0f}{memory[n]/memory[names[0]]:7.2f}x')
-    if not bf16: print('This processor has no bfloat16 arithmetic: the bf16 variant is left out.')
+    if not bf16: print('This device has no bfloat16 arithmetic: the bf16 variant is left out.')
     print(f'\nratio: time of the textbook loop over time of the variant, median over {reps} interleaved repetitions; of memory: the variant over the textbook')
-    in_place(args, {n: (variants[n], times[n]) for n in names if n.startswith('neuroscope')}, batch)
+    in_place(args, {n: (variants[n], times[n]) for n in names if n.startswith('neuroscope,')}, batch)
 
 def in_place(args, measured, batch):
     "Print the arithmetic floor of the library's step, and the share of loading"
     load = loading(args)
     for n,(variant,t) in measured.items():
-        flops,rate = step_flops(variant, batch),matmul_rate(torch.bfloat16 if 'bf16' in n else torch.float32)
+        flops,rate = step_flops(variant, batch),matmul_rate(torch.bfloat16 if 'bf16' in n else torch.float32, args.device)
         took = [min(x[i] for x in t) for i in (0,1)]
         print(f'{n}: {flops/1e9:.1f} GFLOP in {1e3*took[0]:.0f} ms [{1e3*took[1]:.0f} ms of processor]; at the matrix-product rate of {rate[0]/1e9:.0f} GFLOP/s [{rate[1]/1e9:.0f}] it would be '
               f'{1e3*flops/rate[0]:.0f} ms [{1e3*flops/rate[1]:.0f}]: the step runs at {100*flops/rate[0]/took[0]:.0f} % [{100*flops/rate[1]/took[1]:.0f} %] of that rate')

@@ -9,8 +9,11 @@ it does around the network timed on the whole volume and added. Processor time i
 Instance normalization takes its mean and variance over the whole picture, so a picture cropped to the brain is not normalized as the same
 picture with its wide empty border is. The largest difference is therefore stated twice: against the same loop on slices of the library's
 frame, where only rounding may differ, and against the loop on whole slices.
+
+`--device cuda` runs both on the GPU; each slice of the loop comes back to the host before the next goes out, as it does in a first version, so
+the clock needs no other care. The times include the copies both ways.
 """
-import argparse, os, platform, sys, time
+import argparse, sys, time
 from pathlib import Path
 
 import numpy as np, torch
@@ -32,12 +35,12 @@ def padded(vol, box, frame, z):
 def clock(): return time.perf_counter(),time.process_time()
 def since(start): return tuple(b-a for a,b in zip(start, clock()))
 
-def loop(generator, vol, zs, box=(slice(None),)*2):
+def loop(generator, vol, zs, box=(slice(None),)*2, device='cpu'):
     "The slice-by-slice loop over slices `zs`"
     from neuroscope.preprocessing.slices import from_model_range, to_model_range
     out = []
     with torch.no_grad():
-        for z in zs: out.append(from_model_range(generator(torch.from_numpy(to_model_range(vol[(slice(None),*box,z)])[None]))[0].numpy()))
+        for z in zs: out.append(from_model_range(generator(torch.from_numpy(to_model_range(vol[(slice(None),*box,z)])[None]).to(device))[0].cpu().numpy()))
     return np.stack(out, -1)
 
 def main():
@@ -48,31 +51,37 @@ def main():
     p.add_argument('--batch', type=int, default=8, help='slices at a time, for the library (8)')
     p.add_argument('--threads', type=int, help="of torch (torch's default)")
     p.add_argument('--bf16', action='store_true', help='time the library in bfloat16 too, where the processor has it')
+    p.add_argument('--device', default='cpu', help='to run on: cpu (default), cuda, cuda:1, …')
     args = p.parse_args()
     if args.threads: torch.set_num_threads(args.threads)
     sys.path.insert(0, str(Path(__file__).parent))
-    from train_step import plain
+    from functools import partial
+    from train_step import machine, plain
+    from neuroscope.core import InputError
     from neuroscope.models.components import ResnetGenerator
     from neuroscope.models.implementations import CycleGAN
     from neuroscope.preprocessing.slices import brain_box
-    from neuroscope.utils import Translator
+    from neuroscope.utils import Translator, usable_device
+    try: usable_device(args.device)
+    except InputError as e: p.error(str(e))
+    run = partial(loop, device=args.device)
     torch.manual_seed(0)
     model = CycleGAN(generator_a2b=ResnetGenerator(4, 4, args.filters, args.blocks), generator_b2a=torch.nn.Identity(), discriminator_filters=4).eval()
     textbook = plain(ResnetGenerator(4, 4, args.filters, args.blocks)).eval()
     textbook.load_state_dict(model.generator_a2b.state_dict())
+    model.to(args.device); textbook.to(args.device)
     vol,mask = phantom_volume()
     vol = vol.astype(np.float32)
     filled = np.flatnonzero(mask.any((0,1)))
     some = filled[np.linspace(0, len(filled)-1, min(args.slices, len(filled))).round().astype(int)]
     box = brain_box(mask)[:2]
     frame = tuple(-(-(b.stop-b.start)//4)*4 for b in box)
-    cpu = next((l.split(':')[1].strip() for l in open('/proc/cpuinfo') if l.startswith('model name')), '') if os.path.exists('/proc/cpuinfo') else ''
-    print(f'{cpu or platform.machine()}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}')
+    print(machine(args.device))
     print(f'{args.filters} filters, {args.blocks} residual blocks; {len(filled)} of {SHAPE[2]} slices hold brain, in a box of {frame[0]}×{frame[1]}')
 
-    loop(textbook, vol, some[:1])                                     # warm up
+    run(textbook, vol, some[:1])                                      # warm up
     zs = range(SHAPE[2]) if args.slices>=SHAPE[2] else some
-    start = clock(); whole = loop(textbook, vol, zs); slow = since(start)
+    start = clock(); whole = run(textbook, vol, zs); slow = since(start)
     whole = whole[..., [list(zs).index(z) for z in some]]
     slow = tuple(t*SHAPE[2]/len(zs) for t in slow)
     print(f'\n{"":44s}{"s":>9s}{"s processor":>13s}{"ratio":>9s}{"processor":>11s}')
@@ -83,12 +92,13 @@ def main():
     for bf16 in (False,True)[:1+args.bf16]:
         tr = Translator(model, batch_size=args.batch, size=frame, bf16=bf16)
         if bf16 and not tr.bf16: print('This processor has no bfloat16 arithmetic: left out.'); continue
+        tr.translate_slices(stack[:args.batch])                       # warm up
         start = clock(); out = tr.translate_slices(stack); fast = tuple(t*len(filled)/len(some)+o for t,o in zip(since(start), around))
         print(f'{"Translator, "+("bf16" if bf16 else "fp32"):44s}{fast[0]:9.1f}{fast[1]:13.1f}{slow[0]/fast[0]:8.2f}x{slow[1]/fast[1]:10.2f}x')
         few = np.linspace(0, len(some)-1, min(4, len(some))).round().astype(int)
         at = (slice(None),)*2 + tuple(slice(0, b.stop-b.start) for b in box)
         inside = np.stack([mask[(*box,z)] for z in some])[:,None].repeat(4, 1)
-        same = np.moveaxis(loop(textbook, np.moveaxis(stack, 0, -1), few), -1, 0)
+        same = np.moveaxis(run(textbook, np.moveaxis(stack, 0, -1), few), -1, 0)
         far = np.abs(out[at] - np.stack([whole[(slice(None),*box,i)] for i in range(len(some))]))[inside]
         print(f'  difference in the brain: {np.abs(out[few]-same)[at][inside[few]].max():.1e} at most from the loop on the same frame; {far.max():.2f} at most, {far.mean():.3f} on average, from the loop on whole slices')
     if len(some)<len(filled): print(f'\nextrapolated from {len(some)} slices')

@@ -333,7 +333,7 @@ def _check_geometry(img, path, ndim=3):
     if dt.fields or dt.kind not in 'iuf': raise _bad(path, f'the voxels are {"colours" if dt.fields else "complex numbers"} ({dt}), not intensities', 'Export the scan itself, not a colour overlay or raw signal.')
     shape = tuple(img.shape)
     if len(shape) > ndim and set(shape[ndim:]) == {1}: img = _drop_trailing(img, ndim)
-    if img.ndim != ndim: raise _bad(path, f'the volume has {len(shape)} dimensions ({"×".join(map(str, shape))}), {ndim} are needed', 'Give one structural scan per file.')
+    if img.ndim != ndim: raise _bad(path, f'the volume has {len(shape)} dimensions ({"×".join(map(str, shape))}), {ndim} are needed', 'Give one structural scan per file.' if ndim == 3 else f'Give all the sequences in one image, or each by itself in a dict of {", ".join(SEQUENCES)}.')
     M = np.asarray(img.affine, dtype=float)[:3,:3]
     if not np.isfinite(img.affine).all(): raise _bad(path, 'the affine has NaN or infinite entries')
     if abs(np.linalg.det(M)) <= 1e-6*np.linalg.norm(M, axis=0).prod(): raise _bad(path, f'the affine is singular: {np.round(M, 4).tolist()}')
@@ -637,7 +637,7 @@ def _with_agent(t1):
 SCHEMES = dict(   # the first name of each is the one that is written
     brats     = dict(sep='_', t1=('t1','t1w'), t1ce=('t1ce',*_with_agent('t1'),'t1c'), t2=('t2','t2w'), flair=('flair','fla','t2_flair','t2flair','t2w_flair'), seg=('seg','GlistrBoost_ManuallyCorrected','seg_auto','GlistrBoost')),
     brats2023 = dict(sep='-', t1=('t1n',), t1ce=('t1c',), t2=('t2w',), flair=('t2f',), seg=('seg',)),
-    upenn     = dict(sep='_', t1=('T1','T1W','T1w'), t1ce=('T1GD',*_with_agent('T1'),'T1C','T1c'), t2=('T2','T2W','T2w'), flair=('FLAIR','Flair','T2_FLAIR','T2FLAIR','T2W_FLAIR'), seg=('segm','automated_approx_segm')),
+    upenn     = dict(sep='_', t1=('T1','T1W','T1w'), t1ce=('T1GD',*_with_agent('T1'),'T1C','T1c'), t2=('T2','T2W','T2w'), flair=('FLAIR','Flair','T2_FLAIR','T2FLAIR','T2W_FLAIR'), seg=('segm','automated_approx_segm','SEG','Seg')),
     bids      = dict(sep='_', t1=('T1w',), t1ce=('ce-gadolinium_T1w',), t2=('T2w',), flair=('FLAIR',), seg=('label-lesion_mask',)))
 _AUTOMATIC = ('seg_auto','GlistrBoost','automated_approx_segm')   # masks that no person has corrected
 

@@ -260,6 +260,7 @@ def run_command(
     f, # `main(argv)` of a command
     argv=None, # its arguments; default those of the process
     name='neuroscope', # said in front of an error
+    again='', # what is said after an interruption
 )->int: # exit status
     "Run `f`, with unusable input told in one line and no traceback"
     def fail(text, status): print(f"{paint(name + ':', 'red', sys.stderr)} {text}", file=sys.stderr); return status
@@ -272,7 +273,7 @@ def run_command(
         with suppress(OSError, ValueError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as e: return fail(_os_words(e), 2)
-    except KeyboardInterrupt: return fail('interrupted', 130)
+    except KeyboardInterrupt: return fail('interrupted' + (f'. {again}' if again else ''), 130)
     except Exception:
         traceback.print_exc()
         return fail('this is a defect of neuroscope, please report it with the lines above', 3)

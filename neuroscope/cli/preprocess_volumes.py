@@ -97,7 +97,7 @@ def _run(argv):
 def main(argv=None, # default: the arguments of the process
         )->int: # exit status
     "Preprocess a folder of subjects from the command line"
-    return run_command(_run, argv, 'neuroscope preprocess')
+    return run_command(_run, argv, 'neuroscope preprocess', 'The same command goes on where it stopped')
 
 # %% ../../nbs/cli/05_preprocess_volumes.ipynb #3bbb08b1
 if __name__=='__main__': sys.exit(main())

@@ -311,7 +311,7 @@ def _run(argv):
 def main(argv=None, # default: the arguments of the process
         )->int: # exit status
     "Train a CycleGAN from the command line"
-    return run_command(_run, argv, 'neuroscope train')
+    return run_command(_run, argv, 'neuroscope train', 'The same command with --resume goes on after the last whole epoch')
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #9ce7633d
 if __name__=='__main__': sys.exit(main())

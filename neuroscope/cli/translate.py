@@ -77,7 +77,7 @@ def _run(argv):
 def main(argv=None, # default: the arguments of the process
         )->int: # exit status
     "Translate from the command line"
-    return run_command(_run, argv, 'neuroscope translate')
+    return run_command(_run, argv, 'neuroscope translate', 'The same command goes on where it stopped')
 
 # %% ../../nbs/cli/09_translate.ipynb #d4efe32d
 if __name__=='__main__': sys.exit(main())

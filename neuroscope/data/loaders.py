@@ -443,6 +443,7 @@ class MRIPairDataset(torch.utils.data.Dataset):
         progress=True, # show bars?
         plane='axial', # that slices are cut in; note another one in the model's `meta['plane']`
     ):
+        if Path(domain_a_dir).resolve()==Path(domain_b_dir).resolve(): raise InputError('both sites are the same folder', path=domain_a_dir, fix='Give a folder for each site.')
         (store_a,why_a),(store_b,why_b) = (site_store(d, preprocessing_pipeline, cache_dir, n_jobs, progress, plane) for d in (domain_a_dir, domain_b_dir))
         self.problems = why_a + why_b      # who was left out, and why
         self.a,self.b = slice_source(store_a),slice_source(store_b)

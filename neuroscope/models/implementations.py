@@ -11,6 +11,7 @@ __all__ = ['ReplayPool', 'CycleGANOutput', 'CycleGAN', 'frozen', 'steady_spectra
 # %% ../../nbs/models/01_implementations.ipynb #bfb07524
 import json, random
 from collections import namedtuple
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Iterator
@@ -87,8 +88,8 @@ _outputs = 'fake_a fake_b rec_a rec_b idt_a idt_b adv_a adv_b real_score_a fake_
 class CycleGANOutput(namedtuple('CycleGANOutput', _outputs, defaults=((),))):    # type: ignore[misc]
     "Fakes, reconstructions, identities and discriminator scores of a pair of batches"
     __slots__ = ()
-    def __new__(cls, *args, **kwargs): # also from one list, as fastai makes tuples
-        return super().__new__(cls, *(args[0] if len(args)==1 and isinstance(args[0], (list,tuple)) else args), **kwargs)
+    def __new__(cls, *args, **kwargs): # also from one list or generator, as fastai makes tuples
+        return super().__new__(cls, *(args[0] if len(args)==1 and isinstance(args[0], (list,tuple,Iterator)) else args), **kwargs)
 
 # %% ../../nbs/models/01_implementations.ipynb #01e11935
 class CycleGAN(nn.Module):
@@ -294,6 +295,13 @@ Translates MRI of {n} sequences in both directions between {sites}; `a2b` is fro
 # %% ../../nbs/models/01_implementations.ipynb #9f314d96
 def _tensors(state): return {k: v.detach().cpu().contiguous().clone() for k,v in state.items()} # clone: safetensors refuses shared memory
 
+def _save_tensors(tensors, path, metadata):
+    "Write a safetensors file, whole or not at all, with the permissions of any new file (safetensors gives them to the owner alone)"
+    with atomic_path(path) as tmp:
+        tmp.touch(); mode = tmp.stat().st_mode
+        save_file(_tensors(tensors), tmp, metadata=metadata)
+        tmp.chmod(mode)
+
 @patch
 def save_model(self:CycleGAN,
     folder, # made if it is not there
@@ -302,8 +310,8 @@ def save_model(self:CycleGAN,
     folder = Path(folder)
     config = dict(format='neuroscope.CycleGAN', version=__version__, kind=self.kind, model=self.config, meta=self.meta,
                   generator_a2b=network_spec(self.generator_a2b), generator_b2a=network_spec(self.generator_b2a))
-    tensors = _tensors({k: v for k,v in self.state_dict().items() if not k.startswith('pool_')})
-    with atomic_path(folder/'model.safetensors') as tmp: save_file(tensors, tmp, metadata=dict(config=json.dumps(config, sort_keys=True)))
+    tensors = {k: v for k,v in self.state_dict().items() if not k.startswith('pool_')}
+    _save_tensors(tensors, folder/'model.safetensors', dict(config=json.dumps(config, sort_keys=True)))
     write_json(config, folder/'config.json')
     with atomic_path(folder/'README.md') as tmp: tmp.write_text(model_card(config), encoding='utf-8')
     return folder
@@ -316,9 +324,14 @@ def _read_tensors(path, fix='Save or copy the model again'):
         with safe_open(path, 'pt') as f: return {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
     except (SafetensorError, OSError) as e: raise InputError(f'the file cannot be read ({e})', path=path, fix=fix) from e
 
+def _models_near(folder):
+    "What to say of saved models in a folder, or beside it where there is none"
+    near = sorted(folder.glob('*/model.safetensors')) or ([] if folder.is_dir() else [*sorted(folder.parent.glob('model.safetensors')), *sorted(folder.parent.glob('*/model.safetensors'))])
+    return f", such as {', '.join(str(p.parent) for p in near[:3])}" if near else ''
+
 def _read_config(folder):
     path = Path(folder)/'config.json'
-    if not path.exists(): raise InputError('no saved model here: config.json is missing', path=folder, fix='Name the folder that save_model wrote')
+    if not path.exists(): raise InputError('no saved model here: config.json is missing', path=folder, fix=f'Name the folder that save_model wrote{_models_near(Path(folder))}')
     try: config = read_json(path)
     except ValueError as e: raise InputError(f'the file is not valid JSON ({e})', path=path, fix='Save or copy the model again') from e
     if not isinstance(config, dict) or config.get('format')!='neuroscope.CycleGAN': raise InputError('this is not the configuration of a neuroscope CycleGAN', path=path)

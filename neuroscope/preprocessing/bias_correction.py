@@ -113,7 +113,9 @@ def _run_n4(self, x, m, spans):
     n4.SetNumberOfThreads(self.n_threads)
     n4.AddCommand(sitk.sitkIterationEvent, lambda: changes[min(n4.GetCurrentLevel(), len(changes)-1)].append(n4.GetCurrentConvergenceMeasurement()))
     try: n4.Execute(x, m)
-    except RuntimeError as e: raise BiasFieldError(f'N4 failed ({str(e).strip().splitlines()[-1]})', fix='Look at the scan and its mask.') from e
+    except RuntimeError as e:
+        if 'Python Callable' in str(e): raise KeyboardInterrupt from e     # Ctrl-C strikes in the command above, and SimpleITK makes an error of its own of it
+        raise BiasFieldError(f'N4 failed ({str(e).strip().splitlines()[-1]})', fix='Look at the scan and its mask.') from e
     return n4,changes
 
 # %% ../../nbs/preprocessing/03_bias_correction.ipynb #4b423f23

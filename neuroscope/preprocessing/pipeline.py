@@ -490,7 +490,7 @@ def _load_raw(self, subject):
     "The scans of a subject, those that are required and what else there is"
     if not subject.paths: raise MissingSequenceError(f'none of the sequences of {subject.id} can be used', path=subject.folder, fix='Leave one file for each sequence.')
     if miss := [q for q in self.require if q not in subject.paths]:
-        raise MissingSequenceError(f'subject {subject.id} has no {", ".join(miss)}', path=subject.folder, fix=f'Add the file, leave the subject out, or require less: require={tuple(q for q in self.require if q in subject.paths)}.')
+        raise MissingSequenceError(f'subject {subject.id} has no {", ".join(miss)}', path=subject.folder, fix=f'Add the file, leave the subject out, or require less: --require {" ".join(q for q in self.require if q in subject.paths)} (in Python require=…).')
     return {q: subject.load(q) for q in SEQUENCES if q in subject.paths}
 
 def _recipe(self, subject, names):

@@ -15,7 +15,7 @@ __all__ = ['log', 'DIETRICH', 'MEASURES', 'VERDICTS', 'LIMITS', 'AXES', 'SCAN_CH
            'check_brain_shape', 'coarse', 'rigid_offset', 'check_alignment', 'normalized_mutual_information',
            'check_mirrored', 'orientation_fit', 'check_orientation', 'fluid_darkness', 'tissue_agreement',
            'enhancement', 'check_wrong_sequence', 'check_same_image', 'check_scans', 'find_masks', 'QualityReport',
-           'assess_subject', 'assess_cohort', 'quality_page', 'write_quality']
+           'assess_subject', 'same_files', 'assess_cohort', 'quality_page', 'write_quality']
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #7eafd064
 import functools, html, itertools, time, traceback
@@ -32,7 +32,7 @@ from fastcore.basics import patch
 from joblib import Parallel, delayed
 from scipy import fft, ndimage as ndi
 
-from ..core import (SEQUENCES, SEQUENCE_LABELS, InputError, NeuroscopeError, Subject, atomic_path, check_same_grid, get_logger, image_data,
+from ..core import (SEQUENCES, SEQUENCE_LABELS, InputError, NeuroscopeError, Subject, atomic_path, check_same_grid, file_hash, get_logger, image_data,
                              load_volume, progress_bar, same_grid)
 from .skull_strip import scalp_share, brainmask_path, fill_holes, foreground, largest_component, why_not_stripped
 
@@ -1049,6 +1049,29 @@ def _assess_one(subject, pictures, require):
         log.warning('%s could not be assessed: %s', subject.id, traceback.format_exc())
         return dict(id=subject.id, site=subject.site, verdict='fail', n_fail=1, n_look=0, reasons=f'could not be assessed: {e}', checks='assessment', seconds=np.nan)
 
+# %% ../../nbs/preprocessing/01_quality.ipynb #d1851cd2
+def same_files(
+    cohort, # `Subject`s
+)->dict: # subject's id -> other subject's id -> sequences
+    "Scans that are byte for byte scans of another subject"
+    sized,hashed,found = {},{},{}
+    for s in cohort:
+        for q,p in s.paths.items():
+            if Path(p).exists(): sized.setdefault(Path(p).stat().st_size, []).append((s.id, q, p))
+    for same in sized.values():
+        if len({id for id,*_ in same}) > 1:
+            for id,q,p in same: hashed.setdefault(file_hash(p), []).append((id, q))
+    for (id,q),(other,_) in (pair for same in hashed.values() for pair in itertools.permutations(same, 2)):
+        if id != other and q not in (qs := found.setdefault(id, {}).setdefault(other, [])): qs.append(q)
+    return found
+
+def _with_copies(row, copies):
+    "The row of a subject, failed if its scans are another's too"
+    if not copies: return row
+    said = [f'{", ".join(map(_label, qs))}: the same file{"s"*(len(qs) > 1)} as of {other}, one of the two is a copy' for other,qs in sorted(copies.items())]
+    checks = row['checks'] if row['checks'] == 'assessment' else ' '.join(sorted({*row['checks'].split(), 'copies'}))
+    return row | dict(verdict='fail', n_fail=row['n_fail']+len(said), reasons='; '.join(filter(None, [*said, row['reasons']])), checks=checks)
+
 # %% ../../nbs/preprocessing/01_quality.ipynb #846c6b6a
 def assess_cohort(cohort,           # `Cohort`, or any list of `Subject`
                   pictures=None,    # folder for a picture of each subject; none unless told
@@ -1060,7 +1083,8 @@ def assess_cohort(cohort,           # `Cohort`, or any list of `Subject`
     _completeness((), require)
     if pictures is not None: Path(pictures).mkdir(parents=True, exist_ok=True)
     jobs = Parallel(n_jobs=n_jobs, return_as='generator')(delayed(_assess_one)(s, pictures, require) for s in cohort)
-    rows = list(progress_bar(jobs, 'quality', len(cohort), progress, unit='subject'))
+    copies = same_files(cohort)
+    rows = [_with_copies(r, copies.get(r['id'])) for r in progress_bar(jobs, 'quality', len(cohort), progress, unit='subject')]
     first = ['id', 'site', 'verdict', 'n_fail', 'n_look', 'reasons', 'checks', 'seconds']
     df = pd.DataFrame(rows, columns=first if not rows else None)
     return df[first + [f'{q}_{m}' for q in SEQUENCES for m in MEASURES if f'{q}_{m}' in df]]

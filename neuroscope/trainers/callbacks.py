@@ -6,7 +6,8 @@ Docs: https://ishrith-gowda.github.io/neuroscope/trainers/callbacks.html.md"""
 
 # %% auto #0
 __all__ = ['PairBatch', 'SpectralNormStep', 'R1', 'term_names', 'term_values', 'LossTerm', 'loss_terms', 'ComponentRecorder',
-           'cpu_has_bf16', 'CPUMixedPrecision', 'shared_number', 'TimeBudget', 'DivergedError', 'StopOnNaN']
+           'cpu_has_bf16', 'CPUMixedPrecision', 'KeepScale', 'shared_number', 'TimeBudget', 'DivergedError',
+           'StopOnNaN']
 
 # %% ../../nbs/trainers/01_callbacks.ipynb #1eaf796e
 import math, time
@@ -15,7 +16,7 @@ import pandas as pd
 import torch
 from fastai.basics import (Callback, CancelFitException, CancelTrainException, Metric, Recorder, Tensor, find_bs, get_model, num_distrib,
                            to_float)
-from fastai.callback.all import GradientAccumulation, ParamScheduler
+from fastai.callback.all import GradientAccumulation, MixedPrecision, ParamScheduler
 from fastcore.basics import patch
 
 from ..core import NeuroscopeError, get_logger
@@ -29,7 +30,9 @@ class PairBatch(Callback):
     "Make a batch (a, b) both the model's input and the loss's target"
     order = -5
     def before_batch(self):
-        a,b = (o.as_subclass(Tensor) for o in (*self.learn.xb, *self.learn.yb)[:2])
+        both = [o.as_subclass(Tensor) for o in (*self.learn.xb, *self.learn.yb)[:2]]
+        if len(both)==1 and not self.training: both *= 2              # `Learner.summary` shows the input alone
+        a,b = both
         self.learn.xb = self.learn.yb = (a,b)
 
 # %% ../../nbs/trainers/01_callbacks.ipynb #01a092b0
@@ -159,6 +162,22 @@ class CPUMixedPrecision(Callback):
 
     def after_fit(self): self.learn.model.__dict__.pop('forward', None)
 
+# %% ../../nbs/trainers/01_callbacks.ipynb #5116d042
+class KeepScale(Callback):
+    "Hand the loss scale of float16 training to checkpoints, and take it from them"
+    order = MixedPrecision.order+1                                    # which makes a new scaler when a fit begins
+    def __init__(self): self.last,self.loaded = {},{}
+    def before_fit(self):
+        if self.loaded and self._scaler: self._scaler.load_state_dict(self.loaded)
+        self.last,self.loaded = {},{}
+    def after_epoch(self):
+        if self._scaler: self.last = self._scaler.state_dict()        # before MixedPrecision drops it
+
+    @property
+    def _scaler(self): return getattr(self.learn, 'scaler', None)
+    def state_dict(self): return self._scaler.state_dict() if self._scaler else self.loaded or self.last
+    def load_state_dict(self, state): self.loaded = state
+
 # %% ../../nbs/trainers/01_callbacks.ipynb #975dd263
 def shared_number(
     x:float, # this process's number
@@ -229,4 +248,9 @@ class StopOnNaN(Callback):
         if penalty is not None: values['r1'] = float(penalty)
         bad = [k for k,v in values.items() if not math.isfinite(v)] or ['their weighted sum']
         raise DivergedError(f'the loss is not finite in epoch {self.epoch}, iteration {self.iter}: {", ".join(bad)}',
-                            fix='Go on from the last checkpoint with lower learning rates, and look for NaN in the slices')
+                            fix=self._advice())
+
+    def _advice(self):
+        if sites := [s for s,x in zip('AB', self.xb) if not torch.isfinite(x).all()]: return f'There are NaN or infinite values in the slices of site {" and ".join(sites)}: find the subject, and preprocess it again'
+        rates = ' and '.join(f"{h['lr']:.1g}" for h in self.opt.hypers)
+        return f'The slices are finite: go on from the last checkpoint with learning rates below {rates}'

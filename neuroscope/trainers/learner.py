@@ -22,11 +22,10 @@ from fastai.basics import (Callback, DataLoaders, L, Learner, OptimWrapper, Reco
 from fastai.callback.all import ParamScheduler, ProgressCallback
 from fastai.data.load import DataLoader
 from fastcore.basics import patch
-from safetensors.torch import save_file
 
-from ..core import InputError, atomic_path, get_logger, require_extra, versions
-from ..models.implementations import CycleGAN, _load_tensors, _read_tensors, _tensors
-from .callbacks import (ComponentRecorder, CPUMixedPrecision, PairBatch, R1, SpectralNormStep, StopOnNaN, TimeBudget,
+from ..core import InputError, get_logger, require_extra, versions
+from ..models.implementations import CycleGAN, _load_tensors, _read_tensors, _save_tensors
+from .callbacks import (ComponentRecorder, CPUMixedPrecision, KeepScale, PairBatch, R1, SpectralNormStep, StopOnNaN, TimeBudget,
                                            loss_terms, shared_number)
 from .losses import CycleGANLoss
 
@@ -59,6 +58,10 @@ def gan_opt(
     return opt
 
 # %% ../../nbs/trainers/02_learner.ipynb #e99cea4d
+def _no_export(*args, **kwargs):
+    "In place of `Learner.export`, which would take the data from the learner and then fail: PyTorch does not pickle spectral norm"
+    raise InputError('a CycleGAN is not exported as a pickle', fix="Write it with learn.model.save_model(folder), and read it with Translator(folder); learn.save_checkpoint(folder) keeps what going on with the training needs")
+
 def cyclegan_learner(
     dls, # `DataLoaders` whose batches are pairs (a, b) of slices, (B,C,H,W) in [-1,1]
     model:CycleGAN=None, # the document's CycleGAN if none is given
@@ -74,10 +77,11 @@ def cyclegan_learner(
 ) -> Learner:
     "A `fastai` learner that trains a CycleGAN"
     model,loss_func = model or CycleGAN(),loss_func or CycleGANLoss()
-    own = [PairBatch(), SpectralNormStep(), ComponentRecorder(), StopOnNaN()] + ([R1(r1, r1_every)] if r1 else [])
+    own = [PairBatch(), SpectralNormStep(), ComponentRecorder(), StopOnNaN(), KeepScale()] + ([R1(r1, r1_every)] if r1 else [])
     learn = Learner(dls, model, loss_func=loss_func, opt_func=gan_opt, lr=(lr_g,lr_d), splitter=players, cbs=[*own, *L(cbs)],
                     metrics=loss_terms(loss_func) if metrics is None else metrics, **kwargs)
     learn.recorder.train_metrics = True
+    learn.export = _no_export
     if bf16: learn.to_bf16() if (getattr(dls, 'device', None) or default_device()).type=='cuda' else learn.add_cb(CPUMixedPrecision())
     return learn
 
@@ -277,7 +281,7 @@ def save_checkpoint(self:Learner,
     tensors['history'] = torch.tensor(self.component_recorder.epochs, dtype=torch.float64)
     budget = getattr(self, 'time_budget', None)
     state = dict(epochs_done=epochs_done, pending=pending, minutes_done=budget.elapsed/60 if budget else 0., groups=groups, columns=self.component_recorder.columns, callbacks=cb_values, rng=rng_values, versions=versions())
-    with atomic_path(path) as tmp: save_file(_tensors(tensors), tmp, metadata=dict(format='neuroscope.checkpoint', state=json.dumps(state)))
+    _save_tensors(tensors, path, dict(format='neuroscope.checkpoint', state=json.dumps(state)))
     return path
 
 # %% ../../nbs/trainers/02_learner.ipynb #d73736ae
@@ -297,7 +301,7 @@ def load_checkpoint(self:Learner,
 ) -> dict: # epochs_done, versions, …
     "Restore model, optimizer, callbacks and random state; the next `fit_linear_decay` goes on from there"
     path = Path(folder)/'checkpoint.safetensors'
-    tensors,header = _read_tensors(path, fix='Go back to an earlier checkpoint')
+    tensors,header = _read_tensors(path, fix='Take a copy of it from elsewhere, or begin anew in another folder')
     if header.get('format')!='neuroscope.checkpoint': raise InputError('this is not a neuroscope checkpoint', path=path)
     state,model = json.loads(header['state']),get_model(self.model)
     try: _load_tensors(model, _with_prefix('model', tensors), path)

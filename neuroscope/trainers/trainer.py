@@ -32,6 +32,7 @@ def pair_dataloaders(
     batch_size:int=4, # pairs of slices in a batch
 ) -> DataLoaders: # for training and for validation, the latter empty where nothing is set aside
     "Loaders of pairs of slices, from whatever holds them"
+    if isinstance(train, (str, Path)): raise InputError('a path is no training set', path=train, fix='Give an MRIPairDataset of the folders of both sites.')
     if isinstance(train, DataLoaders): dls = train
     elif hasattr(train, 'dataloaders'): dls = train.dataloaders(bs=batch_size, **({} if valid is None else dict(valid_pct=0)))
     else:
@@ -71,6 +72,12 @@ class CycleGANTrainer:
         self.model,self.tracking_framework,self.loss_func,self.lr_g,self.lr_d,self.cbs,self.kwargs,self.learn = model,tracking_framework,loss_func,lr_g,lr_d,L(cbs),kwargs,None
 
 # %% ../../nbs/trainers/03_trainer.ipynb #6d5508ac
+def _check_length(n_epochs, n_epochs_decay, minutes):
+    "Raise if a training has no length, or decays for longer than it lasts"
+    for k,n in dict(n_epochs=n_epochs, minutes=minutes).items():
+        if n is not None and n<=0: raise InputError(f'{k} is {n}, and has to be above 0')
+    if n_epochs_decay is not None and not minutes and not 0<=n_epochs_decay<=n_epochs: raise InputError(f'{n_epochs_decay} epochs with falling rates do not fit into {n_epochs}', fix=f'They are counted among n_epochs: take 0 to {n_epochs}.')
+
 @patch
 def train(self:CycleGANTrainer,
     train_dataset, # `MRIPairDataset`, `DataLoaders`, or an indexed set of pairs
@@ -85,6 +92,7 @@ def train(self:CycleGANTrainer,
     resume:bool=True, # go on from a checkpoint that is there?
 ) -> Learner: # trained
     "Train, or go on training"
+    _check_length(n_epochs, n_epochs_decay, minutes)
     folder = None if checkpoint_dir is None else Path(checkpoint_dir)
     self.learn = self._prepare(pair_dataloaders(train_dataset, valid_dataset, batch_size), folder, isinstance(valid_dataset, PairedSlices) if paired is None else paired, images)
     if folder and resume and (folder/'checkpoint.safetensors').exists(): self.learn.load_checkpoint(folder)
