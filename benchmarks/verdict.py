@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Whether the page's verdict is right of methods whose worth is known, on cohorts on which none of its limits was set.
+"""Whether the page's verdict is right of methods whose worth is known, on cohorts other than those of the notebooks.
 
-Everything here is simulated. The limits of the verdict and of the lesion alarms were set on the cohorts of the notebooks: two sites, one grid, one
+Everything here is simulated. The limits with truth were set on the cohorts of the notebooks (those without it mended on six of these): two sites, one grid, one
 kind of patients. Here patients have other seeds (3000 and up), and the cohorts differ in what they are compared by: two further scanners, the way
 back, a finer grid, patients and target people without lesions. Honest methods (the true scan, a second scan, identity, histogram matching, the joint
 tone map) stand beside those that know the truth and spoil one thing.
