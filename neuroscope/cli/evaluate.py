@@ -17,7 +17,7 @@ from ..core import check_output, read_json
 # %% ../../nbs/cli/11_evaluate.ipynb #b0014f29
 def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope evaluate`
     "The arguments of the command"
-    from neuroscope.evaluation.baselines import BASELINES
+    from neuroscope.evaluation.baselines import BASELINES, MORE_BASELINES
     p = CommandParser('neuroscope evaluate', 'Is the image right, is the site effect gone, is the biology still there? Harmonized scans, judged beside their baselines.',
         'neuroscope evaluate --source study/site_a --harmonized harmonized/a2b --target study/site_b --output-dir evaluation\nneuroscope evaluate --source study/site_a --harmonized harmonized/a2b --target study/site_b --splits splits --output-dir evaluation_test\nneuroscope evaluate --source study/site_a --harmonized harmonized/a2b --target study/site_b --reverse-harmonized harmonized/b2a --output-dir both_ways',
         '0; 1 if subjects were left out; 2 if nothing could be measured.')
@@ -28,7 +28,7 @@ def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope eval
     p.add_argument('--splits', metavar='DIR', help='only the test patients of these splits, at both sites, as `neuroscope split` wrote them (everybody: honest only for a model that was trained on others)')
     p.add_argument('--output-dir', required=True, metavar='DIR', help='where report.html and the tables go')
     p.add_argument('--direction', choices=['a2b','b2a'], default='a2b', help='what to call the way from source to target (a2b)')
-    p.add_argument('--baseline', action='append', choices=list(BASELINES), metavar='NAME', help=f'a baseline to stand beside; repeat for more (all: {", ".join(BASELINES)})')
+    p.add_argument('--baseline', action='append', choices=list(MORE_BASELINES), metavar='NAME', help=f'a baseline to stand beside; repeat for more ({", ".join(BASELINES)}; on request {", ".join(n for n in MORE_BASELINES if n not in BASELINES)}, which needs lesion masks on both sides)')
     p.add_argument('--method', action='append', default=[], metavar='NAME=DIR', help='a further row: scans that another method made of the source')
     back = p.add_argument_group('the other direction', 'judged on the same page and written to the same tables, told apart by their column direction')
     for name,text in (('harmonized',"what was made of the other site's scans; asks for this direction"), ('source','the scans it was made of (--target)'), ('target',"people scanned at the first site, others than those of --reverse-source (--source)"),

@@ -139,6 +139,10 @@ def dice(pred, # bool
     return float(2*(p&t).sum()/(p.sum()+t.sum()))
 
 # %% ../../nbs/evaluation/07_downstream.ipynb #95d77244
+class _Logged(list):
+    "Sentences that nobody asked for, so that they are logged"
+    def append(self, s): super().append(s); _log.warning(s)
+
 def _usable(cases, site, problems):
     "Cases of a site with a readable mask"
     out = []
@@ -147,16 +151,16 @@ def _usable(cases, site, problems):
         try:
             if c.seg is None: raise EmptyVolumeError(f'{c.id} has no lesion mask')
             out.append((c, axial_slices(c.vols[site], c.mask, c.affine, check_seg(c.seg, c.mask.shape))))
-        except NeuroscopeError as e: problems.append(f'{c.id} at {site.upper()} was left out: {e}'); _log.warning(problems[-1])
+        except NeuroscopeError as e: problems.append(f'{c.id} at {site.upper()} was left out: {e}')
     return out
 
 def _case_dice(net, case, y, parts, outputs, direction, problems):
     "Dice of one patient; `outputs` are functions that make a volume"
     truth = dict(zip(PARTS, np.stack([y>0, y==2]))); rows = []
-    if none := [p for p in parts if not truth[p].any()]: problems.append(f'{case.id} {direction}: the mask has no {" and no ".join(none)}, left out of its mean'); _log.warning(problems[-1])
+    if none := [p for p in parts if not truth[p].any()]: problems.append(f'{case.id} {direction}: the mask has no {" and no ".join(none)}, left out of its mean')
     for name,make in outputs.items():
         try: s = dict(zip(PARTS, segment(net, axial_slices(make(), case.mask, case.affine)[0])))
-        except NeuroscopeError as e: problems.append(f'{case.id} {direction} was left out for {name}: {e}'); _log.warning(problems[-1]); continue
+        except NeuroscopeError as e: problems.append(f'{case.id} {direction} was left out for {name}: {e}'); continue
         rows += [dict(subject=case.id, direction=direction, method=name, metric=f'dice_{p}', value=dice(s[p], truth[p])) for p in parts if p not in none]
     return rows
 
@@ -165,19 +169,20 @@ def downstream_dice(train, # `LesionCase`s to learn from, scanned at either site
                     test, # other `LesionCase`s, to segment
                     methods, # dict: name -> fitted method or function (vol, mask, direction); the raw scans, identity, are added
                     directions=DIRECTIONS, # which way to translate
-                    problems=None, # list that takes a sentence for whatever is left out
+                    problems=None, # list that takes a sentence for whatever is left out; without it they are logged
+                    progress=True, # show a bar?
                     **kwargs, # of `train_lesion_net`
                    )->pd.DataFrame: # subject, direction, method, metric, value
     "Train at the target site, segment scans of the source site raw and harmonized, and real target scans beside them"
-    problems,methods,rows = [] if problems is None else problems,dict(identity=Identity())|methods,[]
+    problems,methods,rows = _Logged() if problems is None else problems,dict(identity=Identity())|methods,[]
     if 'target_scan' in methods: raise InputError('target_scan is the name of the reference', fix='Call the method something else')
     if leaked := sorted({c.id for c in train}&{c.id for c in test}): raise InputError(f'{", ".join(leaked)} would be trained on and tested on', fix='Leave them out of one of the two')
     for d in map(check_direction, directions):
         src,dst = d[0],d[-1]; learn = [s for _,s in _usable(train, dst, problems)]; net = train_lesion_net(learn, **kwargs)
         parts = PARTS if any((y==2).any() for _,y in learn) else PARTS[:1]
-        if len(parts)<2: problems.append(f'{d}: no enhancing tumour to learn from at {dst.upper()}, whole tumour only'); _log.warning(problems[-1])
+        if len(parts)<2: problems.append(f'{d}: no enhancing tumour to learn from at {dst.upper()}, whole tumour only')
         todo = {c.id:(c, y) for k,cs in ((src, test),(dst, [c for c in test if src not in c.vols])) for c,(_,y) in _usable(cs, k, problems)}
-        for c,y in progress_bar(todo.values(), f'segmenting {d}', leave=False, unit='subject'):
+        for c,y in progress_bar(todo.values(), f'segmenting {d}', progress=progress, leave=False, unit='subject'):
             made = {n:(lambda m=m: apply_method(m, c.id, c.vols[src], c.masks[src], d)) for n,m in methods.items()} if src in c.vols else {}
             rows += _case_dice(net, c, y, parts, made|({'target_scan': lambda: c.vols[dst]} if dst in c.vols else {}), d, problems)
     if not rows: raise NoSubjectsError('nothing could be segmented', fix='; '.join(problems) or 'Give test cases with lesions')

@@ -19,7 +19,7 @@ from jinja2 import Environment
 
 from ..core import (SEQUENCES, Cohort, InputError, MissingExtraError, NeuroscopeError, NoSubjectsError, atomic_path, find_subjects, get_logger,
                              image_data, progress_bar, versions, write_json)
-from .baselines import BASELINES, DIRECTIONS, FolderMethod, apply_method, check_direction, check_no_leak, fit_baselines, load_pair, load_travelling
+from .baselines import BASELINES, DIRECTIONS, MORE_BASELINES, FolderMethod, apply_method, check_direction, check_no_leak, fit_baselines, load_pair, load_travelling
 from .domain_gap import gap_features, rough_tissues, site_effect
 from .downstream import PARTS, downstream_dice, downstream_gain, site_case
 from .image_quality import subject_metrics
@@ -69,10 +69,11 @@ def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
                     target, # folder or `Cohort`: preprocessed scans of other people from the target site
                     truth=None, # folder or `Cohort`: the source's people, really scanned at the target site
                     direction='a2b', # 'a2b' or 'b2a': how the pages call the way from source to target
-                    baselines=tuple(BASELINES), # names of `BASELINES` to stand beside
+                    baselines=tuple(BASELINES), # names of `MORE_BASELINES` to stand beside
                     methods=None, # further rows: dict name -> method or folder
                     rescan=None, # folder or `Cohort`: the truth's people, scanned there a second time
                     simulated=None, # are the scans simulated? None: `simulation.json` in or above a folder tells
+                    progress=False, # show a bar?
                    )->Evaluation: # who is matched, the fitted baselines and what was left out; nothing is measured yet
     "Match the subjects, and fit the baselines on source and target"
     problems = []
@@ -86,7 +87,7 @@ def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
     problems += [f'{s.id} has no truth: it takes no part in what is measured against it' for s in src if len(tru) and s.id in both and s.id not in {t.id for t in tru}]
     check_no_leak([(s.id, s) for s in src], tgt)
     own = {k: FolderMethod({'a2b': m}, k) if isinstance(m, (str,Path)) else m for k,m in (methods or {}).items()}
-    rows = fit_baselines(src, tgt, baselines, problems) | own | {JUDGED: FolderMethod({'a2b': har.folder}, JUDGED)}
+    rows = fit_baselines(src, tgt, baselines, problems, progress) | own | {JUDGED: FolderMethod({'a2b': har.folder}, JUDGED)}
     return Evaluation(check_direction(direction), _only(src, both), tgt, _only(tru, both), rows, problems=problems, rescans=_only(res, both&{t.id for t in tru}), simulated=_is_simulated(src) if simulated is None else simulated)
 
 def _is_simulated(cohort): return cohort.folder is not None and any((p/'simulation.json').exists() for p in (cohort.folder, *cohort.folder.resolve().parents))
@@ -179,7 +180,7 @@ def measure(self:Evaluation,
             n_jobs=1, # subjects at a time, -1: one per core; at 1 mm each takes some 2 GB
            )->Evaluation: # itself, with more in `tables` and `problems`
     "Measure every method on every subject, in one pass, and the target's people after them; then the other direction, if there is one"
-    got,opts = {p: [] for p in parts or _LOOK},dict(n_permutations=n_permutations, n_boot=n_boot, n_patches=n_patches, radiomics=radiomics or {}); self.greys = {}
+    got,opts = {p: [] for p in parts or _LOOK},dict(n_permutations=n_permutations, n_boot=n_boot, n_patches=n_patches, radiomics=radiomics or {}, progress=progress); self.greys = {}
     if 'features' in got:
         try: radiomics_engine()
         except MissingExtraError as e: self.problems.append(f'Radiomic features were not measured: {e}'); del got['features']
@@ -242,8 +243,8 @@ def _site_table(ev, found, opts):
     _add_radiomics(ev.gap, opts['found'].get('features'))
     full = len(ev.gap.get('truth', []))==len(ev.source)
     try:
-        for m in [*ev.methods, *['truth']*full]:
-            if m in ev.gap: tables.append(site_effect(ev.gap[m], ev.gap.get('target', []), m, ev.direction, n_permutations=opts['n_permutations'], n_boot=opts['n_boot']))
+        for m in progress_bar([m for m in (*ev.methods, *['truth']*full) if m in ev.gap], 'site tests', progress=opts['progress'], unit='method'):
+            tables.append(site_effect(ev.gap[m], ev.gap.get('target', []), m, ev.direction, n_permutations=opts['n_permutations'], n_boot=opts['n_boot']))
     except InputError as e: ev.problems.append(f'The site effect could not be measured: {e}'); return
     if tables: ev.tables['site_effect'] = pd.concat(tables, ignore_index=True)
 
@@ -303,22 +304,23 @@ def _feature_section(ev):
 # %% ../../nbs/evaluation/09_harmonization.ipynb #1f0c5b42
 @patch
 def measure_downstream(self:Evaluation,
+                       progress=False, # show a bar?
                        **kwargs, # steps, bs, lr, width, seed of `train_lesion_net`
                       ):
     "Dice of a lesion segmentation that was trained on the target site's people"
-    if self.reverse: self.reverse.measure_downstream(**kwargs)
+    if self.reverse: self.reverse.measure_downstream(progress, **kwargs)
     train = []
     for s in self.target:
         try: train.append(site_case(s, 'b'))
         except NeuroscopeError as e: self.problems.append(f'{s.id} of the target site is not learnt from: {e}')
-    try: t = downstream_dice(train, [c for c in self.cases() if c.seg is not None], self.methods, ('a2b',), self.problems, **kwargs)
+    try: t = downstream_dice(train, [c for c in self.cases() if c.seg is not None], self.methods, ('a2b',), self.problems, progress, **kwargs)
     except NoSubjectsError as e: self.problems.append(f'The segmentation was not tried: {e}'); return
     self.tables['downstream'] = t.assign(direction=self.direction, sequence='all')[METRIC_COLUMNS]
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #432f6843
 def _rivals(ev, method):
     "What a method is held against: all others for the one under trial, the baselines for any other"
-    return [m for m in ev.methods if m!=method and (method==JUDGED or m in BASELINES)]
+    return [m for m in ev.methods if m!=method and (method==JUDGED or m in MORE_BASELINES)]
 
 def _quality_words(evs, method=JUDGED):
     "Outcome and sentence: is the image right? Over all directions, for better in one only is not better"
@@ -358,25 +360,25 @@ def _anatomy_words(ev, method):
 def _kept_words(get, has_truth):
     "Is contrast kept in kind? Whether it is changed, and a sentence"
     kept = [(label, get(f), get(f, 'identity') if has_truth else 1.) for f,label in (('flair_kept','FLAIR contrast'), ('enhancement_kept','enhancement'))]
-    off = [abs(v-1)>(.2 if has_truth else .5) and not abs(v-1)<=abs(raw-1)+.05 for _,v,raw in kept]
+    off = [(abs(v-1)>.2 if has_truth else v<.5 or v>2) and not abs(v-1)<=abs(raw-1)+.05 for _,v,raw in kept]
     said = ' and '.join(f'{l} at {100*v:.0f} %' for l,v,_ in kept if np.isfinite(v))
     return any(off), f' Of the contrast of the {"true scan" if has_truth else "scan before"} the largest lesion has its {said}.' if said else ''
 
 def _lesion_words(ev, method=JUDGED):
     "Outcome, sentence and alarms of the lesions; outcome None where there is no mask to measure with"
     if 'lesions' not in ev.tables: return None, 'There are no lesion masks to measure with.', []
-    t = lesion_summary(ev.tables['lesions']).set_index(['method','figure'])['mean']
+    f = ev.tables['lesions']; f = f[f.method.isin((method,'identity'))]; t = lesion_summary(f).set_index(['method','figure'])['mean']
     get = lambda f,m=method: t.get((m, f), np.nan)
     (lost,lost_raw),(false,false_raw) = ([get(f), np.nan_to_num(get(f, 'identity'))] for f in ('lost_rate','false_rate'))    # without truth nothing is lost or false in the raw scan
-    f = ev.tables['lesions'].query("metric=='false_slices'"); hit,hit_raw = (int((f[f.method==m].value>0).sum()) for m in (method,'identity')); n = f[f.method==method].subject.nunique()
+    f = f[f.metric=='false_slices']; hit,hit_raw = (int((f[f.method==m].value>0).sum()) for m in (method,'identity')); n = f[f.method==method].subject.nunique()
     say = f'{100*lost:.0f} % of the lesions that show have lost half of their contrast or more, {100*lost_raw:.0f} % unharmonized' if np.isfinite(lost) else 'No lesion shows'
     say += f', and {100*false:.1f} % of the slices without lesion hold a bright blob ({hit} of {n} patient{"s"*(n!=1)}), {100*false_raw:.1f} % unharmonized' if np.isfinite(false) else ''
     err,err_raw = get('contrast_error'),get('contrast_error', 'identity'); has_truth = np.isfinite(err)
     if has_truth: say += f'. Lesion contrast is off by {err:.3f} on average' + (f', unharmonized by {err_raw:.3f}' if np.isfinite(err_raw) else '')
     changed,kept = _kept_words(get, has_truth)
-    gone,painted = lost-lost_raw>.1,false-false_raw>(.05 if has_truth else .1) or has_truth and hit-hit_raw>.1*n       # what truth would excuse cannot be told without it
+    gone,painted = lost-lost_raw>(.1 if has_truth else .4),false-false_raw>(.05 if has_truth else .1) or has_truth and hit-hit_raw>.1*n       # what truth would excuse cannot be told without it
     alarms = ['lesions lose their contrast']*bool(gone) + ['bright blobs are painted where there is no lesion']*bool(painted)
-    softer = ['some lesions lose their contrast']*bool(lost>lost_raw and not gone) + ['some bright blobs appear where there is no lesion']*bool(false>max(0 if has_truth else .01, false_raw) and not painted) + ['the contrast of lesions is changed']*bool(changed or err>err_raw)
+    softer = ['some lesions lose their contrast']*bool(lost>(lost_raw if has_truth else .2) and not gone) + ['some bright blobs appear where there is no lesion']*bool(false>max(0 if has_truth else .01, false_raw) and not painted) + ['the contrast of lesions is changed']*bool(changed or err>err_raw)
     return ('loses' if alarms else 'mixed' if softer else 'beats' if has_truth else 'ahead'), say + '.' + kept, alarms or softer
 
 def _biology_words(ev, method=JUDGED):
@@ -596,6 +598,13 @@ PAGE = '''<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name=
 _BADGES = dict(beats='yes', ahead='on average', mixed='in part', loses='no', unknown='not known')
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #be74ee6a
+_UNFITTED = ' was left out of what the baselines learn from'
+
+def _once(problems):
+    "Without what was said when the baselines were fitted of those who could not be measured either, for the same reason"
+    why = lambda p: (p.split()[0], p.split(': ', 1)[-1]); told = {why(p) for p in problems if _UNFITTED not in p}
+    return [p for p in problems if _UNFITTED not in p or why(p) not in told]
+
 def _first_words(ev):
     n = len(ev.source)
     return f'{n} subject{"s"*(n!=1)} harmonized, {len(ev.truth)} of them with truth' + (f' and {len(ev.rescans)} with a rescan' if len(ev.rescans) else '') + f'; {len(ev.target)} other people of the target site; {len(ev.methods)} methods.'
@@ -603,7 +612,7 @@ def _first_words(ev):
 @patch
 def notes(self:Evaluation)->list: # sentences
     "Who was left out and what could not be measured, in every direction, each once"
-    return list(dict.fromkeys((f'{DIRECTION_LABELS[e.direction]}: ' if self.reverse else '')+p for e in self.directions for p in e.problems))
+    return list(dict.fromkeys((f'{DIRECTION_LABELS[e.direction]}: ' if self.reverse else '')+p for e in self.directions for p in _once(e.problems)))
 
 def _sections(evs, part, make):
     "What a part has to show, a dict for each direction in which it was measured"
@@ -656,23 +665,24 @@ def evaluate_harmonization(source, # folder or `Cohort`: preprocessed scans of o
                            truth=None, # folder or `Cohort`: the source's people, really scanned at the target site
                            output_dir=None, # where report.html and the tables go; nothing is written without it
                            direction='a2b', # how the pages call the way from source to target
-                           baselines=tuple(BASELINES), # names of `BASELINES` to stand beside
+                           baselines=tuple(BASELINES), # names of `MORE_BASELINES` to stand beside
                            methods=None, # further rows: dict name -> method or folder
                            radiomics=True, # measure radiomic features too, where a package for them is installed? or a dict for `region_features`
                            n_permutations=100, # of labels, for the p-values of the site effect
                            readers=None, # dict accuracy, low, high: of a reader study
                            simulated=None, # are the scans simulated? None: a `simulation.json` in or above the folder tells
-                           progress=True, # show a bar?
+                           progress=True, # show bars?
                            downstream=False, # train and test a segmentation too? or a dict for `train_lesion_net`
                            rescan=None, # folder or `Cohort`: the truth's people scanned there a second time, the noise ceiling
                            n_jobs=1, # subjects at a time, -1: one per core; at 1 mm each takes some 2 GB
                            reverse=None, # the other direction on the same page: dict harmonized and perhaps source (the target), target (the source), truth, rescan, methods
                           )->Evaluation: # its `tables` hold what was measured
     "Everything that can be measured of a harmonization, and a page that says it"
-    ev = plan_evaluation(source, harmonized, target, truth, direction, baselines, methods, rescan, simulated)
-    if reverse: ev.reverse = plan_evaluation(**(dict(source=target, target=source)|dict(reverse)), direction=DIRECTIONS[1-DIRECTIONS.index(direction)], baselines=baselines, simulated=ev.simulated)
+    ev = plan_evaluation(source, harmonized, target, truth, direction, baselines, methods, rescan, simulated, progress)
+    if reverse: ev.reverse = plan_evaluation(**(dict(source=target, target=source)|dict(reverse)), direction=DIRECTIONS[1-DIRECTIONS.index(direction)], baselines=baselines, simulated=ev.simulated, progress=progress)
     parts = ('quality','site_effect','anatomy','lesions') + (('features',) if radiomics else ())
     ev.measure(*parts, n_permutations=n_permutations, radiomics=radiomics if isinstance(radiomics, dict) else None, progress=progress, n_jobs=n_jobs)
-    if downstream or isinstance(downstream, dict): ev.measure_downstream(**(downstream if isinstance(downstream, dict) else {}))
-    if output_dir is not None: ev.write(output_dir, readers=readers, settings=dict(direction=direction, baselines=list(baselines), permutations=n_permutations))
+    if downstream or isinstance(downstream, dict): ev.measure_downstream(progress, **(downstream if isinstance(downstream, dict) else {}))
+    if output_dir is not None:
+        with progress_bar(desc='the page', total=1, progress=progress, unit='page') as bar: ev.write(output_dir, readers=readers, settings=dict(direction=direction, baselines=list(baselines), permutations=n_permutations)); bar.update()
     return ev

@@ -414,21 +414,20 @@ def evaluate_lesions(methods, # dict: name -> fitted method or function (vol, ma
     return pd.concat(tables, ignore_index=True)[['subject','direction','method','part','sequence','metric','value']]
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #2d938fb5
-def _patient_figures(t): # rows of one patient, direction and method
-    "The figures of one patient that the summary is made of"
-    one = lambda m: t.value[(t.metric==m)&(t.sequence=='all')].sum(); per = lambda q: t[t.metric==q]
-    k = per('kept').set_index('part').value; err = per('contrast_error').query("part!='lesion' and sequence!='t1ce-t1'").value
-    ratio = lambda a,b: a/b if b else np.nan
-    return pd.Series(dict(contrast_error=err.mean() if len(err) else np.nan, flair_kept=k.get('lesion', np.nan), enhancement_kept=k.get('enhancing', np.nan),
-                          lost_rate=ratio(one('lesions_lost'), one('lesions_showing')), false_rate=ratio(one('false_slices'), one('free_slices'))))
+def _patient_figures(table): # of `evaluate_lesions`
+    "The figures of each patient that the summary is made of, a row for each patient, direction and method"
+    of = lambda t: t.groupby(['method','direction','subject'], sort=False).value; who = of(table).size().index
+    one = lambda m: of(table[(table.metric==m)&(table.sequence=='all')]).sum().reindex(who, fill_value=0.); kept = lambda p: of(table[(table.metric=='kept')&(table.part==p)]).mean().reindex(who)
+    err = table[(table.metric=='contrast_error')&(table.part!='lesion')&(table.sequence!='t1ce-t1')]; ratio = lambda a,b: a/b.where(b>0)
+    return pd.DataFrame(dict(contrast_error=of(err).mean().reindex(who), flair_kept=kept('lesion'), enhancement_kept=kept('enhancing'),
+                             lost_rate=ratio(one('lesions_lost'), one('lesions_showing')), false_rate=ratio(one('false_slices'), one('free_slices'))))
 
 def lesion_summary(table, # of `evaluate_lesions`
                   )->pd.DataFrame: # method, direction, figure, n, mean, low, high
     "Means over patients with bootstrap intervals; n is the number of patients in whom the figure is defined"
     rows = []
-    per = pd.DataFrame([dict(zip(('method','direction','subject'), k))|_patient_figures(g).to_dict() for k,g in table.groupby(['method','direction','subject'], sort=False)])
-    for (m,d),g in per.groupby(['method','direction'], sort=False):
-        for f in per.columns[3:]:
+    for (m,d),g in _patient_figures(table).groupby(level=['method','direction'], sort=False):
+        for f in g.columns:
             v = g[f].dropna().to_numpy(); lo,hi = bootstrap_statistic(mean_over_subjects, v) if len(v) else (np.nan, np.nan)
             rows.append(dict(method=m, direction=d, figure=f, n=len(v), mean=v.mean() if len(v) else np.nan, low=lo, high=hi))
     return pd.DataFrame(rows)

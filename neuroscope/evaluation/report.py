@@ -107,7 +107,7 @@ def gain_text(row, # a row of `compare_methods`
 def in_prose(name, # a method's name in a table of metrics
             )->str: # as people write it, with its article
     "The name of a method within a sentence"
-    return ('the ' if name=='joint_tone_map' else '')+method_label(name)
+    return ('the ' if str(name).startswith('joint_tone_map') else '')+method_label(name)
 
 def _join(names, word='and'): return names[0] if len(names)==1 else ', '.join(names[:-1])+f' {word} '+names[-1]
 
