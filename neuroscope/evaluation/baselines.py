@@ -16,9 +16,9 @@ import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from pathlib import Path
 from typing import Any
-from scipy import ndimage as ndi
 from ..core import (LESION_PARTS, SEQUENCES, Subject, InputError, NeuroscopeError, EmptyVolumeError, NonFiniteError, NoSubjectsError, GridMismatchError,
                              check_same_grid, find_subjects, get_logger, image_data, progress_bar, stack_sequences)
+from ..preprocessing.normalization import white_matter_mode
 from ..preprocessing.skull_strip import subject_mask
 from ..preprocessing.slices import part_labels
 from ..models.tone_map import fit_tone_maps, sample_voxels
@@ -121,15 +121,9 @@ class Nyul(LandmarkMap):
 # %% ../../nbs/evaluation/01_baselines.ipynb #476739d9
 def white_stripe(t1, # (N,) T1 voxels of a brain
                  width=.05, # share of the brain's voxels on each side of the peak
-                 bins=200, # of the histogram
                 )->np.ndarray: # (N,) bool: normal-appearing white matter
     "The voxels around the white-matter peak, or shoulder, of the T1 histogram"
-    lo,hi = np.quantile(t1, [.005,.97])     # the tail beyond is tumour and vessels
-    if not hi>lo: raise EmptyVolumeError('T1 is constant in the brain', fix='Look at the scan')
-    h,edges = np.histogram(t1, bins, (lo, hi)); rank = .005+np.cumsum(h)/len(t1)
-    bend = ndi.gaussian_filter1d(h.astype(float), bins/40, order=2, mode='nearest')            # a peak, or a shoulder where grey matter drowns it
-    peak = ((edges[1:]+edges[:-1])/2)[np.where((rank>.65)&(rank<.95), bend, np.inf).argmin()]
-    q = np.mean(t1<=peak)
+    q = np.mean(t1<=white_matter_mode(t1, 't1'))
     low,high = np.quantile(t1, [max(q-width, 0),min(q+width, 1)])
     return (t1>=low)&(t1<=high)
 

@@ -187,7 +187,7 @@ def measure(self:Evaluation,
     if 'anatomy' in got: opts['stranger'] = next((np.where(c.masks['b'], c.vols['b'], 0) for c in self._target_cases()), None)
     people = [_alone(self, s, k) for k in ('source','target') for s in getattr(self, k)]
     found_in = Parallel(n_jobs=n_jobs, return_as='generator')(delayed(_measure_one)(one, tuple(got), opts) for one in people)
-    for one,(found,problems,greys) in zip(people, progress_bar(found_in, 'measuring', len(people), progress, unit='subject')):
+    for (found,problems,greys),one in zip(progress_bar(found_in, 'measuring', len(people), progress, unit='subject'), people):
         for p,rows in found.items(): got[p] += rows
         for k,v in greys.items(): self.greys.setdefault(k, []).extend(v)
         self.problems += problems
@@ -674,8 +674,8 @@ def evaluate_harmonization(source, # folder or `Cohort`: preprocessed scans of o
                            progress=True, # show bars?
                            downstream=False, # train and test a segmentation too? or a dict for `train_lesion_net`
                            rescan=None, # folder or `Cohort`: the truth's people scanned there a second time, the noise ceiling
-                           n_jobs=1, # subjects at a time, -1: one per core; at 1 mm each takes some 2 GB
                            reverse=None, # the other direction on the same page: dict harmonized and perhaps source (the target), target (the source), truth, rescan, methods
+                           n_jobs=1, # subjects at a time, -1: one per core; at 1 mm each takes some 2 GB
                           )->Evaluation: # its `tables` hold what was measured
     "Everything that can be measured of a harmonization, and a page that says it"
     ev = plan_evaluation(source, harmonized, target, truth, direction, baselines, methods, rescan, simulated, progress)

@@ -102,19 +102,25 @@ class ZScoreNormalizer(Normalizer):
     def _read_off(self, values): return values.mean(), values.std()
 
 # %% ../../nbs/preprocessing/05_normalization.ipynb #381471d6
+_BRIGHT = ('t1','t1ce')                                                  # where white matter is the brightest tissue; in the others it is the darkest
+_WHITE_RANKS = dict(t1=(.65,.95), t1ce=(.65,.95), t2=(.03,.4), flair=(.03,.65)) # share of the brain that is darker than white matter
+
 def white_matter_mode(
     values:np.ndarray, # (N,) intensities in the brain
-    sequence='t1', # 't1', 't1ce': the last peak; 't2', 'flair': the first
+    sequence='t1', # which ranks are white matter's depends on it
 ) -> float: # intensity
     "The grey value of normal-appearing white matter, from the histogram"
     if sequence not in SEQUENCES: raise InputError(f"'{sequence}' is no sequence", fix=f'Use one of {", ".join(SEQUENCES)}.')
-    lo,hi = np.percentile(values, [.2, 99.8])
+    bright,bins = sequence in _BRIGHT,200
+    lo,hi = np.quantile(values, [.005, .97 if bright else .8])         # beyond are tumour, vessels, fluid
     if not hi > lo: raise EmptyVolumeError('all voxels in the mask have the same value, so there is no contrast to normalize', fix='Look at the scan.')
-    counts,edges = np.histogram(values, 500, (lo, hi))
-    smooth = np.pad(ndi.gaussian_filter1d(counts.astype(float), 10, mode='constant'), 1)
-    peaks,_ = find_peaks(smooth, height=.35*smooth.max(), prominence=.01*smooth.max())
-    best = peaks[-1 if sequence in ('t1', 't1ce') else 0]
-    return float((edges[best-1] + edges[best])/2)
+    counts,edges = np.histogram(values, bins, (lo, hi)); rank = .005 + np.cumsum(counts)/len(values)
+    bend = ndi.gaussian_filter1d(counts.astype(float), bins/40 if bright else bins/25, order=2, mode='nearest')
+    first,last = _WHITE_RANKS[sequence]
+    bend = np.where((rank > first) & (rank < last), bend, np.inf); at = bend.argmin()
+    if not bright:                                                       # grey matter, next to it, may bend more: the first one that is no ripple
+        dips,_ = find_peaks(-np.where(np.isfinite(bend), bend, 0), height=max(-.4*bend[at], 1e-9)); at = dips[0] if len(dips) else at
+    return float((edges[at] + edges[at+1])/2)
 
 # %% ../../nbs/preprocessing/05_normalization.ipynb #19c25efc
 class WhiteStripeNormalizer(Normalizer):
