@@ -54,10 +54,10 @@ def judged_method(
     method=None, # wanted
 )->str: # its name in the table
     "The method of a run that its page judges"
-    from neuroscope.evaluation.baselines import BASELINES
+    from neuroscope.evaluation.baselines import MORE_BASELINES
     have = list(dict.fromkeys(metrics.method))
     if method is not None and method not in have: raise InputError(f'no method {method!r} was measured', fix=f'There are: {", ".join(have)}')
-    learned = [m for m in ('harmonized','cyclegan',*have) if m in have and m not in BASELINES]
+    learned = [m for m in ('harmonized','cyclegan',*have) if m in have and m not in MORE_BASELINES]
     if not (method or learned): raise InputError('only baselines were measured', fix=f'Name the one to judge with --method: {", ".join(have)}')
     return method or learned[0]
 
