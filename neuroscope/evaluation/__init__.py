@@ -11,7 +11,7 @@ __all__ = []
 _NAMES = dict(   # module -> what it gives; a module is loaded when one of its names is asked for
     harmonization = 'Evaluation evaluate_harmonization plan_evaluation summing_up site_map lesion_scatter bland_altman',
     image_quality = 'METRICS LOWER_IS_BETTER mse mae psnr nmi ssim ssim_map image_metrics subject_metrics cycle_consistency',
-    baselines = '''DIRECTIONS BASELINES Baseline Identity ZScore Nyul WhiteStripe HistogramMatching JointToneMapBaseline FolderMethod ComBat load_pair
+    baselines = '''DIRECTIONS BASELINES MORE_BASELINES Baseline Identity ZScore Nyul WhiteStripe HistogramMatching JointToneMapBaseline FolderMethod ComBat load_pair
         travelling_pairs apply_method evaluate_pairs fit_baselines baseline_table''',
     radiomics = 'FEATURES radiomics_engine radiomic_features region_features evaluate_radiomics feature_agreement radiomics_summary',
     lesions = '''LesionCase LesionReference load_case simulated_case patient_axis mirrored normal_tissue lesion_masks lesion_contrast lost_lesions false_lesions
