@@ -324,6 +324,7 @@ def check_no_leak(pairs, # test subjects, from `travelling_pairs`
     leaked = sorted({s.patient for _,*ss in pairs for s in ss if isinstance(s, Subject)} & train)
     if leaked: raise InputError(f'{", ".join(leaked)} would be fitted on and tested on', fix='Leave them out of the training cohorts, or rename them if they are other people')
 
+# %% ../../nbs/evaluation/01_baselines.ipynb #a6f3388e
 BASELINES = {k.name:k for k in (Identity, ZScore, WhiteStripe, Nyul, HistogramMatching, JointToneMapBaseline)}
 MORE_BASELINES = BASELINES | {JointToneMapByPart.name: JointToneMapByPart}      # that ask for lesion masks: on request
 
@@ -354,6 +355,7 @@ def read_voxels(cohort, # subjects, or (vol, mask) pairs
         out.append((*pair, _labels_of(s, mask, step)) if labels else pair)
     return out
 
+# %% ../../nbs/evaluation/01_baselines.ipynb #253122de
 def _counted(cohort, bar):
     for s in cohort: yield s; bar.update()
 

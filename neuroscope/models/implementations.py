@@ -14,7 +14,6 @@ from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Iterator
 
 import torch
 from fastcore.basics import patch
