@@ -24,6 +24,7 @@ from .preprocessing.slices import PLANES, brain_box, extract_slices, from_model_
 from .data.loaders import common_size, pad_crop
 from .models.components import with_neighbours
 from .models.implementations import CycleGAN, CycleGAN3D, load_model
+from .models.site_match import SiteMatch, apply_site_match
 from .models.volumes import translate_volume3d
 from .trainers.callbacks import cpu_has_bf16
 
@@ -105,7 +106,7 @@ def usable_device(
 class Translator:
     "Applies a trained `CycleGAN` or `CycleGAN3D` to whole volumes"
     def __init__(self,
-        model, # `CycleGAN` or `CycleGAN3D`, or the folder of a saved one
+        model, # `CycleGAN`, `CycleGAN3D` or `SiteMatch`, or the folder of a saved one
         batch_size=None, # slices (8) or patches (1) translated at once: changes speed and memory, not the result
         size=None, # (H, W) that slices are padded to at least; default: what the brain needs
         device=None, # default: where the model is
@@ -116,10 +117,11 @@ class Translator:
         overlap=None, # of a `CycleGAN3D`: (x,y,z) voxels that neighbouring patches share; default: half a patch
     ):
         if isinstance(model, (str, Path)): model = load_model(model)
-        self.model,self.in_3d = model if device is None else model.to(usable_device(device)),isinstance(model, CycleGAN3D)
+        self.by_curves = isinstance(model, SiteMatch)    # no network: nothing to batch, cut or move
+        self.model,self.in_3d = model if device is None or self.by_curves else model.to(usable_device(device)),isinstance(model, CycleGAN3D)
         _refuse(self.in_3d, dict(size=size, planes=planes, tile=tile), dict(patch_size=patch_size, overlap=overlap))
         self.batch_size,self.size = batch_size or (1 if self.in_3d else 8),size or model.meta.get('slice_size')
-        planes = () if self.in_3d else planes or model.meta.get('plane', 'axial')
+        planes = () if self.in_3d or self.by_curves else planes or model.meta.get('plane', 'axial')
         self.planes,self.tile = ((planes,) if isinstance(planes, str) else tuple(planes)),tile
         self.patch_size,self.overlap = patch_size,overlap
         if bad := [p for p in self.planes if p not in PLANES]: raise InputError(f"there is no plane '{bad[0]}'", fix=f'There are: {", ".join(PLANES)}.')
@@ -136,7 +138,9 @@ def _refuse(in_3d, of_slices, of_volumes):
 
 # %% ../nbs/06_utils.ipynb #a2b230ae
 @patch(as_prop=True)
-def device(self:Translator): return next((p.device for p in self.model.parameters()), torch.device('cpu'))
+def device(self:Translator):
+    if self.by_curves: return torch.device('cpu')
+    return next((p.device for p in self.model.parameters()), torch.device('cpu'))
 
 @patch
 def __repr__(self:Translator): return f"Translator({self.model.kind}{', ' + ' + '.join(self.planes) + ' slices' if self.planes else ''}, {self.model.meta.get('sites', 'sites A and B')}, on {self.device})"
@@ -213,9 +217,11 @@ def translate_normalized(self:Translator,
     vol, # (4,X,Y,Z) RAS, normalized
     mask, # (X,Y,Z) brain
     direction='a2b', # or 'b2a'
+    seg=None, # (X,Y,Z) lesion labels, which a `SiteMatch` leaves out of its medians
 )->np.ndarray: # (4,X,Y,Z) float32, normalized; 0 outside the mask and nowhere else
     "A normalized volume through the model"
-    if self.in_3d: each = [translate_volume3d(self.model, vol, direction, mask, self.patch_size, self.overlap, self.batch_size, self.bf16)]
+    if self.by_curves: each = [apply_site_match(self.model, vol, mask, direction, seg)[0]]
+    elif self.in_3d: each = [translate_volume3d(self.model, vol, direction, mask, self.patch_size, self.overlap, self.batch_size, self.bf16)]
     else: each = [self._in_plane(vol, mask, direction, p) for p in self.planes]
     y = each[0] if len(each)==1 else np.median(each, axis=0)
     return np.where(mask, np.maximum(y, DARKEST), 0).astype(np.float32)
@@ -269,6 +275,13 @@ def on_scale(
     scales = [(n.offset, n.scale) for n in norms] if scale=='source' else [reference[s] for s in SEQUENCES]
     return np.stack([np.where(mask, v*width + offset, 0) for v,(offset,width) in zip(y, scales)])
 
+def _lesion_of(source, imgs):
+    "The lesion labels beside a subject, None where there are none"
+    img = source.load_seg() if isinstance(source, Subject) else None
+    if img is None: return None
+    check_same_grid([imgs[SEQUENCES[0]], img], ['the scans', 'the lesion mask'])
+    return image_data(img, None)
+
 @patch
 def translate_volume(self:Translator,
     input_volume, # 4-D image, dict or list of four 3-D images, their paths, `Subject`, or array (4,X,Y,Z)
@@ -278,6 +291,7 @@ def translate_volume(self:Translator,
     scale='normalized', # 'normalized': 0 to 1 between the percentiles; 'source': intensities of the input; 'target': those of `reference`
     reference=None, # of `site_scale`, for scale='target'
     missing='refuse', # a dict or `Subject` with gaps: 'refuse' it, or fill them by 'stand_in'
+    seg=None, # (X,Y,Z) lesion labels, voxels as in the input; default: the mask beside a `Subject`
 )->Any: # of the same kind and grid
     "The volume as the target site would have shown it, of the kind that came in, with its headers"
     direction = direction_of(source_domain, target_domain)
@@ -289,7 +303,9 @@ def translate_volume(self:Translator,
     if mask is None: mask = subject_mask(input_volume, imgs) if isinstance(input_volume, Subject) else brain_mask(imgs)
     mask = to_ras(np.asarray(mask, dtype=bool), aff)
     x,norms = normalize_sequences(vol, mask)
-    y = on_scale(self.translate_normalized(x, mask, direction), mask, scale, norms, reference)
+    seg = _lesion_of(input_volume, imgs) if seg is None and self.by_curves else seg
+    if seg is not None: seg = to_ras(np.asarray(seg), aff)
+    y = on_scale(self.translate_normalized(x, mask, direction, seg), mask, scale, norms, reference)
     return pack({s: new_like(o, v.astype(wide_type(o)), dtype=wide_type(o)) for (s,o),v in zip(imgs.items(), from_ras(y, aff))})
 
 
@@ -298,6 +314,7 @@ def translate_volume(self:Translator,
 def fingerprint(self:Translator):
     "A hash of the generators' weights: which model made a file"
     h = hashlib.sha256()
+    if self.by_curves: h.update(repr((self.model.choice, [look.percentiles.tolist() + look.medians.tolist() + look.sharpness.tolist() for look in self.model.looks.values()])).encode()); return h.hexdigest()[:16]
     for k,v in self.model.state_dict().items():
         if k.startswith('generator'): h.update(k.encode()); h.update(v.detach().cpu().contiguous().numpy().tobytes())
     return h.hexdigest()[:16]

@@ -7,7 +7,8 @@ Docs: https://ishrith-gowda.github.io/neuroscope/cli/train_cyclegan.html.md"""
 # %% auto #0
 __all__ = ['SITE_NAMES', 'OPTIONS', 'TYPES', 'CHOICES', 'find_cohorts', 'needs_preprocessing', 'open_stores', 'parser',
            'settings_of', 'build_model', 'build_loaders', 'UnrelatedSlices', 'ProgressLine', 'said_row',
-           'seed_everything', 'start_run', 'named_sites', 'held_out', 'run_training', 'summary', 'main']
+           'seed_everything', 'start_run', 'named_sites', 'held_out', 'run_training', 'preset_of', 'fit_folder',
+           'run_fit', 'fit_summary', 'summary', 'main']
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #279d00d5
 import argparse, random, sys
@@ -24,10 +25,12 @@ from ..core import Cohort, InputError, NoSubjectsError, check_output, find_subje
 from ..data.loaders import PairedSlices, ReadSlice, common_size, paired_slices, ready_cohort, site_store, slice_source, unpaired_dataloaders
 from ..data.splits import read_splits
 from ..models.implementations import CycleGAN
+from ..models.site_match import distance_table, save_site_match
 from ..preprocessing.pipeline import default_preprocessor
 from ..trainers.losses import CycleGANLoss
 from ..trainers.presets import fast_cyclegan, site_slices
 from ..trainers.techniques import ClipPerNetwork, GeneratorEMA, ProgressiveResize
+from ..site_fit import fit_sites
 from ..trainers.trainer import CycleGANTrainer
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #bfe540c4
@@ -95,20 +98,20 @@ def open_stores(
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #60568186
 OPTIONS = dict( # name: (default, help)
-    n_epochs=(None, 'passes through the slices of site A (200; preset fast: by the clock)'), minutes=(None, 'train for so many minutes instead (preset fast: 2)'),
+    n_epochs=(None, 'passes through the slices of site A (200; preset joint: by the clock)'), minutes=(None, 'train for so many minutes instead (preset joint: 2)'),
     n_epochs_decay=(None, 'of n_epochs, those with falling learning rates (half)'), batch_size=(4, 'slices of each site in a batch'),
-    preset=('document', "'document': the source document's recipe; 'fast': measured blur and tone maps first, minutes on a CPU"),
-    lr_g=(None, 'learning rate of the generators (1e-4; fast: 2e-4)'), lr_d=(4e-4, 'learning rate of the discriminators'),
+    preset=('document', "'document': the source document's recipe; 'fast': a curve and a filter for each sequence, recommended, seconds a patient; 'joint': blur, joint tone map and restoration, minutes on a CPU"),
+    lr_g=(None, 'learning rate of the generators (1e-4; joint: 2e-4)'), lr_d=(4e-4, 'learning rate of the discriminators'),
     filters=(64, 'channels of the generators\' first layer'), discriminator_filters=(64, 'channels of the discriminators\' first layer'), n_blocks=(9, 'residual blocks'),
     lambda_cycle=(10., 'weight of the cycle'), lambda_identity=(5., 'weight of the identity'), lambda_adversarial=(1., 'weight of the adversary'),
-    r1=(10., 'weight of the gradient penalty; preset fast: none'), r1_every=(16, 'updates from one penalty to the next'), clip=(0., 'largest gradient norm of a network (0: any)'),
+    r1=(10., 'weight of the gradient penalty; preset joint: none'), r1_every=(16, 'updates from one penalty to the next'), clip=(0., 'largest gradient norm of a network (0: any)'),
     accumulate=(1, 'batches whose gradients make one update'), ema=(0., 'decay of the averaged generators, .999 for instance (0: none)'),
     small_until=(0., 'share of the training that runs on slices of half the size (0: none)'), informative=(False, 'show slices with lesions more often'),
-    bf16=(False, 'compute in bfloat16, where the machine has it'), plane=(None, 'axial, coronal or sagittal (axial; fast: coronal)'),
+    bf16=(False, 'compute in bfloat16, where the machine has it'), plane=(None, 'axial, coronal or sagittal (axial; joint: coronal)'),
     valid_pct=(.2, 'share of the patients, 0 to 1, that validate, where none are given'), seed=(0, 'of everything random'), tracking=(None, 'also write the figures for one of these (neither)'),
     images=(True, 'write a picture after each epoch'), n_jobs=(1, 'subjects preprocessed at a time, -1: one per core'))
 TYPES = dict(n_epochs=int, minutes=float, n_epochs_decay=int, lr_g=float, plane=str, tracking=str)
-CHOICES = dict(preset=('document','fast'), plane=('axial','coronal','sagittal'), tracking=('tensorboard','mlflow'))
+CHOICES = dict(preset=('document','fast','joint'), plane=('axial','coronal','sagittal'), tracking=('tensorboard','mlflow'))
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #b63bb03e
 def _metavar(k, default):
@@ -140,10 +143,10 @@ def settings_of(
     earlier = read_json(folder/'settings.json') if args.resume and (folder/'settings.json').exists() else {}
     given = {k: v for k,v in vars(args).items() if k in OPTIONS and v is not None}
     s = {k: d for k,(d,_) in OPTIONS.items()} | {k: v for k,v in earlier.items() if k in OPTIONS} | given
-    fast = s['preset']=='fast'
-    if s['plane'] is None: s['plane'] = 'coronal' if fast else 'axial'
-    if s['lr_g'] is None: s['lr_g'] = 2e-4 if fast else 1e-4
-    if s['n_epochs'] is None and s['minutes'] is None: s |= dict(minutes=2.) if fast else dict(n_epochs=200)
+    joint = s['preset']=='joint'
+    if s['plane'] is None: s['plane'] = 'coronal' if joint else 'axial'
+    if s['lr_g'] is None: s['lr_g'] = 2e-4 if joint else 1e-4
+    if s['n_epochs'] is None and s['minutes'] is None: s |= dict(minutes=2.) if joint else dict(n_epochs=200)
     for k in ('n_epochs','minutes','batch_size','accumulate','filters','discriminator_filters','lr_g','lr_d'):
         if s[k] is not None and not s[k]>0: raise InputError(f"'{k}' is {s[k]}, and has to be above 0")
     return s
@@ -154,7 +157,7 @@ def build_model(
     stores, # role -> `SliceStore`
 ) -> tuple: # `CycleGAN`, loss, callbacks
     "Model, loss and callbacks of a preset"
-    if s['preset']=='fast':
+    if s['preset']=='joint':
         a,b = (site_slices(stores[f'train_{d}']) for d in 'ab')
         model,loss,cbs = fast_cyclegan(a, b, seed=s['seed'], blur=s['plane']!='axial', seconds=30*s['minutes'] if s['minutes'] else None)
     else:
@@ -278,13 +281,91 @@ def run_training(
     seed_everything(s['seed'])
     dls,valid = build_loaders(s | (dict(valid_pct=0) if pairs is not None else {}), stores)
     tell(f'training on {dls.train.n} slices of site A and {len(stores["train_b"])} of site B, {"by " + format(s["minutes"], "g") + " min" if s["minutes"] else str(s["n_epochs"]) + " epochs"}')
-    if s['preset']=='fast': tell('measuring the blur and the tone maps of both sites first')
+    if s['preset']=='joint': tell('measuring the blur and the tone maps of both sites first')
     model,loss,cbs = build_model(s, stores)
     model.meta |= dict(sites=named_sites(cohorts), seed=s['seed'], **held_out(args.data_root))
-    trainer = CycleGANTrainer(model, s['tracking'], loss, s['lr_g'], s['lr_d'], cbs=[ProgressLine(not args.quiet), *cbs], r1=s['r1'] if s['preset']!='fast' else 0., r1_every=s['r1_every'], bf16=s['bf16'])
+    trainer = CycleGANTrainer(model, s['tracking'], loss, s['lr_g'], s['lr_d'], cbs=[ProgressLine(not args.quiet), *cbs], r1=s['r1'] if s['preset']!='joint' else 0., r1_every=s['r1_every'], bf16=s['bf16'])
     seed_everything(s['seed'])
     trainer.train(dls, s['batch_size'], s['n_epochs'] or 1, folder, pairs if pairs is not None else valid, s['n_epochs_decay'], s['minutes'], images=s['images'])
     return trainer,folder,left_out
+
+# %% ../../nbs/cli/07_train_cyclegan.ipynb #ee616903
+_OF_THE_FIT = ('preset', 'seed', 'n_jobs')   # options that mean something without a network
+
+def preset_of(
+    args, # parsed
+)->str: # one of 'document', 'fast', 'joint'
+    "The preset that is asked for, or that the run to be resumed has"
+    earlier = Path(args.checkpoints_dir)/args.name/'settings.json'
+    if args.preset is None and args.resume and earlier.exists():
+        return read_json(earlier).get('preset', 'document')
+    return args.preset or OPTIONS['preset'][0]
+
+def fit_folder(
+    args, # parsed, of preset fast
+)->Path: # of the run
+    "The folder of a fit, checked"
+    folder = Path(args.checkpoints_dir)/args.name
+    given = [k for k in OPTIONS if k not in _OF_THE_FIT and getattr(args, k) is not None]
+    if given:
+        raise InputError(f"preset fast has no network, and '--{given[0].replace('_', '-')}' belongs to one",
+                         fix='Leave it out, or take --preset joint or document.')
+    if (folder/'config.json').exists() and not args.resume:
+        raise InputError('there is a model of this name', path=folder, fix='Give another --name.')
+    check_output(folder)
+    return folder
+
+# %% ../../nbs/cli/07_train_cyclegan.ipynb #ed414624
+def _ready(cohorts, cache, n_jobs, progress):
+    "The training cohorts of both sites, preprocessed where they are raw; were they?"
+    roles = ('train_a', 'train_b')
+    raw = any(needs_preprocessing(cohorts[k]) for k in roles)
+    pipeline = default_preprocessor() if raw else None
+    return [ready_cohort(cohorts[k], pipeline, cache/k, n_jobs, progress) for k in roles], raw
+
+def run_fit(
+    args, # parsed, of preset fast
+)->int: # exit status: 1 where subjects were left out
+    "Find, preprocess where needed, fit, judge, write"
+    cohorts,_,notes = find_cohorts(args.data_root)
+    for k in ('train_a', 'train_b'):
+        if not cohorts.get(k):
+            raise NoSubjectsError(f'there is nobody to train on at site {k[-1].upper()}', path=args.data_root)
+    folder = fit_folder(args)
+    tell = noop if args.quiet else print
+    if (folder/'config.json').exists():
+        tell(f'{folder} is complete, and nothing is left to do')
+        return 0
+    for note in notes: tell(note)
+    ready,raw = _ready(cohorts, folder/'cache', args.n_jobs or 1, not args.quiet)
+    model,unread = fit_sites(*ready, progress=not args.quiet)
+    left_out = [p for c in ready for p in c.problems] + unread
+    model.meta |= dict(sites=named_sites(cohorts), preset='fast', preprocessed_first=raw)
+    model.meta['subjects'] |= held_out(args.data_root).get('subjects', {})
+    write_json(dict(preset='fast', data_root=str(args.data_root)), folder/'settings.json')
+    save_site_match(model, folder)
+    if not args.quiet: say(fit_summary(model, folder, left_out))
+    return 1 if left_out else 0
+
+# %% ../../nbs/cli/07_train_cyclegan.ipynb #c624c0fa
+def fit_summary(
+    model, # `SiteMatch`
+    folder, # where it was saved
+    left_out, # sentences: who was left out, and why
+)->str: # lines
+    "What was fitted, how it was judged and where it is, for the end of the run"
+    train = model.meta['subjects']['train']
+    lines = [f'Left out: {o}' for o in left_out]
+    lines += ['Distance of tissue medians to the other site, on patients left out '
+              f'({train["a"]} of site A, {train["b"]} of site B; normalized units, '
+              'mean over fluid, grey and white matter):', distance_table(model).round(3).to_string()]
+    if min(train.values()) < 6:
+        lines.append('With fewer than six patients of a site these are too few to tell methods apart.')
+    lines.append('What will be done:')
+    lines += [f'{d}: ' + ', '.join(f'{s} {m}' for s, m in chosen.items()) for d, chosen in model.choice.items()]
+    lines += [*model.remarks, f'Written to {folder}: config.json, README.md, settings.json',
+              'It can be used at once:', f'  neuroscope translate --model {folder} --input-dir DIR --output-dir DIR']
+    return '\n'.join(lines)
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #3497ebdd
 def summary(
@@ -304,6 +385,7 @@ def summary(
 
 def _run(argv):
     args = parser().parse_args(argv)
+    if preset_of(args)=='fast': return run_fit(args)
     trainer,folder,left_out = run_training(args)
     if not args.quiet and not rank_distrib(): say(summary(trainer, folder, left_out))
     return 1 if left_out else 0

@@ -1,4 +1,4 @@
-"""What every later room needs to know of an image: which voxel is which tissue; and a front door, so that `from neuroscope.imaging import tissue_codes` works.
+"""What every later room needs to know of an image: which voxel is which tissue, and how sharp it is; and a front door, so that `from neuroscope.imaging import tissue_codes` works.
 
 Docs: https://ishrith-gowda.github.io/neuroscope/imaging/index.html.md"""
 
@@ -7,9 +7,10 @@ Docs: https://ishrith-gowda.github.io/neuroscope/imaging/index.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/imaging/index.ipynb #6009251d
+# %% ../../nbs/imaging/index.ipynb #64d1c869
+from .sharpness import *
 from .tissues import *
-from . import tissues
+from . import sharpness, tissues
 
-# %% ../../nbs/imaging/index.ipynb #850d082d
-__all__ = [*tissues.__all__]
+# %% ../../nbs/imaging/index.ipynb #fdc71a6f
+__all__ = [*tissues.__all__, *sharpness.__all__]

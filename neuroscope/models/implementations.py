@@ -14,6 +14,7 @@ from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from fastcore.basics import patch
@@ -26,6 +27,7 @@ from .. import __version__
 from ..core import InputError, atomic_path, read_json, write_json
 from .components import (MultiScaleDiscriminator, PatchDiscriminator, ResnetGenerator, build_network, count_parameters, middle_slice,
                                           network_spec, register_network)
+from .site_match import SITE_MATCH, load_site_match
 
 # %% ../../nbs/models/01_implementations.ipynb #96db7d12
 class ReplayPool(nn.Module):
@@ -333,7 +335,7 @@ def _read_config(folder):
     if not path.exists(): raise InputError('no saved model here: config.json is missing', path=folder, fix=f'Name the folder that save_model wrote{_models_near(Path(folder))}')
     try: config = read_json(path)
     except ValueError as e: raise InputError(f'the file is not valid JSON ({e})', path=path, fix='Save or copy the model again') from e
-    if not isinstance(config, dict) or config.get('format')!='neuroscope.CycleGAN': raise InputError('this is not the configuration of a neuroscope CycleGAN', path=path)
+    if not isinstance(config, dict) or config.get('format') not in ('neuroscope.CycleGAN', SITE_MATCH): raise InputError('this is not the configuration of a neuroscope CycleGAN or site match', path=path)
     return config
 
 # %% ../../nbs/models/01_implementations.ipynb #6f5159b7
@@ -365,9 +367,10 @@ def load_model(
     generator_a2b:nn.Module=None, # needed where the saved one was of an unregistered class
     generator_b2a:nn.Module=None, # the same for the other direction
     device='cpu', # where its tensors are put
-) -> CycleGAN: # in evaluation mode
+) -> Any: # `CycleGAN` or `CycleGAN3D`, in evaluation mode; or `SiteMatch`
     "Build a saved model again"
     config,path = _read_config(folder),Path(folder)/'model.safetensors'
+    if config['format'] == SITE_MATCH: return load_site_match(folder)    # numbers only, no networks
     tensors,header = _read_tensors(path)
     if header.get('config')!=json.dumps(config, sort_keys=True):
         raise InputError('config.json and model.safetensors are not of the same save', path=folder, fix='Copy both files from one place')
