@@ -332,7 +332,7 @@ DIRECTION_LABELS = dict(a2b='A → B', b2a='B → A')
 METRIC_LABELS = dict(ssim='SSIM', psnr='PSNR (dB)', mse='MSE', mae='MAE', nmi='NMI')
 METRIC_FORMATS = dict(ssim='.3f', psnr='.2f', mse='.5f', mae='.4f', nmi='.3f')
 LOWER_BETTER = ('mse','mae')
-METHOD_LABELS = dict(cyclegan='CycleGAN', cyclegan_document='CycleGAN as in the document', nyul='Nyúl', z_score='z-score')
+METHOD_LABELS = dict(site_match='site match', cyclegan='joint map and restoration', cyclegan_document='CycleGAN as in the document', nyul='Nyúl', z_score='z-score')
 
 def method_label(name, # a method's name in a table of metrics
                 )->str: # the name itself, without underscores, where none of `METHOD_LABELS` fits
