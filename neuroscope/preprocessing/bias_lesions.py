@@ -8,7 +8,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/preprocessing/bias_lesions.html
 __all__ = ['LEAST_GAIN', 'near', 'bright_tails', 'normal_white_matter', 'unevenness', 'FitRegion', 'fit_region', 'fit_regions',
            'gain_in_evenness']
 
-# %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #db13a11a
+# %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #2f75f792
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from .quality import tissue_classes
 from .registration import apply_transform
 from .skull_strip import brain_mask, is_stripped
 
-# %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #6abc172c
+# %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #00a75087
 def near(
     mask:np.ndarray, # (X,Y,Z) bool
     zooms, # voxel size, mm
@@ -34,7 +34,7 @@ def near(
     out[wide] = ndi.distance_transform_edt(~mask[wide], sampling=zooms) <= mm
     return out
 
-# %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #02501371
+# %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #83524f7d
 def _bright(x, brain, sigma, z):
     "Where a scan stands out from its brain by `z` robust standard deviations"
     middle = np.median(x[brain])
@@ -56,7 +56,7 @@ def _thinned(shape, zooms, mm):
     back = np.ix_(*[np.minimum(np.arange(n)//k, (n-1)//k) for n,k in zip(shape, step)])
     return every, back, np.asarray(zooms)*step
 
-# %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #4392e79d
+# %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #47c8d89e
 def bright_tails(
     imgs:dict, # sequence -> image, on one grid
     brain:np.ndarray, # (X,Y,Z) bool
@@ -77,7 +77,7 @@ def bright_tails(
     if found.sum() > most*few.sum(): return np.zeros_like(brain)
     return near(found, size, margin)[back] & brain
 
-# %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #5edf4667
+# %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #d7f4e9c2
 def normal_white_matter(
     imgs:dict, # sequence -> image, on one grid
     brain:np.ndarray, # (X,Y,Z) bool
@@ -106,7 +106,7 @@ def unevenness(
     middle = np.median(values)
     return float(1.4826*np.median(np.abs(values - middle))/max(abs(middle), 1e-9))
 
-# %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #459e23a6
+# %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #25ba5ccf
 class FitRegion(NamedTuple):
     "Where a field is fitted, and where it is judged"
     brain:np.ndarray|None # (X,Y,Z) bool; None: a whole head
@@ -130,7 +130,7 @@ def _brain_on(mask, imgs):
     if isinstance(mask, np.ndarray) and mask.shape == tuple(first.shape): return mask > 0
     return brain_mask(imgs) if all(map(is_stripped, imgs.values())) else None
 
-# %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #8483aff6
+# %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #8bf0d16a
 def fit_region(
     imgs:dict, # sequence -> image, on one grid
     mask=None, # brain: (X,Y,Z) bool or image; None: that of stripped scans
@@ -163,7 +163,7 @@ def fit_regions(
         res |= dict.fromkeys(together, fit_region(together, mask, lesion, **kwargs))
     return res
 
-# %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #a3aba73a
+# %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #05ca4647
 LEAST_GAIN = .25 # a correction is kept where this share of the unevenness is gone
 
 def gain_in_evenness(
