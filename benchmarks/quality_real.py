@@ -39,8 +39,9 @@ def trials(subject, rank):
     whole = Q.assess_subject(subject)
     scans,seq = whole.scans,SEQUENCES[rank % 4]
     yield dict(trial='whole', strength=0, verdict=whole.verdict, value=np.nan, says='; '.join(f'{f.check} {f.sequence or ""}: {f.reason}' for f in whole.objections))
-    shape = Q.check_brain_shape(scans['t1'])
-    yield dict(trial='shape', strength=0, verdict=shape.verdict, value=shape.value)
+    for name,check in (('shape', 'brain_shape'), ('moved', 'alignment')):
+        found = [f for f in whole.findings if f.check == check]
+        yield dict(trial=name, strength=0, verdict=Q.worst(found), value=max(f.value for f in found))
     for degrees,axis in ((15, rank % 3), (-15, (rank+1) % 3)):
         f = Q.check_brain_shape(tilted(scans['t1'], degrees, axis))
         yield dict(trial='tilted', strength=degrees, verdict=f.verdict, value=f.value)
@@ -48,11 +49,10 @@ def trials(subject, rank):
         bad = without_front(scans['t1'], mm, lean)
         found = [Q.check_brain_shape(bad), Q.check_field_of_view(bad)]
         yield dict(trial='front cut' if not lean else 'front cut, leaning', strength=mm, verdict=Q.worst(found), value=found[0].value)
-    for mm in (0, 4, 8):
-        bad = scans | ({seq: moved(scans[seq], mm, rank % 3)} if mm else {})
-        found = Q.check_alignment(bad)
+    for mm in (4, 8):
+        found = Q.check_alignment(scans | {seq: moved(scans[seq], mm, rank % 3)})
         own = next(f for f in found if f.sequence == seq)
-        yield dict(trial='moved', strength=mm, verdict=Q.worst(found) if not mm else own.verdict, value=own.value if mm else max(f.value for f in found))
+        yield dict(trial='moved', strength=mm, verdict=own.verdict, value=own.value)
     for name,known in (('swapped', scans), ('swapped, no mask', {q: replace(x, lesion=None) for q,x in scans.items()})):
         f = Q.check_wrong_sequence(known)[0]
         yield dict(trial=name, strength=0, verdict=f.verdict, value=f.value)

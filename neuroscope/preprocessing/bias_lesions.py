@@ -50,7 +50,7 @@ def _large_pieces(mask, least):
     return size[label] >= max(least, 1)
 
 def _thinned(shape, zooms, mm):
-    "Every so-manyth voxel along each axis, about `mm` apart, and for each voxel the nearest of those"
+    "Every so-manyth voxel along each axis, about `mm` apart; the nearest of them for each voxel"
     step = np.maximum(1, np.round(mm/np.asarray(zooms))).astype(int)
     every = tuple(slice(None, None, int(k)) for k in step)
     back = np.ix_(*[np.minimum(np.arange(n)//k, (n-1)//k) for n,k in zip(shape, step)])
@@ -90,7 +90,8 @@ def normal_white_matter(
     use = brain if without is None else brain & ~without
     classes = tissue_classes({q: image_data(imgs[q]) for q in (first, 't2')}, use)
     white = ndi.binary_erosion(classes['wm'])
-    return white if white.sum()*np.prod(imgs[first].header.get_zooms()[:3]) >= 1000*least_ml else None
+    ml = white.sum()*np.prod(imgs[first].header.get_zooms()[:3])/1000
+    return white if ml >= least_ml else None
 
 def unevenness(
     x:np.ndarray, # (X,Y,Z) intensities
@@ -101,7 +102,9 @@ def unevenness(
     "Robust coefficient of variation of a smoothed tissue"
     box = ndi.find_objects(tissue.astype(np.uint8))[0]
     x,tissue = x[box],tissue[box]
-    sums,weights = (ndi.gaussian_filter(v.astype(np.float32), mm/np.asarray(zooms), mode='constant') for v in (x*tissue, tissue))
+    sigma = mm/np.asarray(zooms)
+    sums = ndi.gaussian_filter((x*tissue).astype(np.float32), sigma, mode='constant')
+    weights = ndi.gaussian_filter(tissue.astype(np.float32), sigma, mode='constant')
     values = sums[tissue]/np.maximum(weights[tissue], 1e-6)
     middle = np.median(values)
     return float(1.4826*np.median(np.abs(values - middle))/max(abs(middle), 1e-9))
@@ -144,7 +147,8 @@ def fit_region(
     known = None if lesion is None else _lesion_on(lesion, first)
     if known is not None: out = near(known, first.header.get_zooms()[:3], margin)
     elif brain is not None: out = bright_tails(imgs, brain)
-    how = 'nothing' if out is None or not out.any() else 'bright tails' if known is None else 'lesion mask'
+    how = 'bright tails' if known is None else 'lesion mask'
+    if out is None or not out.any(): how = 'nothing'
     white = None if brain is None else normal_white_matter(imgs, brain, out)
     if not exclude: out,how = None,'nothing'
     return FitRegion(brain, out, how, white)

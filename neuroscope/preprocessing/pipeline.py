@@ -70,6 +70,7 @@ def _one_field(img, region, save_bias, least_gain, n4):
         more_even=None if gain is None else round(gain, 3), kept=bool(kept))
     return corrected, found | (dict(biasfield=field) if save_bias else {})
 
+# %% ../../nbs/preprocessing/08_pipeline.ipynb #a3dccfa6
 @register_step('n4_bias_correction', recorded=('exclude_lesion', 'lesion_margin', 'least_gain'))
 def n4_step(
     imgs:dict, # sequence -> image
@@ -90,6 +91,7 @@ def n4_step(
         out[q],findings[q] = _one_field(img, regions[q], save_bias, least_gain, n4)
     return out, mask, findings
 
+# %% ../../nbs/preprocessing/08_pipeline.ipynb #24673576
 def _together(imgs): return all(same_grid(next(iter(imgs.values())), o) for o in imgs.values())
 
 def _mask_on(mask, img):

@@ -12,7 +12,7 @@ __all__ = ['log', 'DIETRICH', 'MEASURES', 'VERDICTS', 'LIMITS', 'AXES', 'SCAN_CH
            'slice_drop', 'check_missing_slices', 'slice_change', 'check_duplicate_slices', 'ghost_to_signal',
            'check_air_ghosts', 'autocorrelation', 'ghost_peaks', 'check_ghosting', 'sharpness', 'check_motion',
            'check_spikes', 'check_brain_volume', 'check_skull_left', 'template_brain', 'fit_template',
-           'check_brain_shape', 'coarse', 'rigid_offset', 'check_alignment', 'normalized_mutual_information',
+           'check_brain_shape', 'coarse', 'normalized_mutual_information', 'rigid_offset', 'check_alignment',
            'check_mirrored', 'orientation_fit', 'check_orientation', 'fluid_darkness', 'tissue_agreement',
            'enhancement', 'check_wrong_sequence', 'check_same_image', 'check_scans', 'find_masks', 'QualityReport',
            'assess_subject', 'same_files', 'assess_cohort', 'quality_page', 'write_quality']
@@ -640,6 +640,19 @@ def coarse(scan:Scan, # one sequence
 def _small(scans): return _usable({q: x.small for q,x in scans.items()})
 def _usable(scans): return {q: x for q,x in scans.items() if x.mask.sum() > 1000 and np.ptp(x.data[x.mask]) > 0}
 
+# %% ../../nbs/preprocessing/01_quality.ipynb #86d44fcb
+def normalized_mutual_information(x:np.ndarray, # (N,) intensities
+                                  y:np.ndarray, # (N,) intensities of the same voxels
+                                  bins:int=32, # of the histogram, along each axis
+                                 )->float: # 1 independent, 2 the same up to relabeling
+    "(H(x) + H(y)) / H(x, y) from a joint histogram between the 1st and 99th percentiles"
+    lo_hi = [np.percentile(v, [1, 99]) for v in (x, y)]
+    i, j = [np.clip((v-lo)/max(hi-lo, 1e-12)*bins, 0, bins-1).astype(int) for v,(lo, hi) in zip((x, y), lo_hi)]
+    p = np.bincount(i*bins+j, minlength=bins*bins).reshape(bins, bins)/len(i)
+    entropy = lambda q: -(q[q > 0]*np.log(q[q > 0])).sum()
+    joint = entropy(p.ravel())
+    return float((entropy(p.sum(0))+entropy(p.sum(1)))/joint) if joint > 0 else 1.
+
 # %% ../../nbs/preprocessing/01_quality.ipynb #deb73e52
 def _rigid(fixed, moving, sigma=0.):
     "The rigid transform that lays one scan on another, both smoothed by `sigma` voxels"
@@ -662,6 +675,7 @@ def _believed(fixed, moving, t, one_mask):
     fit = lambda x: (normalized_mutual_information(fixed.data[core], x[core]) - 1, edge_agreement(fixed.data, x, core))
     return fits_better(fit(moving.data), fit(at(moving.data)), one_mask)
 
+# %% ../../nbs/preprocessing/01_quality.ipynb #9286d3f0
 _NEAR = 1.5 # mm: a displacement below it raises no objection, and needs no proof
 
 def rigid_offset(fixed:Scan,  # the scan whose points are taken
@@ -676,6 +690,7 @@ def rigid_offset(fixed:Scan,  # the scan whose points are taken
         if np.linalg.norm(moves, axis=1).mean() < _NEAR or _believed(fixed, moving, t, one_mask): return moves
     return np.zeros_like(pts)
 
+# %% ../../nbs/preprocessing/01_quality.ipynb #5fb2c1c7
 LIMITS['alignment'] = (2., 4.)
 
 def check_alignment(scans:dict, # sequence -> `Scan`, on one grid
@@ -693,19 +708,6 @@ def check_alignment(scans:dict, # sequence -> `Scan`, on one grid
     away = np.linalg.norm(away, axis=-1).mean(1)
     if len(small) == 2: away[:] = away.max()
     return _per_sequence('alignment', dict(zip(small, away)), lambda q,v: f'it lies {v:.1f} mm away from the other sequences' if v >= LIMITS['alignment'][0] else f'within {v:.1f} mm of the other sequences')
-
-# %% ../../nbs/preprocessing/01_quality.ipynb #86d44fcb
-def normalized_mutual_information(x:np.ndarray, # (N,) intensities
-                                  y:np.ndarray, # (N,) intensities of the same voxels
-                                  bins:int=32, # of the histogram, along each axis
-                                 )->float: # 1 independent, 2 the same up to relabeling
-    "(H(x) + H(y)) / H(x, y) from a joint histogram between the 1st and 99th percentiles"
-    lo_hi = [np.percentile(v, [1, 99]) for v in (x, y)]
-    i, j = [np.clip((v-lo)/max(hi-lo, 1e-12)*bins, 0, bins-1).astype(int) for v,(lo, hi) in zip((x, y), lo_hi)]
-    p = np.bincount(i*bins+j, minlength=bins*bins).reshape(bins, bins)/len(i)
-    entropy = lambda q: -(q[q > 0]*np.log(q[q > 0])).sum()
-    joint = entropy(p.ravel())
-    return float((entropy(p.sum(0))+entropy(p.sum(1)))/joint) if joint > 0 else 1.
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #11166f93
 LIMITS['mirrored'] = (.8, 1.)
@@ -805,12 +807,13 @@ def _physics(r, z, tails):
                     enhancement=enh[a['t1'], a['t1ce']] if {'t1', 't1ce'} <= set(a) else 0.)
     return score
 
+# %% ../../nbs/preprocessing/01_quality.ipynb #66e7c427
 def _gain(own, other, change):
     "By how much another assignment scores better; -inf where too little speaks for it"
     gains = {k: other[k] - own[k] for k in own}
     total = sum(gains.values())
     if set(change) == {'t1', 't1ce'} and total < _SURE: return -np.inf
-    if len(change) > 2 and sum(g > _SAYS for g in gains.values()) < 2: return -np.inf
+    if len(change) > 2 and sum(gains[k] > _SAYS for k in ('fluid', 'tissue', 'tail')) < 2: return -np.inf
     return float(total)
 
 def _best_other(score, slots):
@@ -821,6 +824,7 @@ def _best_other(score, slots):
     k = int(np.argmax(gains))
     return others[k], gains[k], own
 
+# %% ../../nbs/preprocessing/01_quality.ipynb #18561fdd
 def _sequence_score(small):
     "The rules' scores for scans on coarse voxels"
     first = next(iter(small.values()))
@@ -828,8 +832,9 @@ def _sequence_score(small):
     healthy = inner if first.lesion is None else inner & ~ndi.binary_dilation(first.lesion > 0, iterations=2)
     if healthy.sum() < 1000: healthy = inner
     return _physics({q: _ranks(x.data[healthy]) for q,x in small.items()}, {q: _standard(x.data[inner]) for q,x in small.items()},
-                    {q: bright_tail(x.data[healthy]) for q,x in small.items()})
+                    {q: bright_tail(x.data[healthy]) if first.zooms.max() < 4.5 else 0. for q,x in small.items()})   # coarser, and no fluid is left inside
 
+# %% ../../nbs/preprocessing/01_quality.ipynb #1f5271ac
 def check_wrong_sequence(scans:dict, # sequence -> `Scan`, on one grid
                         )->list:     # one `Finding`
     "Images that are in the wrong slot"

@@ -7,12 +7,12 @@ Docs: https://ishrith-gowda.github.io/neuroscope/preprocessing/quality_evidence.
 # %% auto #0
 __all__ = ['LEAST_GAINS', 'sitk_image', 'fit_masks', 'edge_agreement', 'same_masks', 'fits_better', 'bright_tail']
 
-# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #568c1a72
+# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #8e23a79f
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage as ndi
 
-# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #aa4e3d83
+# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #a9f2f87b
 def sitk_image(
     x:np.ndarray, # (X,Y,Z)
     zooms, # voxel size, mm: one number or three
@@ -23,7 +23,7 @@ def sitk_image(
     return img
 
 def _start(fixed, moving, mm, tilt):
-    "The affine transform that brings centre and extent of one mask to those of another, tilted by degrees about left-right"
+    "Centre and extent of one mask to those of another, tilted by degrees about left-right"
     f,m = np.argwhere(fixed > .5)*mm, np.argwhere(moving > .5)*mm
     c,s = np.cos(np.radians(tilt)),np.sin(np.radians(tilt))
     turn = np.array([[1,0,0], [0,c,-s], [0,s,c]]) @ np.diag(m.std(0)/f.std(0))
@@ -41,15 +41,16 @@ def _refine(fixed, moving, t, mm, use=None, n_iter=200):
     reg.SetInitialTransform(t, True)
     reg.SetNumberOfThreads(1)
     reg.SetMetricSamplingStrategy(reg.REGULAR)
-    reg.SetMetricSamplingPercentage(.1 if use is None else .2, 1)     # smooth masks: every tenth voxel says it as well
+    reg.SetMetricSamplingPercentage(.1 if use is None else .2, 1)     # smooth masks: few voxels do
     if use is not None: reg.SetMetricFixedMask(sitk.Cast(sitk_image(use, mm), sitk.sitkUInt8))
-    reg.SetOptimizerAsRegularStepGradientDescent(1., .01, n_iter, relaxationFactor=.6, gradientMagnitudeTolerance=1e-10)
+    reg.SetOptimizerAsRegularStepGradientDescent(1., .01, n_iter, relaxationFactor=.6,
+                                                 gradientMagnitudeTolerance=1e-10)
     reg.SetOptimizerScalesFromPhysicalShift()
     reg.Execute(*[sitk_image(ndi.gaussian_filter(x, 1), mm) for x in (fixed, moving)])
     return reg.GetMetricValue()
 
-# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #263dfc2d
-_DOUBT = 6., 9. # mm missing, mm too much: where this is exceeded, the place is left out of the next fit
+# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #ec745702
+_DOUBT = 6., 9. # mm missing, mm too much: beyond it a place is left out of the next fit
 
 def _differences(fixed, moved, mm):
     "How deep in mm the fixed mask reaches into what is missing, and the moved one beyond it"
@@ -76,7 +77,7 @@ def fit_masks(
         _refine(fixed, moving, t, mm, ndi.distance_transform_edt(~bad)*mm > 16, 60)
     return moved()
 
-# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #3e5e09ae
+# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #2cd3175f
 def edge_agreement(
     a:np.ndarray, # (X,Y,Z) intensities
     b:np.ndarray, # (X,Y,Z) intensities of another sequence
@@ -97,7 +98,7 @@ def same_masks(
     def dice(a, b): return 2*(a & b).sum()/max(a.sum() + b.sum(), 1)
     return all(dice(inside[0], o) >= least for o in inside[1:])
 
-# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #e4611cda
+# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #fe5cccba
 LEAST_GAINS = .15, .03 # of mutual information, of edge agreement
 
 def fits_better(
@@ -109,7 +110,7 @@ def fits_better(
     asked = [g*(2 if one_mask else 1) for g in LEAST_GAINS]
     return all(b > a*(1 + g) for a,b,g in zip(here, there, asked))
 
-# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #a139ebcf
+# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #3abf9889
 def bright_tail(
     x:np.ndarray, # (N,) intensities of the brain, without its lesion where it is known
 ) -> float: # -1 to 1
