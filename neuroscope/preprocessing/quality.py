@@ -34,7 +34,7 @@ from scipy import fft, ndimage as ndi
 
 from ..core import (SEQUENCES, SEQUENCE_LABELS, InputError, NeuroscopeError, Subject, atomic_path, check_same_grid, file_hash, get_logger, image_data,
                              load_volume, progress_bar, same_grid)
-from .quality_evidence import bright_tail, edge_agreement, fit_masks, fits_better, same_masks, sitk_image
+from .quality_evidence import bright_tail, edge_agreement, edge_shift, fit_masks, fits_better, same_masks, sitk_image
 from .skull_strip import scalp_share, brainmask_path, fill_holes, foreground, largest_component, why_not_stripped
 
 log = get_logger('quality')
@@ -654,16 +654,18 @@ def normalized_mutual_information(x:np.ndarray, # (N,) intensities
     return float((entropy(p.sum(0))+entropy(p.sum(1)))/joint) if joint > 0 else 1.
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #deb73e52
-def _rigid(fixed, moving, sigma=0.):
-    "The rigid transform that lays one scan on another, both smoothed by `sigma` voxels"
+def _rigid(fixed, moving, shift=(0,0,0)):
+    "The rigid transform that lays one scan on another, beginning with a shift in mm"
     reg = sitk.ImageRegistrationMethod()
     reg.SetMetricAsMattesMutualInformation(24); reg.SetInterpolator(sitk.sitkLinear); reg.SetNumberOfThreads(1)
     reg.SetMetricFixedMask(sitk.Cast(sitk_image(fixed.inner, fixed.zooms), sitk.sitkUInt8))
     reg.SetMetricUseMovingImageGradientFilter(False); reg.SetMetricUseFixedImageGradientFilter(False)
     t = sitk.Euler3DTransform()
-    t.SetCenter((np.argwhere(fixed.mask)[::37]*fixed.zooms).mean(0).tolist()); reg.SetInitialTransform(t, True)
+    t.SetCenter((np.argwhere(fixed.mask)[::37]*fixed.zooms).mean(0).tolist())
+    t.SetTranslation([float(v) for v in shift])
+    reg.SetInitialTransform(t, True)
     reg.SetOptimizerAsRegularStepGradientDescent(1., .02, 60, relaxationFactor=.6); reg.SetOptimizerScalesFromPhysicalShift()
-    reg.Execute(*[sitk_image(ndi.gaussian_filter(x.data, sigma) if sigma else x.data, x.zooms) for x in (fixed, moving)])
+    reg.Execute(*[sitk_image(x.data, x.zooms) for x in (fixed, moving)])
     return t
 
 def _believed(fixed, moving, t, one_mask):
@@ -675,7 +677,7 @@ def _believed(fixed, moving, t, one_mask):
     fit = lambda x: (normalized_mutual_information(fixed.data[core], x[core]) - 1, edge_agreement(fixed.data, x, core))
     return fits_better(fit(moving.data), fit(at(moving.data)), one_mask)
 
-# %% ../../nbs/preprocessing/01_quality.ipynb #9286d3f0
+# %% ../../nbs/preprocessing/01_quality.ipynb #70de25c0
 _NEAR = 1.5 # mm: a displacement below it raises no objection, and needs no proof
 
 def rigid_offset(fixed:Scan,  # the scan whose points are taken
@@ -684,13 +686,13 @@ def rigid_offset(fixed:Scan,  # the scan whose points are taken
                 )->np.ndarray: # (N,3) mm, at points of the brain
     "How far a rigid registration moves points of the brain from one scan to another; 0 where they fit no better there"
     pts = np.argwhere(fixed.mask)[::37]*fixed.zooms
-    for sigma in (0., 2.):
-        t = _rigid(fixed, moving, sigma)
+    for again in (False, True):
+        t = _rigid(fixed, moving, edge_shift(fixed.data, moving.data, fixed.inner, moving.inner)*fixed.zooms if again else (0,0,0))
         moves = np.array([t.TransformPoint(p.tolist()) for p in pts]) - pts
         if np.linalg.norm(moves, axis=1).mean() < _NEAR or _believed(fixed, moving, t, one_mask): return moves
     return np.zeros_like(pts)
 
-# %% ../../nbs/preprocessing/01_quality.ipynb #5fb2c1c7
+# %% ../../nbs/preprocessing/01_quality.ipynb #beb40168
 LIMITS['alignment'] = (2., 4.)
 
 def check_alignment(scans:dict, # sequence -> `Scan`, on one grid
@@ -807,7 +809,7 @@ def _physics(r, z, tails):
                     enhancement=enh[a['t1'], a['t1ce']] if {'t1', 't1ce'} <= set(a) else 0.)
     return score
 
-# %% ../../nbs/preprocessing/01_quality.ipynb #66e7c427
+# %% ../../nbs/preprocessing/01_quality.ipynb #d7b16ef5
 def _gain(own, other, change):
     "By how much another assignment scores better; -inf where too little speaks for it"
     gains = {k: other[k] - own[k] for k in own}
@@ -824,7 +826,7 @@ def _best_other(score, slots):
     k = int(np.argmax(gains))
     return others[k], gains[k], own
 
-# %% ../../nbs/preprocessing/01_quality.ipynb #18561fdd
+# %% ../../nbs/preprocessing/01_quality.ipynb #b810ade9
 def _sequence_score(small):
     "The rules' scores for scans on coarse voxels"
     first = next(iter(small.values()))
@@ -834,7 +836,7 @@ def _sequence_score(small):
     return _physics({q: _ranks(x.data[healthy]) for q,x in small.items()}, {q: _standard(x.data[inner]) for q,x in small.items()},
                     {q: bright_tail(x.data[healthy]) if first.zooms.max() < 4.5 else 0. for q,x in small.items()})   # coarser, and no fluid is left inside
 
-# %% ../../nbs/preprocessing/01_quality.ipynb #1f5271ac
+# %% ../../nbs/preprocessing/01_quality.ipynb #8f495d54
 def check_wrong_sequence(scans:dict, # sequence -> `Scan`, on one grid
                         )->list:     # one `Finding`
     "Images that are in the wrong slot"
