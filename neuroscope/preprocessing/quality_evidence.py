@@ -7,12 +7,12 @@ Docs: https://ishrith-gowda.github.io/neuroscope/preprocessing/quality_evidence.
 # %% auto #0
 __all__ = ['LEAST_GAINS', 'sitk_image', 'fit_masks', 'edge_agreement', 'edge_shift', 'same_masks', 'fits_better', 'bright_tail']
 
-# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #7c1cf301
+# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #3c725b2e
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage as ndi
 
-# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #4e1544ba
+# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #9a2f3340
 def sitk_image(
     x:np.ndarray, # (X,Y,Z)
     zooms, # voxel size, mm: one number or three
@@ -53,7 +53,7 @@ def _refine(fixed, moving, t, mm, use=None, n_iter=200):
     reg.Execute(*[sitk_image(ndi.gaussian_filter(x, 1), mm) for x in (fixed, moving)])
     return reg.GetMetricValue()
 
-# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #58f3dc5a
+# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #e720f4a9
 _DOUBT = 6., 9. # mm missing, mm too much: beyond it a place is left out of the next fit
 
 def _differences(fixed, moved, mm):
@@ -77,7 +77,7 @@ def _best_start(fixed, moving, mm, tilts):
     t = min(starts, key=lambda t: _refine(fixed, moving, t, mm, n_iter=40))
     return _refine(fixed, moving, t, mm), t
 
-# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #a00f3c61
+# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #eb18659b
 def fit_masks(
     fixed:np.ndarray, # (X,Y,Z) smooth mask, 0 to 1
     moving:np.ndarray, # (X,Y,Z) the same of the other one, another size perhaps
@@ -96,7 +96,7 @@ def fit_masks(
         _refine(fixed, moving, t, mm, ndi.distance_transform_edt(~bad)*mm > 16, 60)
     return _moved(fixed, moving, t, mm)
 
-# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #fd0de709
+# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #03e92eda
 def edge_agreement(
     a:np.ndarray, # (X,Y,Z) intensities
     b:np.ndarray, # (X,Y,Z) intensities of another sequence
@@ -130,7 +130,7 @@ def edge_shift(
         agree.append(cosine[here].mean() if here.mean() > .5 else 0.)
     return shifts[int(np.argmax(agree))]
 
-# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #ae7c4208
+# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #e97333a4
 def same_masks(
     datas:list, # of (X,Y,Z) intensities, on one grid, stripped
     least=.998, # Dice
@@ -140,7 +140,7 @@ def same_masks(
     def dice(a, b): return 2*(a & b).sum()/max(a.sum() + b.sum(), 1)
     return all(dice(inside[0], o) >= least for o in inside[1:])
 
-# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #718bd08e
+# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #06136ba0
 LEAST_GAINS = .15, .03 # of mutual information, of edge agreement
 
 def fits_better(
@@ -152,7 +152,7 @@ def fits_better(
     asked = [g*(2 if one_mask else 1) for g in LEAST_GAINS]
     return all(b > a*(1 + g) for a,b,g in zip(here, there, asked))
 
-# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #a5c194eb
+# %% ../../nbs/preprocessing/01a_quality_evidence.ipynb #e9b7e79c
 def bright_tail(
     x:np.ndarray, # (N,) intensities of the brain, without its lesion where it is known
 ) -> float: # -1 to 1
