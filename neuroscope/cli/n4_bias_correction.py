@@ -27,7 +27,8 @@ def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope n4`
     p.add_argument('--iterations', type=int, nargs='+', default=[50, 50, 30, 20], metavar='N', help='most iterations at each level (50 50 30 20)')
     p.add_argument('--convergence-threshold', type=float, default=.001, metavar='X', help='a level ends when the field changes less (0.001)')
     p.add_argument('--spline-distance', type=float, default=200., metavar='MM', help='mm between control points at the first level (200)')
-    p.add_argument('--exclude-lesion', action='store_true', help='leave the lesion out of the fit, where there is a mask')
+    p.add_argument('--exclude-lesion', action=argparse.BooleanOptionalAction, default=True,
+        help='leave the lesion out of the fit, or where there is no mask what is bright in FLAIR and T1ce (yes)')
     p.add_argument('--names', choices=NAMES, default='input', help='names of the outputs: as the input, or BIDS derivatives (input)')
     p.add_argument('--site', metavar='NAME', help='name of the site, for the table')
     p.add_argument('--n-jobs', type=jobs, default=1, metavar='N', help='subjects at a time, -1 for one per core (1)')

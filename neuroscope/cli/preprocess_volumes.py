@@ -26,6 +26,8 @@ def _add_steps(p):
     g.add_argument('--register', nargs='?', const='mni152', metavar='ATLAS', help="bring the sequences onto one grid and onto an atlas: mni152 (default), a file, or 'none' for the grid of the reference sequence")
     g.add_argument('--target-spacing', type=float, nargs='+', metavar='MM', help='voxel size of the result in mm, one number or three (as it is)')
     g.add_argument('--no-n4', action='store_true', help='leave bias field correction out')
+    g.add_argument('--n4-fit-lesion', action='store_true',
+        help='let lesions take part in the fit of the bias field; they are left out by default: with a lesion mask beside the scans the lesion and 8 mm around it, without one what is bright in FLAIR and T1ce')
     g.add_argument('--normalize', choices=['percentile', 'z_score', 'none'], default='percentile', help='intensity normalization (percentile)')
     g.add_argument('--lower-pct', type=float, default=.5, metavar='P', help='lower percentile, becomes 0 (0.5)')
     g.add_argument('--upper-pct', type=float, default=99.5, metavar='P', help='upper percentile, becomes 1 (99.5)')
@@ -55,16 +57,17 @@ def make_preprocessor(
 ) -> VolumePreprocessor: # with the steps in their order
     "The list of steps that the options ask for"
     if a.steps:
-        given = [o for o,v in (('--skull-strip', a.skull_strip), ('--register', a.register), ('--target-spacing', a.target_spacing), ('--no-n4', a.no_n4)) if v]
+        given = [o for o,v in (('--skull-strip', a.skull_strip), ('--register', a.register), ('--target-spacing', a.target_spacing), ('--no-n4', a.no_n4), ('--n4-fit-lesion', a.n4_fit_lesion)) if v]
         if given: raise InputError(f'{given[0]} does not go together with --steps', fix='Put the step into the file.')
         pre = VolumePreprocessor.from_file(a.steps)
         return VolumePreprocessor(pre.steps, a.require or pre.require)
     spacing = a.target_spacing and (a.target_spacing*3 if len(a.target_spacing) == 1 else a.target_spacing)
+    if a.no_n4 and a.n4_fit_lesion: raise InputError('--n4-fit-lesion does not go together with --no-n4', fix='Leave one of them out.')
     pre = VolumePreprocessor(require=a.require or SEQUENCES)
     if a.skull_strip: pre.add_step('skull_strip', dict(backend=a.skull_strip))
     if a.register: pre.add_step('registration', dict(template=None if a.register == 'none' else a.register) | (dict(target_spacing=spacing) if spacing else {}))
     elif spacing: pre.add_step('resample', dict(target_spacing=spacing))
-    if not a.no_n4: pre.add_step('n4_bias_correction')
+    if not a.no_n4: pre.add_step('n4_bias_correction', dict(exclude_lesion=False) if a.n4_fit_lesion else {})
     if a.normalize == 'percentile': pre.add_step('percentile_normalization', dict(low_percentile=a.lower_pct, high_percentile=a.upper_pct, target_range=(0, 1)))
     elif a.normalize != 'none': pre.add_step(f'{a.normalize}_normalization')
     return pre

@@ -31,6 +31,7 @@ from ..core import (SCHEMES, SEQUENCES, SEQUENCE_LABELS, Cohort, GridMismatchErr
     as_images, atomic_path, check_same_grid, file_hash, from_sitk, get_logger, image_data, is_image, load_volume, new_like, peak_mb, progress_bar, read_json, same_grid, save_volume,
     sidecar_path, strip_suffix, to_sitk, versions, write_json, write_sidecar)
 from .bias_correction import N4BiasFieldCorrection
+from .bias_lesions import LEAST_GAIN, fit_regions, gain_in_evenness
 from .normalization import NyulNormalizer, PercentileNormalizer, WhiteStripeNormalizer, ZScoreNormalizer, load_nyul
 from .registration import apply_transform, compose, register_subject, save_transform, to_matrix
 from .skull_strip import brain_mask, brainmask_path, is_stripped, skull_strip, strip_plan
@@ -45,36 +46,52 @@ def register_step(
     after=(), # steps that must not come later in the list
     instead=None, # a kind of step of which a list has one at most
     needs_brain=False, # does it need a brain mask?
+    recorded=(), # parameters whose defaults are written into the record, because they decide the result and were others once
 ) -> Callable: # the decorator; it enters the function into `STEPS` and gives it back
     "Make a function `f(imgs, mask, **params) -> imgs, mask, findings` known as a step"
     def _f(f):
         f.after,f.instead,f.needs_brain = tuple(after),instead,needs_brain
+        f.recorded = {p: inspect.signature(f).parameters[p].default for p in recorded}
         STEPS[name] = f
         return f
     return _f
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #91e91604
-@register_step('n4_bias_correction')
+def _one_field(img, region, save_bias, least_gain, n4):
+    "A scan divided by its field, where that makes white matter more even, and what is said about it"
+    corrected,field = n4.correct_volume(img, mask=region.brain, exclude=region.out)
+    gain = gain_in_evenness(image_data(img), image_data(corrected), region.white, img.header.get_zooms()[:3])
+    kept = gain is None or gain >= least_gain
+    if not kept: corrected,field = img,new_like(img, np.ones(img.shape, np.float32))
+    inside = image_data(field)[region.brain if region.brain is not None else image_data(img) > 0]
+    left = 0 if region.out is None else region.out.sum()*np.prod(img.header.get_zooms()[:3])/1000
+    found = dict(bias_field_range=[round(float(v), 4) for v in np.percentile(inside, [0, 100])],
+        bias_field_cv=round(float(inside.std()/inside.mean()), 4), left_out=region.how, left_out_ml=round(float(left), 1),
+        more_even=None if gain is None else round(gain, 3), kept=bool(kept))
+    return corrected, found | (dict(biasfield=field) if save_bias else {})
+
+# %% ../../nbs/preprocessing/08_pipeline.ipynb #a3dccfa6
+@register_step('n4_bias_correction', recorded=('exclude_lesion', 'lesion_margin', 'least_gain'))
 def n4_step(
     imgs:dict, # sequence -> image
     mask, # (X,Y,Z) bool, brain; None: found in each scan
     save_bias=False, # keep the fields, as images?
     adaptive=False, # choose shrink factor, control points and iterations from each scan?
-    exclude_lesion=False, # leave the lesion out of the fit?
-    lesion=None, # (X,Y,Z) bool
+    exclude_lesion=True, # leave the lesion out of the fit, or without a mask what is bright in FLAIR and T1ce?
+    lesion_margin=8., # mm around the lesion mask that are left out too
+    least_gain=LEAST_GAIN, # the correction is kept where white matter is more even by this share
+    lesion=None, # image or (X,Y,Z) bool; None: not known
     **params, # of `N4BiasFieldCorrection`
 ) -> tuple: # images, mask, what was found in each sequence
-    "Divide each sequence by its bias field"
-    n4,out,findings = None if adaptive else N4BiasFieldCorrection(**params),{},{}
+    "Divide each sequence by its bias field, which is fitted outside lesions"
+    regions = fit_regions(imgs, mask, lesion, margin=lesion_margin, exclude=exclude_lesion)
+    out,findings = {},{}
     for q,img in imgs.items():
-        use = _mask_on(mask, img)
-        if adaptive: n4 = N4BiasFieldCorrection.adaptive(img, use, **params)
-        out[q],field = n4.correct_volume(img, mask=use, exclude=_mask_on(lesion, img) if exclude_lesion else None)
-        inside = image_data(field)[use if use is not None else image_data(img) > 0]
-        findings[q] = dict(bias_field_range=[round(float(v), 4) for v in np.percentile(inside, [0, 100])], bias_field_cv=round(float(inside.std()/inside.mean()), 4))
-        if save_bias: findings[q]['biasfield'] = field
+        n4 = N4BiasFieldCorrection.adaptive(img, regions[q].brain, **params) if adaptive else N4BiasFieldCorrection(**params)
+        out[q],findings[q] = _one_field(img, regions[q], save_bias, least_gain, n4)
     return out, mask, findings
 
+# %% ../../nbs/preprocessing/08_pipeline.ipynb #24673576
 def _together(imgs): return all(same_grid(next(iter(imgs.values())), o) for o in imgs.values())
 
 def _mask_on(mask, img):
@@ -493,11 +510,15 @@ def _load_raw(self, subject):
         raise MissingSequenceError(f'subject {subject.id} has no {", ".join(miss)}', path=subject.folder, fix=f'Add the file, leave the subject out, or require less: --require {" ".join(q for q in self.require if q in subject.paths)} (in Python require=…).')
     return {q: subject.load(q) for q in SEQUENCES if q in subject.paths}
 
+def _settled(steps):
+    "The steps, with the defaults that a record has to say"
+    return [(name, STEPS[name].recorded | params) for name,params in steps]
+
 def _recipe(self, subject, names):
     "What decides whether an earlier result still holds: the steps, the names and the bytes of the inputs"
     files = dict(subject.paths) | ({'seg': subject.seg} if subject.seg else {})
     if brainmask_path(subject).exists(): files['brainmask'] = brainmask_path(subject)
-    return json_ready(dict(steps=self.steps, names=names, inputs={k: dict(file=Path(p).name, sha256=file_hash(p)) for k,p in files.items()}))
+    return json_ready(dict(steps=_settled(self.steps), names=names, inputs={k: dict(file=Path(p).name, sha256=file_hash(p)) for k,p in files.items()}))
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #dbff7705
 def _write_extras(findings, path):

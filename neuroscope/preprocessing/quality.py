@@ -12,7 +12,7 @@ __all__ = ['log', 'DIETRICH', 'MEASURES', 'VERDICTS', 'LIMITS', 'AXES', 'SCAN_CH
            'slice_drop', 'check_missing_slices', 'slice_change', 'check_duplicate_slices', 'ghost_to_signal',
            'check_air_ghosts', 'autocorrelation', 'ghost_peaks', 'check_ghosting', 'sharpness', 'check_motion',
            'check_spikes', 'check_brain_volume', 'check_skull_left', 'template_brain', 'fit_template',
-           'check_brain_shape', 'coarse', 'rigid_offset', 'check_alignment', 'normalized_mutual_information',
+           'check_brain_shape', 'coarse', 'normalized_mutual_information', 'rigid_offset', 'check_alignment',
            'check_mirrored', 'orientation_fit', 'check_orientation', 'fluid_darkness', 'tissue_agreement',
            'enhancement', 'check_wrong_sequence', 'check_same_image', 'check_scans', 'find_masks', 'QualityReport',
            'assess_subject', 'same_files', 'assess_cohort', 'quality_page', 'write_quality']
@@ -34,6 +34,7 @@ from scipy import fft, ndimage as ndi
 
 from ..core import (SEQUENCES, SEQUENCE_LABELS, InputError, NeuroscopeError, Subject, atomic_path, check_same_grid, file_hash, get_logger, image_data,
                              load_volume, progress_bar, same_grid)
+from .quality_evidence import bright_tail, edge_agreement, edge_shift, fit_masks, fits_better, same_masks, sitk_image
 from .skull_strip import scalp_share, brainmask_path, fill_holes, foreground, largest_component, why_not_stripped
 
 log = get_logger('quality')
@@ -589,51 +590,40 @@ def _on_grid(mask, zooms, mm, pad):
     x = ndi.gaussian_filter(mask.astype(np.float32), .4*mm/np.asarray(zooms))
     return np.pad(ndi.zoom(x, np.asarray(zooms)/mm, order=1, grid_mode=True, mode='grid-constant'), pad)
 
-def _sitk(x, zooms):
-    img = sitk.GetImageFromArray(np.ascontiguousarray(x.T, np.float32))
-    img.SetSpacing([float(z) for z in np.broadcast_to(zooms, 3)])
-    return img
-
 # %% ../../nbs/preprocessing/01_quality.ipynb #d4b3d808
-def _moments_affine(fixed, moving, mm):
-    "The affine transform that brings centre and extent of one mask to those of another"
-    f, m = np.argwhere(fixed > .5)*mm, np.argwhere(moving > .5)*mm
-    t = sitk.AffineTransform(3)
-    t.SetCenter(f.mean(0).tolist()); t.SetTranslation((m.mean(0)-f.mean(0)).tolist()); t.SetMatrix(np.diag(m.std(0)/f.std(0)).ravel().tolist())
-    return t
-
 def fit_template(mask:np.ndarray, # (X,Y,Z) bool, axes right, front, top
                  zooms,           # voxel size, mm
                  mm=4.,           # of the grid that is worked on
                 )->tuple:         # template and mask on one grid of `mm`, bool
     "Register a brain mask to the template's by an affine transform"
     fixed, moving = _template_grid(mm), _on_grid(mask, zooms, mm, 6)
-    t = _moments_affine(fixed, moving, mm)
-    reg = sitk.ImageRegistrationMethod()
-    reg.SetMetricAsMeanSquares(); reg.SetInterpolator(sitk.sitkLinear); reg.SetInitialTransform(t, True); reg.SetNumberOfThreads(1)
-    reg.SetMetricSamplingStrategy(reg.REGULAR); reg.SetMetricSamplingPercentage(.1, 1)    # smooth masks: every tenth voxel says it as well
-    reg.SetOptimizerAsRegularStepGradientDescent(1., .01, 40, relaxationFactor=.6); reg.SetOptimizerScalesFromPhysicalShift()
-    smooth = lambda x: _sitk(ndi.gaussian_filter(x, 1), mm)
-    reg.Execute(smooth(fixed), smooth(moving))
-    warped = sitk.Resample(_sitk(moving, mm), _sitk(fixed, mm), t, sitk.sitkLinear, 0.)
-    return fixed > .5, sitk.GetArrayFromImage(warped).T > .5
+    return fixed > .5, fit_masks(fixed, moving, mm)
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #23da1483
 def _whole_brain(scan): return scan.stripped and scan.mask.sum()*scan.zooms.prod() > 3e5 and scan.zooms.max() < 6.5
 
-@limited(16., 24.)
+_MENINGES = 4. # mm that may be too much without being counted
+
+def _pieces(scan):
+    "Depth of what is missing and of what is too much, (X,Y,Z) mm each on the template's grid, and the template"
+    brain, mask = fit_template(scan.mask, scan.zooms)
+    above = np.arange(brain.shape[2]) >= np.flatnonzero(brain.any((0,1)))[0] + 9    # 36 mm: the brain stem, and the lower end of the cerebellum
+    depth = lambda a, b: (4.*ndi.distance_transform_edt(~b)*(a & ~b))*above
+    return depth(brain, mask), depth(mask, brain), brain
+
+@limited(11., 18.)
 def check_brain_shape(scan:Scan, # one sequence
                      )->tuple: # mm, how deep the largest piece is, and what to say; `limited` makes it a `Finding`
     "Pieces missing from the brain mask, or clinging to it"
     if not _whole_brain(scan): return np.nan, 'not checked: it takes the mask of a whole brain, and voxels below 6.5 mm'
-    brain, mask = fit_template(scan.mask, scan.zooms)
-    above = np.arange(brain.shape[2]) >= np.flatnonzero(brain.any((0,1)))[0] + 7    # 28 mm: the brain stem
-    depth = lambda a, b: (4.*ndi.distance_transform_edt(~b)*(a & ~b))*above
-    miss, extra = depth(brain, mask), depth(mask, brain)
-    d, what = max((miss.max(), 'is missing'), (extra.max(), 'is too much'))
-    at = np.array(np.unravel_index((miss if what == 'is missing' else extra).argmax(), brain.shape)) - np.argwhere(brain).mean(0)
+    missing, extra, brain = _pieces(scan)
+    lost = missing.max() >= extra.max() - _MENINGES
+    depth, what = (missing, 'is missing') if lost else (extra, 'is too much')
+    value = depth.max() if lost else depth.max() - _MENINGES
+    at = np.array(np.unravel_index(depth.argmax(), brain.shape)) - np.argwhere(brain).mean(0)
     where = _FACES[np.abs(at).argmax()][int(at[np.abs(at).argmax()] > 0)]
-    return d, f'a piece {d:.0f} mm deep {what} at the {where}' if d >= LIMITS['brain_shape'][0] else 'the mask has the shape of a brain'
+    if value < LIMITS['brain_shape'][0]: return value, 'the mask has the shape of a brain'
+    return value, f'a piece {depth.max():.0f} mm deep {what} at the {where}'
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #19312274
 def coarse(scan:Scan, # one sequence
@@ -650,39 +640,6 @@ def coarse(scan:Scan, # one sequence
 def _small(scans): return _usable({q: x.small for q,x in scans.items()})
 def _usable(scans): return {q: x for q,x in scans.items() if x.mask.sum() > 1000 and np.ptp(x.data[x.mask]) > 0}
 
-# %% ../../nbs/preprocessing/01_quality.ipynb #deb73e52
-def rigid_offset(fixed:Scan,  # the scan whose points are taken
-                 moving:Scan, # the scan that is laid on it
-                )->np.ndarray: # (N,3) mm, at points of the brain
-    "How far a rigid registration moves points of the brain from one scan to another"
-    reg = sitk.ImageRegistrationMethod()
-    reg.SetMetricAsMattesMutualInformation(24); reg.SetInterpolator(sitk.sitkLinear); reg.SetNumberOfThreads(1)
-    reg.SetMetricFixedMask(sitk.Cast(_sitk(fixed.inner, fixed.zooms), sitk.sitkUInt8))
-    reg.SetMetricUseMovingImageGradientFilter(False); reg.SetMetricUseFixedImageGradientFilter(False)
-    t = sitk.Euler3DTransform()
-    pts = np.argwhere(fixed.mask)[::37]*fixed.zooms
-    t.SetCenter(pts.mean(0).tolist()); reg.SetInitialTransform(t, True)
-    reg.SetOptimizerAsRegularStepGradientDescent(1., .02, 60, relaxationFactor=.6); reg.SetOptimizerScalesFromPhysicalShift()
-    reg.Execute(_sitk(fixed.data, fixed.zooms), _sitk(moving.data, moving.zooms))
-    return np.array([t.TransformPoint(p.tolist()) for p in pts]) - pts
-
-LIMITS['alignment'] = (2., 4.)
-
-def check_alignment(scans:dict, # sequence -> `Scan`, on one grid
-                   )->list:     # a `Finding` per sequence
-    "Sequences that do not lie on each other"
-    small = _small(scans)
-    if len(small) < 2: return [Finding('alignment', q, 'n/a', np.nan, 'not checked: it takes two sequences') for q in scans]
-    ref = 't1ce' if 't1ce' in small else next(iter(small))
-    try: off = {q: rigid_offset(small[ref], x) if q != ref else 0. for q,x in small.items()}
-    except RuntimeError as e: return [Finding('alignment', None, 'look', np.nan, f'the sequences could not be registered ({str(e).splitlines()[-1].strip()})')]
-    shape = next(o.shape for o in off.values() if isinstance(o, np.ndarray))
-    away = np.stack([np.broadcast_to(o, shape) for o in off.values()])
-    if len(small) > 2: away = away - np.median(away, 0)
-    away = np.linalg.norm(away, axis=-1).mean(1)
-    if len(small) == 2: away[:] = away.max()
-    return _per_sequence('alignment', dict(zip(small, away)), lambda q,v: f'it lies {v:.1f} mm away from the other sequences' if v >= LIMITS['alignment'][0] else f'within {v:.1f} mm of the other sequences')
-
 # %% ../../nbs/preprocessing/01_quality.ipynb #86d44fcb
 def normalized_mutual_information(x:np.ndarray, # (N,) intensities
                                   y:np.ndarray, # (N,) intensities of the same voxels
@@ -695,6 +652,64 @@ def normalized_mutual_information(x:np.ndarray, # (N,) intensities
     entropy = lambda q: -(q[q > 0]*np.log(q[q > 0])).sum()
     joint = entropy(p.ravel())
     return float((entropy(p.sum(0))+entropy(p.sum(1)))/joint) if joint > 0 else 1.
+
+# %% ../../nbs/preprocessing/01_quality.ipynb #deb73e52
+def _rigid(fixed, moving, shift=(0,0,0)):
+    "The rigid transform that lays one scan on another, beginning with a shift in mm"
+    reg = sitk.ImageRegistrationMethod()
+    reg.SetMetricAsMattesMutualInformation(24); reg.SetInterpolator(sitk.sitkLinear); reg.SetNumberOfThreads(1)
+    reg.SetMetricFixedMask(sitk.Cast(sitk_image(fixed.inner, fixed.zooms), sitk.sitkUInt8))
+    reg.SetMetricUseMovingImageGradientFilter(False); reg.SetMetricUseFixedImageGradientFilter(False)
+    t = sitk.Euler3DTransform()
+    t.SetCenter((np.argwhere(fixed.mask)[::37]*fixed.zooms).mean(0).tolist())
+    t.SetTranslation([float(v) for v in shift])
+    reg.SetInitialTransform(t, True)
+    reg.SetOptimizerAsRegularStepGradientDescent(1., .02, 60, relaxationFactor=.6); reg.SetOptimizerScalesFromPhysicalShift()
+    reg.Execute(*[sitk_image(x.data, x.zooms) for x in (fixed, moving)])
+    return t
+
+def _believed(fixed, moving, t, one_mask):
+    "Do two scans fit each other better where a transform puts one of them?"
+    grid = sitk_image(fixed.data, fixed.zooms)
+    at = lambda x: sitk.GetArrayFromImage(sitk.Resample(sitk_image(x, moving.zooms), grid, t, sitk.sitkLinear, 0.)).T
+    core = fixed.inner & moving.inner & (at(moving.mask) > .9)
+    if core.sum() < 1000: return False
+    fit = lambda x: (normalized_mutual_information(fixed.data[core], x[core]) - 1, edge_agreement(fixed.data, x, core))
+    return fits_better(fit(moving.data), fit(at(moving.data)), one_mask)
+
+# %% ../../nbs/preprocessing/01_quality.ipynb #70de25c0
+_NEAR = 1.5 # mm: a displacement below it raises no objection, and needs no proof
+
+def rigid_offset(fixed:Scan,  # the scan whose points are taken
+                 moving:Scan, # the scan that is laid on it
+                 one_mask=False, # were both cut out with one mask?
+                )->np.ndarray: # (N,3) mm, at points of the brain
+    "How far a rigid registration moves points of the brain from one scan to another; 0 where they fit no better there"
+    pts = np.argwhere(fixed.mask)[::37]*fixed.zooms
+    for again in (False, True):
+        t = _rigid(fixed, moving, edge_shift(fixed.data, moving.data, fixed.inner, moving.inner)*fixed.zooms if again else (0,0,0))
+        moves = np.array([t.TransformPoint(p.tolist()) for p in pts]) - pts
+        if np.linalg.norm(moves, axis=1).mean() < _NEAR or _believed(fixed, moving, t, one_mask): return moves
+    return np.zeros_like(pts)
+
+# %% ../../nbs/preprocessing/01_quality.ipynb #beb40168
+LIMITS['alignment'] = (2., 4.)
+
+def check_alignment(scans:dict, # sequence -> `Scan`, on one grid
+                   )->list:     # a `Finding` per sequence
+    "Sequences that do not lie on each other"
+    small = _small(scans)
+    if len(small) < 2: return [Finding('alignment', q, 'n/a', np.nan, 'not checked: it takes two sequences') for q in scans]
+    ref = 't1ce' if 't1ce' in small else next(iter(small))
+    one_mask = all(x.stripped for x in scans.values()) and same_masks([x.data*x.mask for x in scans.values()])
+    try: off = {q: rigid_offset(small[ref], x, one_mask) if q != ref else 0. for q,x in small.items()}
+    except RuntimeError as e: return [Finding('alignment', None, 'look', np.nan, f'the sequences could not be registered ({str(e).splitlines()[-1].strip()})')]
+    shape = next(o.shape for o in off.values() if isinstance(o, np.ndarray))
+    away = np.stack([np.broadcast_to(o, shape) for o in off.values()])
+    if len(small) > 2: away = away - np.median(away, 0)
+    away = np.linalg.norm(away, axis=-1).mean(1)
+    if len(small) == 2: away[:] = away.max()
+    return _per_sequence('alignment', dict(zip(small, away)), lambda q,v: f'it lies {v:.1f} mm away from the other sequences' if v >= LIMITS['alignment'][0] else f'within {v:.1f} mm of the other sequences')
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #11166f93
 LIMITS['mirrored'] = (.8, 1.)
@@ -776,36 +791,67 @@ def enhancement(before, # (N,) standardized intensities of what would be the T1
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #d684b500
 LIMITS['wrong_sequence'] = (-.2, .1)
+_SURE = .3      # by so much T1ce has to look like T1 before the two are said to be swapped
+_SAYS = .05     # by so much a rule has to prefer another assignment to speak for it
 
-def _physics(r, z):
-    "The score of an assignment {slot: image}, from tables made once"
+def _physics(r, z, tails):
+    "The scores of an assignment {slot: image} by each rule, from tables made once"
     names = list(r)
     pairs = list(itertools.permutations(names, 2))
     dark, agree, enh = [{(a, b): f(v[a], v[b]) for a,b in pairs} for f,v in ((fluid_darkness, r), (tissue_agreement, r), (enhancement, z))]
+    signs = dict(t1=-1, t1ce=-1, flair=1)
     def score(a):
-        res = 0.
-        if 't2' in a:
-            for q,sign in (('t1', -1), ('t1ce', -1), ('flair', 1)):
-                if q in a: res += dark[a['t2'], a[q]] + sign*agree[a['t2'], a[q]]
-        return res + (enh[a['t1'], a['t1ce']] if {'t1', 't1ce'} <= set(a) else 0)
+        others = [q for q in signs if q in a] if 't2' in a else []
+        plain = [tails[a[q]] for q in ('t1', 't1ce') if q in others]
+        return dict(fluid=sum(dark[a['t2'], a[q]] for q in others),
+                    tissue=sum(signs[q]*agree[a['t2'], a[q]] for q in others),
+                    tail=tails[a['t2']] - np.mean(plain) if plain else 0.,
+                    enhancement=enh[a['t1'], a['t1ce']] if {'t1', 't1ce'} <= set(a) else 0.)
     return score
 
+# %% ../../nbs/preprocessing/01_quality.ipynb #d7b16ef5
+def _gain(own, other, change):
+    "By how much another assignment scores better; -inf where too little speaks for it"
+    gains = {k: other[k] - own[k] for k in own}
+    total = sum(gains.values())
+    if set(change) == {'t1', 't1ce'} and total < _SURE: return -np.inf
+    if len(change) > 2 and sum(gains[k] > _SAYS for k in ('fluid', 'tissue', 'tail')) < 2: return -np.inf
+    return float(total)
+
+def _best_other(score, slots):
+    "The assignment, other than as labelled, that scores best, and by how much it is better"
+    own = score({q: q for q in slots})
+    others = [dict(zip(slots, p)) for p in itertools.permutations(slots) if list(p) != slots]
+    gains = [_gain(own, score(o), [q for q in slots if o[q] != q]) for o in others]
+    k = int(np.argmax(gains))
+    return others[k], gains[k], own
+
+# %% ../../nbs/preprocessing/01_quality.ipynb #b810ade9
+def _sequence_score(small):
+    "The rules' scores for scans on coarse voxels"
+    first = next(iter(small.values()))
+    inner = first.inner
+    healthy = inner if first.lesion is None else inner & ~ndi.binary_dilation(first.lesion > 0, iterations=2)
+    if healthy.sum() < 1000: healthy = inner
+    return _physics({q: _ranks(x.data[healthy]) for q,x in small.items()}, {q: _standard(x.data[inner]) for q,x in small.items()},
+                    {q: bright_tail(x.data[healthy]) if first.zooms.max() < 4.5 else 0. for q,x in small.items()})   # coarser, and no fluid is left inside
+
+# %% ../../nbs/preprocessing/01_quality.ipynb #8f495d54
 def check_wrong_sequence(scans:dict, # sequence -> `Scan`, on one grid
                         )->list:     # one `Finding`
     "Images that are in the wrong slot"
     small = _small(scans)
     if not ({'t1', 't1ce'} <= set(small) or ('t2' in small and len(small) > 1)) or not all(x.stripped for x in small.values()):
         return [Finding('wrong_sequence', None, 'n/a', np.nan, 'not checked: it takes T2 and another sequence, or T1 with and without contrast, stripped')]
-    inner = next(iter(small.values())).inner
-    score = _physics({q: _ranks(x.data[inner]) for q,x in small.items()}, {q: _standard(x.data[inner]) for q,x in small.items()})
-    slots = list(small)
-    other = max((dict(zip(slots, p)) for p in itertools.permutations(slots) if list(p) != slots), key=score)
-    value = score(other) - score({q: q for q in slots})
+    other, value, own = _best_other(_sequence_score(small), list(small))
+    plain = {'t1', 't1ce'} <= set(small) and -_SURE < 2*own['enhancement'] < -LIMITS['wrong_sequence'][0]
+    remark = '; nothing enhances, so T1 and T1ce cannot be told apart' if plain else ''
+    if np.isneginf(value): return [Finding('wrong_sequence', None, 'pass', -2., 'nothing speaks for other labels' + remark)]
+    v = verdict('wrong_sequence', value)
     change = [(SEQUENCE_LABELS[q], SEQUENCE_LABELS[i]) for q,i in other.items() if q != i]
     words = '; '.join(f'what is filed as {i} looks like {q}' for q,i in change)
     if value < LIMITS['wrong_sequence'][1]: words = f'{", ".join(q for q,_ in change)} can hardly be told apart'
-    v = verdict('wrong_sequence', value)
-    return [Finding('wrong_sequence', None, v, float(value), words if v != 'pass' else 'each sequence looks as it should')]
+    return [Finding('wrong_sequence', None, v, value, words if v != 'pass' else 'each sequence looks as it should' + remark)]
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #d89690fb
 LIMITS['same_image'] = (.99, .998)
