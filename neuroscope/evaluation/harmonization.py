@@ -50,6 +50,8 @@ class Evaluation:
     simulated:bool = False      # do the scans come from the simulator?
     rescans:Cohort = field(default_factory=Cohort)  # the truth's people, scanned once more at the target site: the noise ceiling
     reverse:'Evaluation|None' = None                # the other direction, on the same page
+    fitted:str = ''             # a sentence: whom the baselines were fitted on; empty where nothing was fitted
+    flattered:bool = False      # were they fitted on the very subjects that are judged?
     @property
     def directions(self): return [self, *([self.reverse] if self.reverse else [])]
     def __repr__(self): return f'Evaluation({len(self.source)} subjects, {len(self.truth)} with truth, {len(self.target)} of the target site; {", ".join(self.tables) or "nothing measured"})'
@@ -64,6 +66,26 @@ def _cohort(x, role, problems):
 def _only(cohort, ids): return Cohort([s for s in cohort if s.id in ids], cohort.folder)
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #8cde89d7
+_FLATTERED = ('The baselines were fitted on the very subjects that are judged here ({}), which a trained '
+              'model never sees: their figures are flattered. Give the splits of the training '
+              '(--splits) to fit them on its training patients.')
+
+def _whom_to_fit(source, target, fit_source, fit_target, problems):
+    "The cohorts that the baselines learn from, and the fields of `Evaluation` that say so"
+    given = [c is not None for c in (fit_source, fit_target)]
+    if any(given) and not all(given):
+        raise InputError('the baselines need training subjects of both sites',
+                         fix='Give fit_source and fit_target, or neither.')
+    if not any(given):
+        who = f'{len(source)} + {len(target)}'
+        return (source, target), dict(fitted=_FLATTERED.format(who), flattered=True)
+    own,other = (_cohort(c, f'training subjects of the {site}', problems)
+                 for c,site in ((fit_source, 'source site'), (fit_target, 'target site')))
+    check_no_leak([(s.id, s) for s in (*source, *target)], own, other)
+    said = (f'The baselines were fitted on {len(own)} + {len(other)} training patients of the two '
+            'sites, none of whom is judged here.')
+    return (own, other), dict(fitted=said)
+
 def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
                     harmonized, # folder or `Cohort`: what was made of them, same names
                     target, # folder or `Cohort`: preprocessed scans of other people from the target site
@@ -74,8 +96,10 @@ def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
                     rescan=None, # folder or `Cohort`: the truth's people, scanned there a second time
                     simulated=None, # are the scans simulated? None: `simulation.json` in or above a folder tells
                     progress=False, # show a bar?
+                    fit_source=None, # folder or `Cohort` of the source site: whom the baselines learn from; None: the subjects judged
+                    fit_target=None, # the same of the target site; None: the target
                    )->Evaluation: # who is matched, the fitted baselines and what was left out; nothing is measured yet
-    "Match the subjects, and fit the baselines on source and target"
+    "Match the subjects, and fit the baselines, on training subjects where there are some"
     problems = []
     src,har,tgt = (_cohort(x, r, problems) for x,r in ((source,'source'), (harmonized,'harmonized'), (target,'target')))
     tru = _cohort(truth, 'truth', problems) if truth is not None else Cohort()
@@ -86,9 +110,11 @@ def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
     problems += [f'{s.id} was not harmonized and is left out' for s in src if s.id not in both]
     problems += [f'{s.id} has no truth: it takes no part in what is measured against it' for s in src if len(tru) and s.id in both and s.id not in {t.id for t in tru}]
     check_no_leak([(s.id, s) for s in src], tgt)
+    fit,fitted = _whom_to_fit(src, tgt, fit_source, fit_target, problems)
     own = {k: FolderMethod({'a2b': m}, k) if isinstance(m, (str,Path)) else m for k,m in (methods or {}).items()}
-    rows = fit_baselines(src, tgt, baselines, problems, progress) | own | {JUDGED: FolderMethod({'a2b': har.folder}, JUDGED)}
-    return Evaluation(check_direction(direction), _only(src, both), tgt, _only(tru, both), rows, problems=problems, rescans=_only(res, both&{t.id for t in tru}), simulated=_is_simulated(src) if simulated is None else simulated)
+    rows = fit_baselines(*fit, baselines, problems, progress) | own | {JUDGED: FolderMethod({'a2b': har.folder}, JUDGED)}
+    return Evaluation(check_direction(direction), _only(src, both), tgt, _only(tru, both), rows, problems=problems, rescans=_only(res, both&{t.id for t in tru}), simulated=_is_simulated(src) if simulated is None else simulated,
+                      **(fitted if set(baselines)-{'identity'} else {}))
 
 def _is_simulated(cohort): return cohort.folder is not None and any((p/'simulation.json').exists() for p in (cohort.folder, *cohort.folder.resolve().parents))
 
@@ -441,6 +467,11 @@ def summing_up(answers, # of `Evaluation.answers`
     return 'The image is nearer to the truth, the site effect is gone and the biology is there.' if all(a['outcome']=='beats' for a in answers[:3]) else 'Nothing speaks against these scans, though not every figure is beyond chance.'
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #8ed0bdc5
+def _fitted_cell(ev, method):
+    "Whom a baseline was fitted on, in a word"
+    fits = method in MORE_BASELINES and method != 'identity' and ev.fitted
+    return dict(fitted_on='judged subjects' if ev.flattered else 'training patients') if fits else {}
+
 @patch
 def standings(self:Evaluation)->pd.DataFrame: # a row a method: the main figures, and 'image', 'site', 'biology': the outcomes
     "Every method by the figures that the answers rest on, and how each question is answered for it"
@@ -452,7 +483,7 @@ def standings(self:Evaluation)->pd.DataFrame: # a row a method: the main figures
     if 'lesions' in t: parts |= {f: g.set_index('method')['mean'] for f,g in lesion_summary(t['lesions']).groupby('figure', sort=False)}
     for m in self.methods:
         image,site,biology,_ = self.answers(method=m)
-        rows[m] = {k: v.get(m, np.nan) for k,v in parts.items() if len(v)} | dict(image=image['outcome'], site=site['outcome'], biology=biology['outcome'], alarms='; '.join(biology['alarms']))
+        rows[m] = {k: v.get(m, np.nan) for k,v in parts.items() if len(v)} | dict(image=image['outcome'], site=site['outcome'], biology=biology['outcome'], alarms='; '.join(biology['alarms'])) | _fitted_cell(self, m)
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis('method')
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #c7e2898d
@@ -465,10 +496,15 @@ def _quality_section(evs):
     head = [label + (f', {DIRECTION_LABELS[e.direction]}' if len(seen)>1 else '') for e in seen for label in shown.values()]
     return dict(head=head, rows=result_rows(s, [(e.direction, m) for e in seen for m in shown], REFERENCES), charts=[figure_uri(metric_plot(q, m, highlight=JUDGED)) for m in ('ssim','psnr')])
 
+def _row_label(ev, method):
+    "The name of a row; a baseline that was fitted on the subjects judged is marked"
+    mark = _fitted_cell(ev, method).get('fitted_on') == 'judged subjects'
+    return method_label(method) + ' (flattered)'*mark
+
 def _glance(evs):
     "A row a method: each question in a word"
     said = {m: _answers(evs, method=m) for m in evs[0].methods}
-    return dict(head=['image','site effect','biology','alarm'], rows=[dict(method=m, label=method_label(m), cells=[*[_BADGES[a['outcome']] for a in an[:3]], '; '.join(an[2]['alarms']) or '–']) for m,an in said.items()])
+    return dict(head=['image','site effect','biology','alarm'], rows=[dict(method=m, label=_row_label(evs[0], m), cells=[*[_BADGES[a['outcome']] for a in an[:3]], '; '.join(an[2]['alarms']) or '–']) for m,an in said.items()])
 
 def _site_section(ev):
     "Rows of the site effect, a method each"
@@ -583,7 +619,7 @@ PAGE = '''<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name=
 <header><p class="kicker">neuroscope evaluation</p><h1>{{ title }}</h1><ul class="tags">{% if simulated %}<li>Simulated data, not clinical evidence</li>{% endif %}<li>Not for diagnosis</li></ul></header>
 <section class="verdict {{ worst }}" aria-label="Verdict"><p class="say">{{ say }}</p><ul>{% for a in answers %}<li><span class="badge {{ a.outcome }}">{{ badges[a.outcome] }}</span><p><b>{{ a.question }}</b> {{ a.text }}</p></li>{% endfor %}</ul>
 {% if few %}<p class="soft">{{ few }}</p>{% endif %}</section>
-<p>{{ who }}</p>{% if problems %}<h2>Left out, and not measured</h2><ul>{% for p in problems %}<li>{{ p }}</li>{% endfor %}</ul>{% endif %}
+<p>{{ who }}</p>{% if fitted %}<p class="{{ 'warn' if flattered else 'soft' }}">{{ fitted }}</p>{% endif %}{% if problems %}<h2>Left out, and not measured</h2><ul>{% for p in problems %}<li>{{ p }}</li>{% endfor %}</ul>{% endif %}
 {% macro table(t, caption) %}<div class="scroll"><table><caption>{{ caption }}</caption><thead><tr><th></th>{% for h in t.head %}<th scope="col">{{ h }}</th>{% endfor %}</tr></thead><tbody>{% for r in t.rows %}<tr class="{{ 'judged' if r.method==judged else 'reference' if r.method in references }}"><th scope="row">{{ r.label }}</th>{% for c in r.cells %}<td{% if c is mapping and c.best %} class="best"{% endif %}>{{ c.text if c is mapping else c }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>{% endmacro %}
 <h2>At a glance</h2>{{ table(glance, 'How each question is answered for every row of the tables below: yes, on average (not beyond chance), in part, no. The method under trial is held against all others, every other row against the baselines.') }}
 {% if quality %}<h2>Is the image right?</h2>{{ table(quality, 'Mean ± standard deviation over subjects of the mean over four sequences, in the brain, against the true scan; the best in bold.' ~ (' Italics: the same people scanned a second time at the target site, better than which no method can be told to be.' if has_rescan else '')) }}{% for c in quality.charts %}<figure><img src="{{ c }}" alt="by method and subject"></figure>{% endfor %}{% endif %}
@@ -592,7 +628,7 @@ PAGE = '''<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name=
 {% if features %}<h3>Radiomic features</h3>{% for d in features %}{% if features|length>1 %}<h4>{{ d.label }}</h4>{% endif %}{{ table(d, d.caption) }}{% if d.bland %}<figure><img src="{{ d.bland }}" alt="Bland–Altman plots of radiomic features"><figcaption>Bland–Altman plots, T1ce in the lesion: the difference from the true scan against the mean of both, a dot a patient; lines are mean differences, bands limits of agreement (1.96 SD).</figcaption></figure>{% endif %}{% endfor %}{% endif %}
 {% if downstream %}<h2>Is it of use?</h2>{% for d in downstream %}{% if downstream|length>1 %}<h3>{{ d.label }}</h3>{% endif %}{{ table(d, 'Dice of a small network that learnt lesions on real scans of the target site and is tested on the subjects of this page, mean ± standard deviation over patients; gain over the raw scans with 95 % interval over patients. Italics: real target scans of the same people.') }}{% endfor %}{% endif %}
 <h2>Pictures</h2>{% for f in pictures %}<figure class="picture"><img src="{{ f.uri }}" alt="{{ f.caption }}"><figcaption>{{ f.caption }}</figcaption></figure>{% endfor %}
-<h2>How this was measured</h2><p>Baselines were fitted on the source and target subjects of this page, without pairs. All figures are of normalized intensities (0 background, 1 the 99.5th percentile of the brain; data range 1) inside the brain. Means, intervals and tests are over subjects, never over slices. Tests between methods are Wilcoxon's, corrected by Holm over the whole table, and stand in <code>comparisons.csv</code>. Cycle consistency is not reported as quality. Nobody is on both sides of a classifier's folds.</p>
+<h2>How this was measured</h2><p>{{ fitted }} Baselines learn without pairs. All figures are of normalized intensities (0 background, 1 the 99.5th percentile of the brain; data range 1) inside the brain. Means, intervals and tests are over subjects, never over slices. Tests between methods are Wilcoxon's, corrected by Holm over the whole table, and stand in <code>comparisons.csv</code>. Cycle consistency is not reported as quality. Nobody is on both sides of a classifier's folds.</p>
 <dl>{% for k,v in settings %}<dt>{{ k }}</dt><dd>{{ v }}</dd>{% endfor %}</dl><footer>Written by neuroscope {{ versions.neuroscope }} on {{ date }}. A research report, not for diagnosis.</footer></body></html>'''
 
 _BADGES = dict(beats='yes', ahead='on average', mixed='in part', loses='no', unknown='not known')
@@ -637,7 +673,7 @@ def write(self:Evaluation,
     out,evs,ans = Path(output_dir),self.directions,self.answers(readers); out.mkdir(parents=True, exist_ok=True)
     who = [(f'{DIRECTION_LABELS[e.direction]}: ' if self.reverse else '')+_first_words(e) for e in evs]
     html = Environment(autoescape=True, trim_blocks=True).from_string(PAGE).render(title=title, style=STYLE, simulated=self.simulated, answers=ans, badges=_BADGES, say=summing_up(ans), judged=JUDGED, references=REFERENCES,
-        worst=min((a['outcome'] for a in ans[:3]), key=_WORST.index), few=sample_size_note(min(len(e.source) for e in evs)), who=' '.join(who), problems=self.notes(), glance=_glance(evs), has_rescan=any(len(e.rescans) for e in evs),
+        worst=min((a['outcome'] for a in ans[:3]), key=_WORST.index), few=sample_size_note(min(len(e.source) for e in evs)), who=' '.join(who), fitted=self.fitted, flattered=self.flattered, problems=self.notes(), glance=_glance(evs), has_rescan=any(len(e.rescans) for e in evs),
         quality=_quality_section(evs) if any('quality' in e.tables for e in evs) else None, site=_sections(evs, 'site_effect', lambda e: _site_section(e)|dict(map=figure_uri(site_map(e)))),
         lesions=_sections(evs, 'lesions', _with_scatter), features=_sections(evs, 'features', _with_bland), downstream=_sections(evs, 'downstream', _downstream_section),
         pictures=[p for e in evs for p in _pictures(e, 3 if len(evs)==1 else 2, f'{DIRECTION_LABELS[e.direction]}, '*(len(evs)>1))], versions=versions(), date=datetime.date.today().isoformat(), settings=flat_settings((settings or {}) | versions()))
@@ -655,7 +691,7 @@ def _write_tables(self:Evaluation, out, ans):
         with atomic_path(out/'comparisons.csv') as p: compare_paired(q[q.method!='rescan'], JUDGED).to_csv(p, index=False)
     for k,t in tables.items():
         with atomic_path(out/f'{k}.csv') as p: t.to_csv(p, index=False, float_format='%.8g')
-    write_json(dict(direction=self.direction, directions=[e.direction for e in self.directions], simulated=self.simulated, verdict=summing_up(ans), answers=ans, problems=self.notes(),
+    write_json(dict(direction=self.direction, directions=[e.direction for e in self.directions], simulated=self.simulated, baselines=self.fitted, baselines_flattered=self.flattered, verdict=summing_up(ans), answers=ans, problems=self.notes(),
                     subjects=list(dict.fromkeys(s.id for e in self.directions for s in e.source)), versions=versions()), out/'evaluation.json')
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #a52b9101
@@ -676,10 +712,12 @@ def evaluate_harmonization(source, # folder or `Cohort`: preprocessed scans of o
                            rescan=None, # folder or `Cohort`: the truth's people scanned there a second time, the noise ceiling
                            reverse=None, # the other direction on the same page: dict harmonized and perhaps source (the target), target (the source), truth, rescan, methods
                            n_jobs=1, # subjects at a time, -1: one per core; at 1 mm each takes some 2 GB
+                           fit_source=None, # folder or `Cohort`: training subjects of the source site, for the baselines; None: the subjects judged
+                           fit_target=None, # the same of the target site
                           )->Evaluation: # its `tables` hold what was measured
     "Everything that can be measured of a harmonization, and a page that says it"
-    ev = plan_evaluation(source, harmonized, target, truth, direction, baselines, methods, rescan, simulated, progress)
-    if reverse: ev.reverse = plan_evaluation(**(dict(source=target, target=source)|dict(reverse)), direction=DIRECTIONS[1-DIRECTIONS.index(direction)], baselines=baselines, simulated=ev.simulated, progress=progress)
+    ev = plan_evaluation(source, harmonized, target, truth, direction, baselines, methods, rescan, simulated, progress, fit_source, fit_target)
+    if reverse: ev.reverse = plan_evaluation(**(dict(source=target, target=source, fit_source=fit_target, fit_target=fit_source)|dict(reverse)), direction=DIRECTIONS[1-DIRECTIONS.index(direction)], baselines=baselines, simulated=ev.simulated, progress=progress)
     parts = ('quality','site_effect','anatomy','lesions') + (('features',) if radiomics else ())
     ev.measure(*parts, n_permutations=n_permutations, radiomics=radiomics if isinstance(radiomics, dict) else None, progress=progress, n_jobs=n_jobs)
     if downstream or isinstance(downstream, dict): ev.measure_downstream(progress, **(downstream if isinstance(downstream, dict) else {}))
