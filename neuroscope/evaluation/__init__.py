@@ -17,7 +17,7 @@ _NAMES = dict(   # module -> what it gives; a module is loaded when one of its n
     lesions = '''LesionCase LesionReference load_case simulated_case patient_axis mirrored normal_tissue lesion_masks lesion_contrast lost_lesions false_lesions
         unexplained foretold subject_lesions evaluate_lesions lesion_summary adversaries prevalence_bias prevalence_effect''',
     domain_gap = 'GapFeatures gap_features rough_tissues domain_classifier gap_distance tissue_distances site_effect site_effect_table site_effect_summary',
-    statistics = '''sample_size_note bootstrap_statistic paired_comparison compare_paired holm cohens_dz rank_biserial agreement pearson lin_ccc icc
+    statistics = '''sample_size_note mean_interval bootstrap_statistic paired_comparison compare_paired holm cohens_dz rank_biserial agreement pearson lin_ccc icc
         weighted_kappa''',
     downstream = 'site_case train_lesion_net segment dice downstream_dice downstream_gain',
     reader_study = 'create_study Reading ReadingRoom read_answers analyse_study study_verdict StudyResult',
