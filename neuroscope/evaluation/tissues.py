@@ -6,12 +6,13 @@ Docs: https://ishrith-gowda.github.io/neuroscope/evaluation/tissues.html.md"""
 
 # %% auto #0
 __all__ = ['TISSUE_COLUMNS', 'SHELL_MM', 'TOLERANCE', 'SHOWS', 'KEPT', 'SEQUENCE_WORDS', 'APPEARS_IN_T1', 'tissue_errors',
-           'TissueTarget', 'tissue_cdfs', 'target_distances', 'part_surroundings', 'part_contrasts', 'tissue_figures',
-           'tissue_table', 'tissue_changes', 'contrast_ratios', 'contrast_appears', 'appearing_parts', 'place_words',
-           'worst_tissue', 'tissue_alarms', 'contrast_alarms', 'tissue_summary']
+           'part_surroundings', 'part_contrasts', 'TissueLook', 'tissue_cdfs', 'look_at_tissues', 'TissueTarget',
+           'target_distances', 'study_table', 'tissue_table', 'tissue_changes', 'contrast_ratios', 'contrast_appears',
+           'appearing_parts', 'place_words', 'worst_tissue', 'tissue_alarms', 'contrast_alarms', 'tissue_summary']
 
-# %% ../../nbs/evaluation/00a_tissues.ipynb #775114b7
+# %% ../../nbs/evaluation/00a_tissues.ipynb #4901dd83
 import numpy as np, pandas as pd
+from dataclasses import dataclass
 from scipy import ndimage, stats
 import nibabel as nib
 
@@ -49,53 +50,6 @@ def tissue_errors(vol,    # (4,X,Y,Z) a scan, or what was made of it
         spread[:, code - 1] = inside.std(1)
     return pd.concat([_rows(mean, 'error'), _rows(spread, 'spread')], ignore_index=True)
 
-# %% ../../nbs/evaluation/00a_tissues.ipynb #228542e5
-class TissueTarget:
-    "Where the healthy tissues of the target site lie"
-    def __init__(self,
-                 scans, # of the site's people: (id, vol (4,X,Y,Z), codes (X,Y,Z)), one at a time
-                ):
-        self.ids, self.own, shapes = [], [], []
-        for id, vol, codes in scans:
-            self.ids.append(id)
-            self.own.append(tissue_medians(vol, codes))
-            shapes.append(tissue_cdfs(vol, codes))
-        self.n = len(self.ids)
-        self.medians = np.nanmedian(self.own, axis=0) if self.own else None
-        self.cdfs = {t: np.mean([s[t] for s in shapes if t in s], axis=0)
-                     for t in TISSUES if any(t in s for s in shapes)}
-
-    def table(self)->pd.DataFrame: # subject, tissue, sequence, metric ('to_target'), value
-        "How far the site's own people lie from its middle"
-        tables = [_healthy(own - self.medians, 'to_target').assign(subject=id)
-                  for id, own in zip(self.ids, self.own)]
-        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-
-def _healthy(values, metric):
-    "Tidy rows of the healthy tissues alone"
-    return _rows(np.where(np.arange(len(ALL_TISSUES)) < len(TISSUES), values, np.nan), metric)
-
-def tissue_cdfs(vol,    # (4,X,Y,Z) normalized
-                codes,  # (X,Y,Z) `tissue_codes` of the source scan
-               )->dict: # healthy tissue -> (4,G) distribution function on `GREY_GRID`
-    "The distribution of each healthy tissue that has enough voxels"
-    masks = {t: codes == TISSUE_CODES[t] for t in TISSUES}
-    return grey_cdfs(vol, {t: m for t, m in masks.items() if m.sum() >= MIN_TISSUE})
-
-# %% ../../nbs/evaluation/00a_tissues.ipynb #5eee5446
-def target_distances(vol,    # (4,X,Y,Z) a scan, or what was made of it
-                     codes,  # (X,Y,Z) `tissue_codes` of the source scan
-                     target, # `TissueTarget`
-                    )->pd.DataFrame: # tissue, sequence, metric ('to_target', 'wasserstein'), value
-    "How far the healthy tissues of a patient lie from the target site's"
-    offset = tissue_medians(vol, codes) - target.medians
-    shape = np.full_like(offset, np.nan)
-    for tissue, cdf in tissue_cdfs(vol, codes).items():
-        if tissue not in target.cdfs: continue
-        shape[:, TISSUE_CODES[tissue] - 1] = cdf_distance(cdf, target.cdfs[tissue])
-    return pd.concat([_healthy(offset, 'to_target'), _rows(shape, 'wasserstein')],
-                     ignore_index=True)
-
 # %% ../../nbs/evaluation/00a_tissues.ipynb #8404f778
 SHELL_MM = (2., 6.)     # distance of the surroundings from a part of the lesion
 
@@ -132,37 +86,103 @@ def part_contrasts(vol,    # (4,X,Y,Z) a scan, or what was made of it
         contrasts['to_shell'][:, column] = median - np.median(vol[(slice(None), *shell)], axis=1)
     return pd.concat([_rows(v, k) for k, v in contrasts.items()], ignore_index=True)
 
-# %% ../../nbs/evaluation/00a_tissues.ipynb #8aa3a0b5
-def tissue_figures(vol,      # (4,X,Y,Z) a scan, or what was made of it
-                   codes,    # (X,Y,Z) `tissue_codes` of the source scan
-                   around,   # `part_surroundings` of it
-                   truth=None,  # (4,X,Y,Z) the true scan
-                   target=None, # `TissueTarget`
-                  )->pd.DataFrame: # tissue, sequence, metric, value
-    "Every figure by tissue that can be had of a scan"
-    tables = [part_contrasts(vol, codes, around)]
+# %% ../../nbs/evaluation/00a_tissues.ipynb #c7ae1fed
+@dataclass(repr=False)
+class TissueLook:
+    "What is kept of one scan"
+    id:str             # of the patient
+    medians:np.ndarray # (4,6) of `tissue_medians`
+    cdfs:dict          # healthy tissue -> (4,G) distribution function on `GREY_GRID`
+    rows:pd.DataFrame  # tissue, sequence, metric, value: what needs no target site
+    def __repr__(self): return f'TissueLook({self.id}: {len(self.rows)} figures)'
+
+def tissue_cdfs(vol,    # (4,X,Y,Z) normalized
+                codes,  # (X,Y,Z) `tissue_codes` of the source scan
+               )->dict: # healthy tissue -> (4,G) distribution function on `GREY_GRID`
+    "The distribution of each healthy tissue that has enough voxels"
+    masks = {t: codes == TISSUE_CODES[t] for t in TISSUES}
+    return grey_cdfs(vol, {t: m for t, m in masks.items() if m.sum() >= MIN_TISSUE})
+
+# %% ../../nbs/evaluation/00a_tissues.ipynb #547d2a19
+def look_at_tissues(id,    # of the patient
+                    vol,   # (4,X,Y,Z) a scan, or what was made of it
+                    codes, # (X,Y,Z) `tissue_codes` of the source scan
+                    around=None, # of `part_surroundings`: contrasts are measured
+                    truth=None,  # (4,X,Y,Z) the true scan: errors are measured
+                   )->TissueLook:
+    "Every figure by tissue that can be had of one scan"
+    tables = []
+    if around: tables.append(part_contrasts(vol, codes, around))
     if truth is not None: tables.append(tissue_errors(vol, truth, codes))
-    if target is not None and target.n: tables.append(target_distances(vol, codes, target))
-    return pd.concat([t for t in tables if len(t)] or tables, ignore_index=True)
+    empty = pd.DataFrame(columns=['tissue', 'sequence', 'metric', 'value'])
+    tables = [t for t in tables if len(t)]
+    rows = pd.concat(tables, ignore_index=True) if tables else empty
+    return TissueLook(str(id), tissue_medians(vol, codes), tissue_cdfs(vol, codes), rows)
+
+# %% ../../nbs/evaluation/00a_tissues.ipynb #ae366a49
+class TissueTarget:
+    "Where the healthy tissues of the target site lie"
+    def __init__(self,
+                 looks, # `TissueLook`s of the site's people, on their own tissues
+                ):
+        self.looks = list(looks)
+        self.medians = (np.nanmedian([o.medians for o in self.looks], axis=0) if self.looks
+                        else np.full((len(SEQUENCES), len(ALL_TISSUES)), np.nan))
+        self.cdfs = {}
+        for tissue in TISSUES:
+            shapes = [o.cdfs[tissue] for o in self.looks if tissue in o.cdfs]
+            if shapes: self.cdfs[tissue] = np.mean(shapes, axis=0)
+
+# %% ../../nbs/evaluation/00a_tissues.ipynb #f86540ac
+def target_distances(look,   # `TissueLook`
+                     target, # `TissueTarget`
+                    )->pd.DataFrame: # tissue, sequence, metric ('to_target', 'wasserstein'), value
+    "How far the healthy tissues of a patient lie from the target site's"
+    offset = look.medians - target.medians
+    offset[:, len(TISSUES):] = np.nan
+    shape = np.full_like(offset, np.nan)
+    for tissue, cdf in look.cdfs.items():
+        if tissue not in target.cdfs: continue
+        shape[:, TISSUE_CODES[tissue] - 1] = cdf_distance(cdf, target.cdfs[tissue])
+    return pd.concat([_rows(offset, 'to_target'), _rows(shape, 'wasserstein')], ignore_index=True)
+
+# %% ../../nbs/evaluation/00a_tissues.ipynb #677f3bbc
+def study_table(looks,  # method -> list of `TissueLook`s; 'source', 'truth' and 'target' are scans
+                direction='a2b', # which way
+               )->pd.DataFrame:  # the columns of `TISSUE_COLUMNS`
+    "Everything that was seen of a study, by tissue, as one tidy table"
+    target = TissueTarget(looks.get('target', []))
+    tables = []
+    for method, seen in looks.items():
+        for look in seen:
+            rows = [look.rows, target_distances(look, target)]
+            rows = [t for t in rows if len(t)]
+            if not rows: continue
+            found = pd.concat(rows, ignore_index=True)
+            tables.append(found.assign(subject=look.id, direction=direction, method=method))
+    if not tables: return pd.DataFrame(columns=TISSUE_COLUMNS)
+    return pd.concat(tables, ignore_index=True)[TISSUE_COLUMNS]
 
 def tissue_table(methods,   # dict: name -> function of (vol, mask)
                  cases,     # `LesionCase`s scanned at the source site, perhaps at the target site too
-                 target=None, # `TissueTarget`
+                 others=(), # `LesionCase`s of other people, scanned at the target site
                  direction='a2b', # which way
-                )->pd.DataFrame: # the columns of `TISSUE_COLUMNS`; 'source' and 'truth' are the scans
+                )->pd.DataFrame: # the columns of `TISSUE_COLUMNS`
     "Tissue figures of several methods on several patients"
-    tables = []
+    here, there = direction[0], direction[-1]
+    looks = {}
     for case in cases:
-        source, truth = case.vols[direction[0]], case.vols.get(direction[-1])
+        source, truth = case.vols[here], case.vols.get(there)
         codes = tissue_codes(source, case.mask, case.seg)
         around = part_surroundings(codes, case.mask, case.affine)
-        made = {name: method(source, case.mask) for name, method in methods.items()}
-        scans = dict(source=source) | ({} if truth is None else dict(truth=truth)) | made
+        scans = dict(source=source) | ({} if truth is None else dict(truth=truth))
+        scans |= {name: method(source, case.mask) for name, method in methods.items()}
         for name, vol in scans.items():
-            found = tissue_figures(vol, codes, around, truth, target)
-            tables.append(found.assign(subject=case.id, direction=direction, method=name))
-    if target is not None: tables.append(target.table().assign(direction=direction, method='target'))
-    return pd.concat(tables, ignore_index=True)[TISSUE_COLUMNS]
+            looks.setdefault(name, []).append(look_at_tissues(case.id, vol, codes, around, truth))
+    for case in others:
+        codes = tissue_codes(case.vols[there], case.mask, case.seg)
+        looks.setdefault('target', []).append(look_at_tissues(case.id, case.vols[there], codes))
+    return study_table(looks, direction)
 
 # %% ../../nbs/evaluation/00a_tissues.ipynb #5eb19a28
 TOLERANCE = .02         # of the range: what a tissue may lie further off than in the raw scan
@@ -322,7 +342,7 @@ def tissue_alarms(table,  # of `tissue_table`, of one direction
                    f'{_from_what(table)} than it began{more}')
     return out
 
-# %% ../../nbs/evaluation/00a_tissues.ipynb #998b7354
+# %% ../../nbs/evaluation/00a_tissues.ipynb #cc0bac51
 def contrast_alarms(table,  # of `tissue_table`, of one direction
                     method='harmonized', # who is judged
                    )->list: # of sentences
@@ -335,8 +355,12 @@ def contrast_alarms(table,  # of `tissue_table`, of one direction
     raw = contrast_ratios(table, 'source', against) if has_truth else ratios.assign(ratio=1.)
     both = ratios.merge(raw[['metric', 'tissue', 'sequence', 'ratio']], suffixes=('', '_raw'),
                         on=['metric', 'tissue', 'sequence'])
-    worse = (both.ratio - 1).abs() > (both.ratio_raw - 1).abs() + .05
-    off = both[worse & ~both.ratio.between(*limits) & (both.metric == 'to_white')]
+    if has_truth:
+        worse = (both.ratio - 1).abs() > (both.ratio_raw - 1).abs() + .05
+        sure = (both.n >= FEW_SUBJECTS) & ((both.high < .95) | (both.low > 1.05))
+        wrong = worse & (~both.ratio.between(*limits) | sure)
+    else: wrong = (both.high < limits[0]) | (both.low > limits[1])
+    off = both[wrong & (both.metric == 'to_white')]
     if not len(off): return []
     worst = off.loc[(off.ratio - 1).abs().idxmax()]
     more = f', and {len(off)-1} more' if len(off) > 1 else ''
@@ -344,12 +368,12 @@ def contrast_alarms(table,  # of `tissue_table`, of one direction
     return [f'{place_words(worst.tissue, worst.sequence)} has {worst.ratio:.2f} times{interval} '
             f'the contrast it should have{more}']
 
-# %% ../../nbs/evaluation/00a_tissues.ipynb #ea599b46
+# %% ../../nbs/evaluation/00a_tissues.ipynb #aebbc18d
 def tissue_summary(table, # of `tissue_table`; several directions are kept apart
                   )->pd.DataFrame: # direction, method, tissue; a column a sequence
     "Mean distance from the truth, or the target site, by method, tissue and sequence"
     metric = 'error' if (table.metric == 'error').any() else 'to_target'
-    rows = table[(table.metric == metric) & (table.method != 'truth')]
+    rows = table[(table.metric == metric) & ~table.method.isin(['truth', 'target'])]
     rows = rows.assign(value=rows.value.abs())
     out = rows.pivot_table(index=['direction', 'method', 'tissue'], columns='sequence',
                            values='value', sort=False)
