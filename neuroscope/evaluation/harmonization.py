@@ -411,9 +411,9 @@ def _left_out_words(ev, method, family):
     "Outcome (None: nothing to say), a sentence, and is the classifier better than before? Of one family"
     row, before, real = (_gap_row(ev, m, 'loo_accuracy', family) for m in (method, 'identity', 'truth'))
     if row is None: return None, '', False
-    was = '' if before is None else f', before {before.value:.2f}'
-    say = f' By {_FAMILIES[family]}, leaving one patient out, it tells {row.value:.2f} rightly{was}'
-    say += f' (p = {row.p:.2f}).' if np.isfinite(row.p) else '.'
+    was = '' if before is None else f', before {100*before.value:.0f} %'
+    say = f' By {_FAMILIES[family]} the site of {100*row.value:.0f} % of left-out patients is told{was}'
+    say += f' (balanced; 50 % is chance; p = {row.p:.3f}).' if np.isfinite(row.p) else '.'
     better = before is not None and row.value > max(before.value, .5)+.05
     as_real = real is not None and row.value <= real.value
     if not row.p <= .05/len(_FAMILIES) or as_real: return None, say, better
@@ -425,7 +425,7 @@ _BETTER = 'a classifier tells the sites better than before'
 def _site_words(ev, method=JUDGED):
     "Outcome, sentence and alarms: is the site effect gone? By patches, by slices and by grey values"
     outcome, say, alarms = _patch_words(ev, method)
-    if outcome=='unknown' and _gap_row(ev, method) is None: return outcome, say, alarms
+    if 'site_effect' not in ev.tables or _gap_row(ev, method) is None: return outcome, say, alarms
     a, b = _gap_row(ev, method), _gap_row(ev, 'identity')
     better = b is not None and a.value > max(b.value, .5)+.05
     for family in _FAMILIES:
@@ -559,7 +559,10 @@ def answers(self:Evaluation,
     return _answers(self.directions, readers, method)
 
 def _answers(evs, readers=None, method=JUDGED):
-    said = [_quality_words(evs, method), _of_all(_site_words, evs, method), _of_all(_biology_words, evs, method), _reader_words(readers)]
+    if not any('method' in t and method in set(t.method) for e in evs for t in e.tables.values()):
+        unseen = 'unknown', 'None of these scans could be measured.', []
+        said = [unseen, unseen, unseen, _reader_words(readers)]
+    else: said = [_quality_words(evs, method), _of_all(_site_words, evs, method), _of_all(_biology_words, evs, method), _reader_words(readers)]
     answers = [dict(question=q, outcome=o, text=t, alarms=a) for q,(o,t,a) in zip(QUESTIONS, said)]
     return _nothing_green(_with_tissues(answers, evs, method))
 
@@ -791,7 +794,7 @@ PAGE = '''<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name=
 {% if tissues %}<h2>Tissue by tissue</h2>{% for d in tissues %}{% if tissues|length>1 %}<h3>{{ d.label }}</h3>{% endif %}{{ table(d, d.caption) }}{% if d.contrasts.rows %}{{ table(d.contrasts, d.contrasts.caption) }}{% endif %}{% endfor %}{% endif %}
 {% if quality %}<h2>Is the image right?</h2>{{ table(quality, 'Mean ± standard deviation over subjects of the mean over four sequences, in the brain, against the true scan; the best in bold.' ~ (' Italics: the same people scanned a second time at the target site, better than which no method can be told to be.' if has_rescan else '')) }}{% for c in quality.charts %}<figure><img src="{{ c }}" alt="by method and subject"></figure>{% endfor %}{% endif %}
 {% if site %}<h2>Is the site effect gone?</h2>{% for d in site %}{% if site|length>1 %}<h3>{{ d.label }}</h3>{% endif %}{{ table(d, 'AUC of a classifier trained anew for each row, held-out subjects, 95 % interval over subjects, p by permuting labels; unbiased MMD² beside what two halves of the target differ by; W: Wasserstein distance of grey values. Italics: the real scans of the same people, which is as good as it gets.') }}<figure><img src="{{ d.map }}" alt="Subjects by site" style="max-width:32rem"><figcaption>Each dot is a subject: principal components of histogram features, fitted on source and target.</figcaption></figure>{% endfor %}{% endif %}
-{% if lesions %}<h2>Is the biology still there?</h2>{% for d in lesions %}{% if lesions|length>1 %}<h3>{{ d.label }}</h3>{% endif %}{{ table(d, 'Mean over patients with Student\'s 95 % interval where there are three or more. Contrast is that of the lesion parts with the mirrored side; kept: over the true contrast, 1 is right.') }}{% if d.scatter %}<figure><img src="{{ d.scatter }}" alt="Lesion contrast"><figcaption>A dot is a part of one patient in one sequence. On the line the contrast is the true one.</figcaption></figure>{% endif %}{% endfor %}{% endif %}
+{% if lesions %}<h2>Is the biology still there?</h2>{% for d in lesions %}{% if lesions|length>1 %}<h3>{{ d.label }}</h3>{% endif %}{{ table(d, 'Mean over patients with Student’s 95 % interval where there are three or more. Contrast is that of the lesion parts with the mirrored side; kept: over the true contrast, 1 is right.') }}{% if d.scatter %}<figure><img src="{{ d.scatter }}" alt="Lesion contrast"><figcaption>A dot is a part of one patient in one sequence. On the line the contrast is the true one.</figcaption></figure>{% endif %}{% endfor %}{% endif %}
 {% if features %}<h3>Radiomic features</h3>{% for d in features %}{% if features|length>1 %}<h4>{{ d.label }}</h4>{% endif %}{{ table(d, d.caption) }}{% if d.bland %}<figure><img src="{{ d.bland }}" alt="Bland–Altman plots of radiomic features"><figcaption>Bland–Altman plots, T1ce in the lesion: the difference from the true scan against the mean of both, a dot a patient; lines are mean differences, bands limits of agreement (1.96 SD).</figcaption></figure>{% endif %}{% endfor %}{% endif %}
 {% if downstream %}<h2>Is it of use?</h2>{% for d in downstream %}{% if downstream|length>1 %}<h3>{{ d.label }}</h3>{% endif %}{{ table(d, 'Dice of a small network that learnt lesions on real scans of the target site and is tested on the subjects of this page, mean ± standard deviation over patients; gain over the raw scans with 95 % interval over patients. Italics: real target scans of the same people.') }}{% endfor %}{% endif %}
 <h2>Pictures</h2>{% for f in pictures %}<figure class="picture"><img src="{{ f.uri }}" alt="{{ f.caption }}"><figcaption>{{ f.caption }}</figcaption></figure>{% endfor %}

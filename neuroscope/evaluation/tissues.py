@@ -10,11 +10,10 @@ __all__ = ['TISSUE_COLUMNS', 'SHELL_MM', 'TOLERANCE', 'SHOWS', 'KEPT', 'SEQUENCE
            'target_distances', 'study_table', 'tissue_table', 'tissue_changes', 'contrast_ratios', 'contrast_appears',
            'appearing_parts', 'place_words', 'worst_tissue', 'tissue_alarms', 'contrast_alarms', 'tissue_summary']
 
-# %% ../../nbs/evaluation/00a_tissues.ipynb #4901dd83
-import numpy as np, pandas as pd
+# %% ../../nbs/evaluation/00a_tissues.ipynb #8bb82f88
+import nibabel as nib, numpy as np, pandas as pd
 from dataclasses import dataclass
 from scipy import ndimage, stats
-import nibabel as nib
 
 from ..core import LESION_PARTS, SEQUENCES
 from .domain_gap import cdf_distance, grey_cdfs
@@ -119,15 +118,17 @@ def look_at_tissues(id,    # of the patient
     rows = pd.concat(tables, ignore_index=True) if tables else empty
     return TissueLook(str(id), tissue_medians(vol, codes), tissue_cdfs(vol, codes), rows)
 
-# %% ../../nbs/evaluation/00a_tissues.ipynb #ae366a49
+# %% ../../nbs/evaluation/00a_tissues.ipynb #ee0d7a40
 class TissueTarget:
     "Where the healthy tissues of the target site lie"
     def __init__(self,
                  looks, # `TissueLook`s of the site's people, on their own tissues
                 ):
         self.looks = list(looks)
-        self.medians = (np.nanmedian([o.medians for o in self.looks], axis=0) if self.looks
-                        else np.full((len(SEQUENCES), len(ALL_TISSUES)), np.nan))
+        self.medians = np.full((len(SEQUENCES), len(ALL_TISSUES)), np.nan)
+        all_of = np.array([o.medians for o in self.looks] or [self.medians])
+        known = np.isfinite(all_of).any(0)                  # a tissue that nobody has stays without
+        self.medians[known] = np.nanmedian(all_of[:, known], axis=0)
         self.cdfs = {}
         for tissue in TISSUES:
             shapes = [o.cdfs[tissue] for o in self.looks if tissue in o.cdfs]
