@@ -14,7 +14,7 @@ _NAMES = dict(   # module -> what it gives; a module is loaded when one of its n
     baselines = '''DIRECTIONS BASELINES MORE_BASELINES Baseline Identity ZScore Nyul WhiteStripe HistogramMatching JointToneMapBaseline FolderMethod ComBat load_pair
         travelling_pairs apply_method evaluate_pairs fit_baselines baseline_table''',
     tissues = 'TISSUE_COLUMNS tissue_errors part_contrasts part_surroundings tissue_table tissue_changes contrast_ratios appearing_parts tissue_alarms contrast_alarms worst_tissue tissue_summary',
-    side_by_side = 'side_by_side write_side_by_side',
+    side_by_side = 'compare_runs write_side_by_side',
     radiomics = 'FEATURES radiomics_engine radiomic_features region_features evaluate_radiomics feature_agreement radiomics_summary',
     lesions = '''LesionCase LesionReference load_case simulated_case patient_axis mirrored normal_tissue lesion_masks lesion_contrast lost_lesions false_lesions
         unexplained foretold subject_lesions evaluate_lesions lesion_summary adversaries prevalence_bias prevalence_effect''',

@@ -10,12 +10,13 @@ __all__ = ['TISSUE_COLUMNS', 'SHELL_MM', 'TOLERANCE', 'SHOWS', 'KEPT', 'SEQUENCE
            'target_distances', 'study_table', 'tissue_table', 'tissue_changes', 'contrast_ratios', 'contrast_appears',
            'appearing_parts', 'place_words', 'worst_tissue', 'tissue_alarms', 'contrast_alarms', 'tissue_summary']
 
-# %% ../../nbs/evaluation/00a_tissues.ipynb #8bb82f88
+# %% ../../nbs/evaluation/00a_tissues.ipynb #fba0a104
 import nibabel as nib, numpy as np, pandas as pd
 from dataclasses import dataclass
 from scipy import ndimage, stats
 
 from ..core import LESION_PARTS, SEQUENCES
+from .baselines import apply_method
 from .domain_gap import cdf_distance, grey_cdfs
 from .statistics import FEW_SUBJECTS, mean_interval
 from ..imaging.tissues import (ALL_TISSUES, MIN_TISSUE, TISSUE_CODES, TISSUE_WORDS, TISSUES,
@@ -147,7 +148,7 @@ def target_distances(look,   # `TissueLook`
         shape[:, TISSUE_CODES[tissue] - 1] = cdf_distance(cdf, target.cdfs[tissue])
     return pd.concat([_rows(offset, 'to_target'), _rows(shape, 'wasserstein')], ignore_index=True)
 
-# %% ../../nbs/evaluation/00a_tissues.ipynb #677f3bbc
+# %% ../../nbs/evaluation/00a_tissues.ipynb #b3162c4f
 def study_table(looks,  # method -> list of `TissueLook`s; 'source', 'truth' and 'target' are scans
                 direction='a2b', # which way
                )->pd.DataFrame:  # the columns of `TISSUE_COLUMNS`
@@ -164,7 +165,7 @@ def study_table(looks,  # method -> list of `TissueLook`s; 'source', 'truth' and
     if not tables: return pd.DataFrame(columns=TISSUE_COLUMNS)
     return pd.concat(tables, ignore_index=True)[TISSUE_COLUMNS]
 
-def tissue_table(methods,   # dict: name -> function of (vol, mask)
+def tissue_table(methods,   # dict: name -> method, as for `evaluate_pairs`
                  cases,     # `LesionCase`s scanned at the source site, perhaps at the target site too
                  others=(), # `LesionCase`s of other people, scanned at the target site
                  direction='a2b', # which way
@@ -177,7 +178,8 @@ def tissue_table(methods,   # dict: name -> function of (vol, mask)
         codes = tissue_codes(source, case.mask, case.seg)
         around = part_surroundings(codes, case.mask, case.affine)
         scans = dict(source=source) | ({} if truth is None else dict(truth=truth))
-        scans |= {name: method(source, case.mask) for name, method in methods.items()}
+        scans |= {name: apply_method(method, case.id, source, case.mask, direction)
+                  for name, method in methods.items()}
         for name, vol in scans.items():
             looks.setdefault(name, []).append(look_at_tissues(case.id, vol, codes, around, truth))
     for case in others:
