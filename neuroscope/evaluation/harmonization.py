@@ -115,7 +115,7 @@ def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
     check_no_leak([(s.id, s) for s in src], tgt)
     fit,fitted = _whom_to_fit(src, tgt, fit_source, fit_target, problems)
     own = {k: FolderMethod({'a2b': m}, k) if isinstance(m, (str,Path)) else m for k,m in (methods or {}).items()}
-    rows = fit_baselines(*fit, baselines, problems, progress) | own | {JUDGED: FolderMethod({'a2b': har.folder}, JUDGED)}
+    rows = fit_baselines(fit[0], fit[1], baselines, problems, progress) | own | {JUDGED: FolderMethod({'a2b': har.folder}, JUDGED)}
     return Evaluation(check_direction(direction), _only(src, both), tgt, _only(tru, both), rows, problems=problems, rescans=_only(res, both&{t.id for t in tru}), simulated=_is_simulated(src) if simulated is None else simulated,
                       **(fitted if set(baselines)-{'identity'} else {}))
 
