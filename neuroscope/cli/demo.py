@@ -8,8 +8,8 @@ Docs: https://ishrith-gowda.github.io/neuroscope/cli/demo.html.md"""
 __all__ = ['log', 'ROLES', 'SAMPLE', 'RECIPES', 'RECIPE_PLANES', 'DEFAULT_RECIPES', 'SITE_MATCH_ROW', 'DEFAULT_MINUTES',
            'UNMEASURED', 'NO_ADVERSARY', 'Demo', 'find_data', 'read_cohort', 'pair_travelling', 'drop_leaks',
            'plan_demo', 'preprocess_demo', 'cut_slices', 'fast_recipe', 'document_recipe', 'fit_demo', 'train_recipe',
-           'translate_demo', 'evaluate_demo', 'result_table', 'demo_figures', 'write_unmeasured', 'remake_report',
-           'report_demo', 'Steps', 'run_demo', 'note_figures', 'closing_words', 'parser', 'main']
+           'translate_demo', 'evaluate_demo', 'measure_tissues', 'result_table', 'demo_figures', 'write_unmeasured',
+           'remake_report', 'report_demo', 'Steps', 'run_demo', 'note_figures', 'closing_words', 'parser', 'main']
 
 # %% ../../nbs/cli/01_demo.ipynb #b5d40be0
 import argparse, base64, dataclasses, datetime, re, sys, time
@@ -23,6 +23,8 @@ from fastai.torch_core import default_device
 from . import CommandParser, jobs, run_command, say
 from ..core import (Cohort, InputError, NeuroscopeError, NoSubjectsError, atomic_path, check_output, find_subjects, get_logger, image_data, progress_bar, read_json, stack_sequences, versions, write_json)
 from ..evaluation.baselines import DIRECTIONS, evaluate_pairs, fit_baselines, load_travelling, travelling_pairs
+from ..evaluation.lesions import load_case
+from ..evaluation.tissues import tissue_alarms, tissue_table, worst_tissue
 from ..evaluation.report import METRIC_COLUMNS, STYLE, figure_uri, flat_settings, mean_sd, summary_table, write_metrics_csv, write_report
 from ..data.loaders import subject_counts
 from ..preprocessing.pipeline import default_preprocessor, preprocess_cohort
@@ -257,7 +259,30 @@ def evaluate_demo(
     metrics = pd.concat(tables, ignore_index=True)
     metrics = metrics[metrics.sequence!='mean']
     write_metrics_csv(metrics, demo.out/'metrics.csv')
+    measure_tissues(demo, cohorts, harmonized, baselines)
     return metrics
+
+# %% ../../nbs/cli/01_demo.ipynb #105109ce
+def measure_tissues(
+    demo, # `Demo`; `tissues.csv` is written to its folder, and its notes are added to
+    cohorts, # preprocessed
+    harmonized, # recipe -> direction -> `Cohort` of harmonized scans
+    baselines, # name -> fitted baseline
+)->pd.DataFrame: # tidy: subject, direction, method, tissue, sequence, metric, value
+    "Every method on every travelling subject, tissue by tissue"
+    tables = []
+    for id, a, b in travelling_pairs(cohorts['travelling_a'], cohorts['travelling_b']):
+        methods = baselines | {r: _written(h, id) for r, h in harmonized.items()}
+        try: tables += [tissue_table(methods, [load_case(id, a, b)], direction=d) for d in DIRECTIONS]
+        except NeuroscopeError as e: demo.left_out.append(f'{id} was not measured by tissue: {e}')
+    if not tables: return pd.DataFrame()
+    table = pd.concat(tables, ignore_index=True)
+    with atomic_path(demo.out/'tissues.csv') as p: table.to_csv(p, index=False, float_format='%.8g')
+    for recipe in harmonized:
+        for direction, rows in table.groupby('direction', sort=False):
+            said = [worst_tissue(rows, recipe), *(f'Alarm: {a}.' for a in tissue_alarms(rows, recipe))]
+            demo.notes.append(f'{method_label(recipe)}, {direction}: ' + ' '.join(said))
+    return table
 
 # %% ../../nbs/cli/01_demo.ipynb #2360dd80
 def result_table(

@@ -25,7 +25,7 @@ def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope eval
         p.add_argument(f'--{name}', required=True, metavar='DIR', help=text)
     p.add_argument('--truth', metavar='DIR', help="the source's people, really scanned at the target site (without it image quality cannot be measured)")
     p.add_argument('--rescan', metavar='DIR', help="the truth's people scanned there a second time: what noise alone does, in every table (needs --truth)")
-    p.add_argument('--splits', metavar='DIR', help='only the test patients of these splits, at both sites, as `neuroscope split` wrote them (everybody: honest only for a model that was trained on others)')
+    p.add_argument('--splits', metavar='DIR', help='judge only the test patients of these splits, at both sites, as `neuroscope split` wrote them, and fit the baselines on the training patients (without: everybody is judged, and the baselines are fitted on the very subjects judged)')
     p.add_argument('--output-dir', required=True, metavar='DIR', help='where report.html and the tables go')
     p.add_argument('--direction', choices=['a2b','b2a'], default='a2b', help='what to call the way from source to target (a2b)')
     p.add_argument('--baseline', action='append', choices=list(MORE_BASELINES), metavar='NAME', help=f'a baseline to stand beside; repeat for more ({", ".join(BASELINES)}; on request {", ".join(n for n in MORE_BASELINES if n not in BASELINES)}, which needs lesion masks on both sides)')
@@ -57,6 +57,15 @@ def _test_only(a, folder, site):
     from neuroscope.data.splits import test_subjects
     return test_subjects(find_subjects(folder), a.splits, site)
 
+def _to_fit_on(a):
+    "Training patients of both sites for the baselines, nothing without splits"
+    if not a.splits: return {}
+    from neuroscope.core import find_subjects
+    from neuroscope.data.splits import split_subjects
+    folders = dict(fit_source=(a.source, a.direction[0]), fit_target=(a.target, a.direction[-1]))
+    return {k: split_subjects(find_subjects(folder), a.splits, site, 'train')
+            for k,(folder,site) in folders.items()}
+
 def _reverse(a):
     "What there is of the other direction, None where it is not asked for"
     from neuroscope.core import InputError
@@ -72,14 +81,18 @@ def _run(argv):
     check_output(a.output_dir)
     source,target = _test_only(a, a.source, a.direction[0]),_test_only(a, a.target, a.direction[-1])
     ev = evaluate_harmonization(source, a.harmonized, target, a.truth, a.output_dir, a.direction, tuple(a.baseline or BASELINES), _further(a.method), not a.no_radiomics, a.permutations,
-                                read_json(a.readers) if a.readers else None, a.simulated or None, progress=not a.quiet, downstream=a.downstream, rescan=a.rescan, reverse=reverse, n_jobs=a.n_jobs)
+                                read_json(a.readers) if a.readers else None, a.simulated or None, progress=not a.quiet, downstream=a.downstream, rescan=a.rescan, reverse=reverse, n_jobs=a.n_jobs, **_to_fit_on(a))
     if not a.quiet:
         answers = ev.answers(read_json(a.readers) if a.readers else None)
         say(summing_up(answers))
         for o in answers: say(f"{o['question']} {o['text']}")
+        if ev.fitted: say(ev.fitted)
         for p in shortened(ev.notes()): say(f'note: {p}')
         beside = ', metrics.csv beside it' if (Path(a.output_dir)/'metrics.csv').is_file() else ''
         print(f'report and tables: {Path(a.output_dir)/"report.html"}{beside}')
+    if all(o['outcome']=='unknown' for o in ev.answers()[:3]):
+        if a.quiet: say(summing_up(ev.answers()))
+        return 2
     return int(any('left out' in p for p in ev.notes()))
 
 def main(argv=None, # default: the arguments of the process

@@ -106,6 +106,20 @@ def is_demo(
     record = Path(run)/'demo.json'
     return record.is_file() and method in (None, read_json(record)['method'])
 
+def _has_metrics(run):
+    "Has a run figures against the truth?"
+    return (Path(run)/'metrics.csv').is_file() if Path(run).is_dir() else Path(run).is_file()
+
+def _without_truth(a, out):
+    "Runs that have no truth, side by side"
+    from neuroscope.evaluation.side_by_side import write_side_by_side
+    page = write_side_by_side(out, dict(zip(_run_names(a.runs), a.runs)),
+                              a.title or 'Harmonizations side by side',
+                              a.simulated or any(was_simulated(r) for r in a.runs),
+                              a.method or 'harmonized')
+    print(f'{len(a.runs)} runs without truth, by tissues, contrasts and site classifiers; report: {page}')
+    return 0
+
 def _run(argv):
     a = parser().parse_args(argv); out = Path(a.output_file)
     if out.suffix!='.html': raise InputError('the page needs a name that ends in .html', path=out)
@@ -114,6 +128,7 @@ def _run(argv):
     if len(a.runs)==1 and is_demo(a.runs[0], a.method):
         from neuroscope.cli.demo import remake_report
         print(f'report: {remake_report(a.runs[0], out, a.title)}'); return 0
+    if len(a.runs)>1 and not any(_has_metrics(r) for r in a.runs): return _without_truth(a, out)
     from neuroscope.evaluation.report import write_report
     read = [read_run(r) for r in a.runs]; names = _run_names(a.runs)
     metrics,judged = join_runs({k: t for k,(t,_) in zip(names, read)}, a.method)

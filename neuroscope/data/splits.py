@@ -6,7 +6,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/data/splits.html.md"""
 
 # %% auto #0
 __all__ = ['log', 'SPLITS', 'split_counts', 'spread_draw', 'deal_patients', 'lesion_ml', 'split_cohorts', 'check_leaks',
-           'check_copies', 'Splits', 'create_dataset_splits', 'read_splits', 'test_subjects']
+           'check_copies', 'Splits', 'create_dataset_splits', 'read_splits', 'split_subjects', 'test_subjects']
 
 # %% ../../nbs/data/02_splits.ipynb #684cc418
 import os, random
@@ -197,13 +197,29 @@ def _check_files(rows, path, verify):
             if verify and file_hash(p)!=r['sha256'][q]: raise InputError(f"the {q} of {r['subject']} has changed since the splits were made", path=p, fix='Make the splits again.')
 
 # %% ../../nbs/data/02_splits.ipynb #9586b0e9
+_ROLE_WORDS = dict(train='training', valid='validation', test='test')
+
+def split_subjects(
+    cohort, # `Cohort` of one site
+    splits, # folder with `splits.json`, or that file
+    domain, # the site: 'a' or 'b'
+    role, # one of `SPLITS`: 'train', 'valid' or 'test'
+) -> Cohort: # those of this role, problems of others left out
+    "The subjects of a cohort that the splits give one role"
+    names = {s.id for s in read_splits(splits)[role][domain]}
+    kept = [s for s in cohort if s.id in names]
+    if not kept:
+        raise InputError(f'none of its {len(cohort)} subjects is a {_ROLE_WORDS[role]} patient '
+                         f'of site {domain.upper()} in {splits}', path=cohort.folder,
+                         fix='Give the splits of these scans, and the site or direction '
+                             'that they are from.')
+    problems = [p for p in cohort.problems if p.split(':')[0] in names]
+    return Cohort(kept, cohort.folder, problems)
+
 def test_subjects(
     cohort, # `Cohort` of one site
     splits, # folder with `splits.json`, or that file
     domain, # the site: 'a' or 'b'
 ) -> Cohort: # those of the test patients, problems of others left out
     "The subjects of a cohort that the splits keep for the test"
-    names = {s.id for s in read_splits(splits)['test'][domain]}
-    kept = [s for s in cohort if s.id in names]
-    if not kept: raise InputError(f'none of its {len(cohort)} subjects is a test patient of site {domain.upper()} in {splits}', path=cohort.folder, fix='Give the splits of these scans, and the site or direction that they are from.')
-    return Cohort(kept, cohort.folder, [p for p in cohort.problems if p.split(':')[0] in names])
+    return split_subjects(cohort, splits, domain, 'test')

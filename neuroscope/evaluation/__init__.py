@@ -13,11 +13,13 @@ _NAMES = dict(   # module -> what it gives; a module is loaded when one of its n
     image_quality = 'METRICS LOWER_IS_BETTER mse mae psnr nmi ssim ssim_map image_metrics subject_metrics cycle_consistency',
     baselines = '''DIRECTIONS BASELINES MORE_BASELINES Baseline Identity ZScore Nyul WhiteStripe HistogramMatching JointToneMapBaseline FolderMethod ComBat load_pair
         travelling_pairs apply_method evaluate_pairs fit_baselines baseline_table''',
+    tissues = 'TISSUE_COLUMNS tissue_errors part_contrasts part_surroundings tissue_table tissue_changes contrast_ratios appearing_parts tissue_alarms contrast_alarms worst_tissue tissue_summary',
+    side_by_side = 'compare_runs write_side_by_side',
     radiomics = 'FEATURES radiomics_engine radiomic_features region_features evaluate_radiomics feature_agreement radiomics_summary',
     lesions = '''LesionCase LesionReference load_case simulated_case patient_axis mirrored normal_tissue lesion_masks lesion_contrast lost_lesions false_lesions
         unexplained foretold subject_lesions evaluate_lesions lesion_summary adversaries prevalence_bias prevalence_effect''',
-    domain_gap = 'GapFeatures gap_features rough_tissues domain_classifier gap_distance tissue_distances site_effect site_effect_table site_effect_summary',
-    statistics = '''sample_size_note bootstrap_statistic paired_comparison compare_paired holm cohens_dz rank_biserial agreement pearson lin_ccc icc
+    domain_gap = 'GapFeatures gap_features rough_tissues domain_classifier leave_one_out axes_features gap_distance tissue_distances site_effect site_effect_table site_effect_summary',
+    statistics = '''sample_size_note mean_interval bootstrap_statistic paired_comparison compare_paired holm cohens_dz rank_biserial agreement pearson lin_ccc icc
         weighted_kappa''',
     downstream = 'site_case train_lesion_net segment dice downstream_dice downstream_gain',
     reader_study = 'create_study Reading ReadingRoom read_answers analyse_study study_verdict StudyResult',

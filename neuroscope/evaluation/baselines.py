@@ -359,6 +359,17 @@ def read_voxels(cohort, # subjects, or (vol, mask) pairs
 def _counted(cohort, bar):
     for s in cohort: yield s; bar.update()
 
+def _check_anybody(read, cohorts, problems):
+    "Raise, with the reason, where nobody of a site can be learnt from"
+    for found,cohort in zip(read, cohorts):
+        if found: continue
+        told = [p for p in problems or [] if any(p.startswith(f'{getattr(s, "id", "a subject")} ') for s in cohort)]
+        why = f': {told[0]}' if told else ''
+        raise NoSubjectsError(f'no subject can be used to fit the baselines on{why}',
+                              path=getattr(cohort, 'folder', None),
+                              fix='The scans have to be normalized: run `neuroscope preprocess` '
+                                  'on them first, and give the folders that it writes.')
+
 def fit_baselines(cohort_a, # preprocessed subjects of site A
                   cohort_b, # the same of site B
                   names=('identity','histogram_matching','joint_tone_map'), # which of `MORE_BASELINES`; pass `BASELINES` for all that need no lesion masks
@@ -371,6 +382,7 @@ def fit_baselines(cohort_a, # preprocessed subjects of site A
     labels,out = any(MORE_BASELINES[n].labelled for n in names),{}
     with progress_bar(desc='baselines: reading', total=len(cohort_a)+len(cohort_b), progress=progress, unit='subject') as bar:
         full = [read_voxels(_counted(c, bar), problems, labels=labels) for c in (cohort_a, cohort_b)]
+    _check_anybody(full, (cohort_a, cohort_b), problems)
     pairs = [[o[:2] for o in c] for c in full]
     for n in progress_bar(names, 'baselines: fitting', progress=progress, unit='baseline'):
         try: out[n] = MORE_BASELINES[n]().fit(*(full if MORE_BASELINES[n].labelled else pairs))

@@ -191,7 +191,7 @@ def downstream_dice(train, # `LesionCase`s to learn from, scanned at either site
 # %% ../../nbs/evaluation/07_downstream.ipynb #81885928
 def downstream_gain(table, # of `downstream_dice`
                     reference='identity', # compared with
-                    **kwargs, # of `bootstrap_statistic`
+                    **kwargs, # level of `paired_comparison`
                    )->pd.DataFrame: # direction, metric, method, n, gain, low, high, p_holm, verdict, note
     "Paired gain in Dice of each method over the raw scans"
     if reference not in set(table.method): raise InputError(f'no method {reference} to compare with', fix=f'The table has {", ".join(table.method.unique())}')

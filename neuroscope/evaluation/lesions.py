@@ -22,7 +22,7 @@ from ..core import (SEQUENCES, LESION_PARTS, Subject, InputError, EmptyVolumeErr
 from ..simulate import SITES, Phantom, scan, simulate_subject
 from .image_quality import check_mask, check_pair
 from .baselines import DIRECTIONS, apply_method, check_direction, load_pair, load_travelling
-from .statistics import bootstrap_statistic, mean_over_subjects
+from .statistics import mean_interval
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #bad3b130
 _log = get_logger('lesions')
@@ -424,11 +424,11 @@ def _patient_figures(table): # of `evaluate_lesions`
 
 def lesion_summary(table, # of `evaluate_lesions`
                   )->pd.DataFrame: # method, direction, figure, n, mean, low, high
-    "Means over patients with bootstrap intervals; n is the number of patients in whom the figure is defined"
+    "Means over patients with Student's intervals; n is the number of patients in whom the figure is defined"
     rows = []
     for (m,d),g in _patient_figures(table).groupby(level=['method','direction'], sort=False):
         for f in g.columns:
-            v = g[f].dropna().to_numpy(); lo,hi = bootstrap_statistic(mean_over_subjects, v) if len(v) else (np.nan, np.nan)
+            v = g[f].dropna().to_numpy(); lo,hi = mean_interval(v)
             rows.append(dict(method=m, direction=d, figure=f, n=len(v), mean=v.mean() if len(v) else np.nan, low=lo, high=hi))
     return pd.DataFrame(rows)
 
@@ -508,6 +508,6 @@ def prevalence_effect(table, # of `prevalence_bias`
     t = table[table.metric=='contrast_after']; lo,hi = t.prevalence.min(),t.prevalence.max(); rows = []
     wide = t.pivot_table(index=['part','sequence','subject'], columns='prevalence', values='value', sort=False)
     for (part,q),g in wide.groupby(level=['part','sequence'], sort=False):
-        d = (g[hi]-g[lo]).dropna().to_numpy(); a,b = bootstrap_statistic(mean_over_subjects, d)
+        d = (g[hi]-g[lo]).dropna().to_numpy(); a,b = mean_interval(d)
         rows.append(dict(part=part, sequence=q, n=len(d), low_prevalence=g[lo].mean(), high_prevalence=g[hi].mean(), difference=d.mean(), low=a, high=b))
     return pd.DataFrame(rows)

@@ -17,7 +17,7 @@ from jinja2 import Environment, DictLoader
 from matplotlib.figure import Figure
 from ..core import SEQUENCES, SEQUENCE_LABELS, InputError, atomic_path, versions as core_versions
 from .image_quality import LOWER_IS_BETTER
-from .statistics import bootstrap_statistic, mean_over_subjects
+from .statistics import FEW_SUBJECTS, bootstrap_statistic, mean_interval, mean_over_subjects
 from ..visualization.figures import DIRECTION_LABELS, METRIC_LABELS, method_label, metric_plot, training_curves
 
 # %% ../../nbs/evaluation/05_report.ipynb #161357ad
@@ -82,7 +82,7 @@ def compare_methods(metrics, # tidy table
             g = gain.xs(m, level='metric')*(-1 if m in LOWER_IS_BETTER else 1); g = g.dropna()
             parts = {k:v.droplevel('direction') for k,v in g.groupby(level='direction', sort=False)}
             for k,v in {**parts, 'both':g.groupby(level='subject').mean()}.items():
-                lo,hi = (v.mean(),)*2 if len(v)>2 and np.isinf(v).all() and v.nunique()==1 else bootstrap_interval(v) or (np.nan, np.nan)      # all infinite: no draw is anything else
+                lo,hi = (v.mean(),)*2 if len(v)>2 and np.isinf(v).all() and v.nunique()==1 else mean_interval(v)      # all infinite: the mean is nothing else
                 rows.append(dict(baseline=b, direction=k, metric=m, n=len(v), gain=v.mean(), low=lo, high=hi, better_in=int((v>0).sum())))
     return pd.DataFrame(rows, columns=['baseline','direction','metric','n','gain','low','high','better_in'])
 
@@ -91,7 +91,8 @@ def outcome(comparison, # rows of `compare_methods` for one baseline
            )->str: # 'beats', 'ahead', 'mixed' or 'loses'
     "Whether a method beats a baseline, from its gains in each direction"
     d = comparison[comparison.direction!='both']
-    if (d.gain>0).all(): return 'beats' if len(d) and (d.low>0).all() else 'ahead'
+    enough = len(d) and (d.n>=FEW_SUBJECTS).all()
+    if (d.gain>0).all(): return 'beats' if enough and (d.low>0).all() else 'ahead'
     return 'mixed' if (d.gain>0).any() else 'loses'
 
 # %% ../../nbs/evaluation/05_report.ipynb #35c945d9
@@ -136,12 +137,12 @@ def verdict(metrics, # tidy table
     for b,d in c.groupby('baseline', sort=False):
         o,both = outcome(d),d[d.direction=='both'].set_index('metric', drop=False); n = int(both.n.max())
         sure = _CERTAINTY[o]
-        if o=='ahead': sure = f'With {n} subject{"s"*(n>1)} there is no interval' if n<3 else 'In one direction by itself the interval includes no difference' if (both.low>0).all() else sure
+        if o=='ahead': sure = f'With {n} subject{"s"*(n>1)} there is no interval' if n<3 else f'{n} subjects are too few to tell' if n<FEW_SUBJECTS else 'In one direction by itself the interval includes no difference' if (both.low>0).all() else sure
         text = f'SSIM {gain_text(both.loc["ssim"])}, PSNR {gain_text(both.loc["psnr"])}; better PSNR in {both.loc["psnr"].better_in} of {n} subject{"s"*(n>1)}. {sure}.'
         items.append(dict(baseline=b, outcome=o, label=in_prose(b), text=text))
     n = int(c.n.max()) if len(c) else subject_means(metrics).subject.nunique()
     few = ('' if n>9 else f'These figures come from {n} subject{"s"*(n>1)}. '+('No interval can be given: they describe '+('this patient' if n==1 else 'these patients')+' and prove nothing about others.' if n<3 else
-           'Intervals from so few are too narrow as a rule; take them as a rough guide.'))
+           'That is too few to tell a method from chance.' if n<FEW_SUBJECTS else 'One unusual patient can move every figure here.'))
     return dict(headline=headline({i['baseline']:i['outcome'] for i in items}, method), items=items, few=few, comparison=c)
 
 # %% ../../nbs/evaluation/05_report.ipynb #d7b8a0f0
@@ -250,7 +251,7 @@ RESULTS = '''<h2>Results</h2>
 <tbody>{% for r in rows %}<tr class="{{ 'judged' if r.method==method else 'reference' if r.reference }}"><th scope="row">{{ r.label }}</th>{% for c in r.cells %}<td class="{{ 'best' if c.best }}{{ ' first' if loop.index0 % shown|length==0 }}">{{ c.text }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>
 <p class="soft">SSIM: 1 is identical structure. PSNR: 6 dB more is half the error. MSE: mean squared error, less is better. NMI: 1 (unrelated) to 2 (one image determines the other); it ignores contrast, so a scan that was not harmonized scores well on it.</p>
 {% for f in charts %}<figure><img src="{{ f.uri }}" alt="{{ f.name }}"><figcaption>{{ f.caption }}</figcaption></figure>{% endfor %}
-{% if gains %}<h3>Gain over each baseline</h3><div class="scroll"><table><caption>Mean difference within subjects, positive is better for {{ method_name }}, with 95 % bootstrap interval over subjects where there are three or more.</caption>
+{% if gains %}<h3>Gain over each baseline</h3><div class="scroll"><table><caption>Mean difference within subjects, positive is better for {{ method_name }}, with Student's 95 % interval over subjects where there are three or more.</caption>
 <thead><tr><th scope="col">Baseline</th><th scope="col" class="l">Direction</th><th scope="col">SSIM</th><th scope="col">PSNR</th><th scope="col">PSNR better in</th></tr></thead>
 <tbody>{% for g in gains %}<tr>{% if g.span %}<th scope="rowgroup" rowspan="{{ g.span }}">{{ g.label }}</th>{% endif %}<td class="l">{{ g.direction }}</td><td>{{ g.ssim }}</td><td>{{ g.psnr }}</td><td>{{ g.better }}</td></tr>{% endfor %}</tbody></table></div>{% endif %}'''
 
@@ -265,7 +266,7 @@ PICTURES = '''{% if pictures %}<h2>Pictures</h2>{% for f in pictures %}<figure c
 BACKGROUND = '''{% if notes %}<h2>Notes</h2><ul>{% for n in notes %}<li>{{ n }}</li>{% endfor %}</ul>{% endif %}
 <h2>How this was measured</h2>
 <p>Metrics compare the translated scan with the scan of the same subject at the target site, on normalized intensities (0 is background, 1 the 99.5th percentile of the brain; data range 1). Only voxels inside the brain mask count, so empty background cannot improve a figure. SSIM uses a cube of 7 voxels, images set to zero outside the mask, and agrees with scikit-image. NMI is (H(x)+H(y))/H(x,y) with 100 bins.</p>
-<p>Figures are averaged over the four sequences within a subject; mean, standard deviation and intervals are then taken over subjects. Intervals are percentile bootstrap intervals of the mean difference within subjects, 10,000 draws, without correction for the number of comparisons. "Beats" means: mean SSIM and mean PSNR higher in each direction, with every interval above zero. "Ahead" means higher on average, without that certainty.</p>
+<p>Figures are averaged over the four sequences within a subject; mean, standard deviation and intervals are then taken over subjects. Intervals are Student's, of the mean difference within subjects, without correction for the number of comparisons. "Beats" means: mean SSIM and mean PSNR higher in each direction, with every interval above zero, in six subjects or more. "Ahead" means higher on average, without that certainty.</p>
 <p>All methods are measured on the same subjects in the same mask. Baselines that are fitted learn from the training cohorts only. Cycle consistency is not reported as quality, because doing nothing would score perfectly on it.</p>
 <div class="cols">{% if settings %}<section><h2>Settings</h2><dl>{% for k,v in settings %}<dt>{{ k }}</dt><dd>{{ v }}</dd>{% endfor %}</dl></section>{% endif %}
 <section><h2>Versions</h2><dl>{% for k,v in versions.items() %}<dt>{{ k }}</dt><dd>{{ v }}</dd>{% endfor %}</dl></section></div>'''
