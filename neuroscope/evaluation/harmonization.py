@@ -191,8 +191,9 @@ def _look(ev, case, name, vol, got, opts):
     for part,found in got.items():
         try: r = _LOOK[part](case, name, vol, opts)
         except NeuroscopeError as e:
-            if (part, id(e)) in opts.setdefault('told', set()): continue       # the same, of every method
-            opts['told'].add((part, id(e)))
+            why = part,case.id,str(e)
+            if why in opts.setdefault('told', set()): continue       # the same, of every method
+            opts['told'].add(why)
             ev.problems.append(f'{case.id}, {part.replace("_", " ")} of {method_label(name)}: left out: {e}')
             continue
         if r is not None: found.append(r)
