@@ -296,10 +296,13 @@ def preset_of(
     args, # parsed
 )->str: # one of 'document', 'fast', 'joint'
     "The preset that is asked for, or that the run to be resumed has"
-    earlier = Path(args.checkpoints_dir)/args.name/'settings.json'
-    if args.preset is None and args.resume and earlier.exists():
-        return read_json(earlier).get('preset', 'document')
-    return args.preset or OPTIONS['preset'][0]
+    folder = Path(args.checkpoints_dir)/args.name
+    preset = args.preset
+    if preset is None and args.resume and (folder/'settings.json').exists():
+        preset = read_json(folder/'settings.json').get('preset')
+    if preset == 'fast' and (folder/'checkpoint.safetensors').exists():
+        return 'joint'                 # begun when that recipe had this name
+    return preset or OPTIONS['preset'][0]
 
 def fit_folder(
     args, # parsed, of preset fast
@@ -385,7 +388,9 @@ def summary(
 
 def _run(argv):
     args = parser().parse_args(argv)
-    if preset_of(args)=='fast': return run_fit(args)
+    preset = preset_of(args)
+    if preset=='fast': return run_fit(args)
+    if preset=='joint': args.preset = preset
     trainer,folder,left_out = run_training(args)
     if not args.quiet and not rank_distrib(): say(summary(trainer, folder, left_out))
     return 1 if left_out else 0
