@@ -179,8 +179,11 @@ def told_apart(done, permutations=200):
             value = balanced(figures, label)
             random = np.random.default_rng(0)
             null = [balanced(figures, random.permutation(label)) for _ in range(permutations)]
-            p = (1 + np.sum(np.array(null) >= value - 1e-9))/(1 + permutations)
-            rows.append((direction, method, value, float(np.quantile(null, .95)), p))
+            chance, p = np.nan, np.nan
+            if null:
+                chance = float(np.quantile(null, .95))
+                p = (1 + np.sum(np.array(null) >= value - 1e-9))/(1 + permutations)
+            rows.append((direction, method, value, chance, p))
     return pd.DataFrame(rows, columns=['direction', 'method', 'balanced accuracy', '95 % of chance', 'p'])
 
 
