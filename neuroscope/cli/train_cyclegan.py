@@ -302,7 +302,7 @@ def preset_of(
         preset = read_json(folder/'settings.json').get('preset')
     if preset == 'fast' and (folder/'checkpoint.safetensors').exists():
         return 'joint'                 # begun when that recipe had this name
-    return preset or OPTIONS['preset'][0]
+    return preset or 'document'
 
 def fit_folder(
     args, # parsed, of preset fast
@@ -341,7 +341,7 @@ def run_fit(
         return 0
     for note in notes: tell(note)
     ready,raw = _ready(cohorts, folder/'cache', args.n_jobs or 1, not args.quiet)
-    model,unread = fit_sites(*ready, progress=not args.quiet)
+    model,unread = fit_sites(ready[0], ready[1], progress=not args.quiet)
     left_out = [p for c in ready for p in c.problems] + unread
     model.meta |= dict(sites=named_sites(cohorts), preset='fast', preprocessed_first=raw)
     model.meta['subjects'] |= held_out(args.data_root).get('subjects', {})

@@ -314,7 +314,7 @@ def apply_site_match(model, # `SiteMatch`
         done[sequence] |= filter_done
     return out, done
 
-# %% ../../nbs/models/03_site_match.ipynb #7470024b
+# %% ../../nbs/models/03_site_match.ipynb #4f1ea1d7
 SITE_MATCH = 'neuroscope.SiteMatch'   # what config.json calls the format
 
 def _as_lists(look): return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(look).items()}
@@ -331,14 +331,19 @@ def save_site_match(model,  # `SiteMatch`
     with atomic_path(Path(folder)/'README.md') as tmp: tmp.write_text(match_card(model), encoding='utf-8')
     return Path(folder)
 
+def _read_look(numbers):
+    "A `SiteLook` from what JSON holds"
+    percentiles, medians, sharp = (np.asarray(numbers[name], float)
+                                   for name in ('percentiles', 'medians', 'sharpness'))
+    return SiteLook(percentiles, medians, sharp, numbers['n'])
+
 def load_site_match(folder, # that `save_site_match` wrote
                    )->SiteMatch:
     "Read a saved model"
     path = Path(folder)/'config.json'
     config = read_json(path)
     try:
-        looks = {k: SiteLook(*(np.asarray(v[n], float) for n in ('percentiles', 'medians', 'sharpness')), v['n'])
-                 for k, v in config['looks'].items()}
+        looks = {k: _read_look(v) for k, v in config['looks'].items()}
         evidence = float('nan') if config['evidence'] is None else float(config['evidence'])
         model = SiteMatch(looks, config['choice'], evidence, config['judged'], config['remarks'], config['meta'])
     except (KeyError, TypeError, ValueError) as e:
