@@ -109,7 +109,7 @@ def look_at_tissues(id,    # of the patient
                     codes, # (X,Y,Z) `tissue_codes` of the source scan
                     around=None, # of `part_surroundings`: contrasts are measured
                     truth=None,  # (4,X,Y,Z) the true scan: errors are measured
-                   )->TissueLook:
+                   )->TissueLook: # medians, distributions and rows
     "Every figure by tissue that can be had of one scan"
     tables = []
     if around: tables.append(part_contrasts(vol, codes, around))

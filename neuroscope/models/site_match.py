@@ -24,7 +24,7 @@ from ..core import SEQUENCES, InputError, NoSubjectsError, atomic_path, read_jso
 from ..imaging.sharpness import axis_sharpness, inner_healthy, match_sharpness, tissue_contrast
 from ..imaging.tissues import ALL_TISSUES, TISSUES, tissue_codes, tissue_medians
 
-# %% ../../nbs/models/03_site_match.ipynb #ab99a544
+# %% ../../nbs/models/03_site_match.ipynb #7b7aeb7c
 PERCENTILES = (1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 99)   # Nyúl's landmarks
 
 @dataclass
@@ -39,14 +39,14 @@ def summarize_scan(id,     # of the patient
                    vol,    # (4,X,Y,Z) normalized, axes to right, front and top
                    mask,   # (X,Y,Z) bool, brain
                    seg=None, # (X,Y,Z) lesion labels
-                  )->ScanSummary:
+                  )->ScanSummary: # some 90 numbers
     "Percentiles, tissue medians and sharpness of a scan"
     codes = tissue_codes(vol, mask, seg)
     medians = tissue_medians(vol, codes)
     percentiles = np.percentile(vol[:, mask], PERCENTILES, axis=1).T
     return ScanSummary(str(id), percentiles, medians, axis_sharpness(vol, codes, medians))
 
-# %% ../../nbs/models/03_site_match.ipynb #a7648983
+# %% ../../nbs/models/03_site_match.ipynb #6f61b896
 @dataclass
 class SiteLook:
     "The mean look of a site's scans"
@@ -56,7 +56,7 @@ class SiteLook:
     n: int                  # patients
 
 def site_look(summaries, # of the site's patients
-             )->SiteLook:
+             )->SiteLook: # each patient counted once
     "The mean over a site's patients"
     if not len(summaries):
         raise NoSubjectsError('no patient of this site could be measured',
@@ -101,7 +101,7 @@ def gentle_shift(medians, # (3,) of the scan's tissues, after the first curve
     found = lsq_linear(design, shift*weight, ([-np.inf, *-gaps], [np.inf, *gaps]))
     return at, np.cumsum(found.x)
 
-# %% ../../nbs/models/03_site_match.ipynb #d8c6a186
+# %% ../../nbs/models/03_site_match.ipynb #ccfaeb23
 @dataclass
 class ToneCurve:
     "The monotone curve of one sequence of one scan"
@@ -119,7 +119,7 @@ def tone_curve(summary,  # `ScanSummary` of the scan
                look,     # `SiteLook` to go to
                sequence, # number of the sequence
                anchored=True, # the second curve too? False: Nyúl's map alone
-              )->ToneCurve:
+              )->ToneCurve: # a function of grey values
     "The curve of one sequence of a scan, to the look of a site"
     have = summary.percentiles[sequence]
     want = look.percentiles[sequence]
@@ -128,10 +128,11 @@ def tone_curve(summary,  # `ScanSummary` of the scan
         return ToneCurve(have, want, np.arange(3.), np.zeros(3))
     return ToneCurve(have, want, *gentle_shift(medians, look.medians[sequence]))
 
-# %% ../../nbs/models/03_site_match.ipynb #f5149197
+# %% ../../nbs/models/03_site_match.ipynb #f0597f79
 FEWEST_FOR_TEST = 4   # patients of each site; with fewer, the two cannot be told from chance
 
-def scale_free(summary)->np.ndarray: # (16,)
+def scale_free(summary, # `ScanSummary`
+              )->np.ndarray: # (16,)
     "Figures of a scan that neither its scale nor the share of any tissue enters"
     csf, gm, wm = summary.medians[:, :3].T
     contrast = tissue_contrast(summary.medians)
@@ -221,12 +222,12 @@ class SiteMatch:
     meta: dict = field(default_factory=dict)    # sites, patients and the like
     kind = 'SiteMatch'
 
-# %% ../../nbs/models/03_site_match.ipynb #aa8b9ff5
+# %% ../../nbs/models/03_site_match.ipynb #3a2994e6
 ALPHA = .05    # above, the two sites count as one scanner
 
 def fit_site_match(site_a, # summaries of site A
                    site_b, # summaries of site B; other patients
-                  )->SiteMatch:
+                  )->SiteMatch: # what it decided stands in its `remarks`
     "Fit and judge both directions"
     looks = dict(a=site_look(site_a), b=site_look(site_b))
     tables = dict(a2b=judge(site_a, site_b), b2a=judge(site_b, site_a))
@@ -314,7 +315,7 @@ def apply_site_match(model, # `SiteMatch`
         done[sequence] |= filter_done
     return out, done
 
-# %% ../../nbs/models/03_site_match.ipynb #4f1ea1d7
+# %% ../../nbs/models/03_site_match.ipynb #6fce5d23
 SITE_MATCH = 'neuroscope.SiteMatch'   # what config.json calls the format
 
 def _as_lists(look): return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(look).items()}
@@ -338,7 +339,7 @@ def _read_look(numbers):
     return SiteLook(percentiles, medians, sharp, numbers['n'])
 
 def load_site_match(folder, # that `save_site_match` wrote
-                   )->SiteMatch:
+                   )->SiteMatch: # checked
     "Read a saved model"
     path = Path(folder)/'config.json'
     config = read_json(path)
