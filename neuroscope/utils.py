@@ -314,7 +314,11 @@ def translate_volume(self:Translator,
 def fingerprint(self:Translator):
     "A hash of the generators' weights: which model made a file"
     h = hashlib.sha256()
-    if self.by_curves: h.update(repr((self.model.choice, [look.percentiles.tolist() + look.medians.tolist() + look.sharpness.tolist() for look in self.model.looks.values()])).encode()); return h.hexdigest()[:16]
+    if self.by_curves:
+        looks = [look.percentiles.tolist() + look.medians.tolist() + look.sharpness.tolist()
+                 for look in self.model.looks.values()]
+        h.update(repr((self.model.choice, looks)).encode())
+        return h.hexdigest()[:16]
     for k,v in self.model.state_dict().items():
         if k.startswith('generator'): h.update(k.encode()); h.update(v.detach().cpu().contiguous().numpy().tobytes())
     return h.hexdigest()[:16]

@@ -277,12 +277,11 @@ def _with_image(summary, image, mask, codes, q):
     return ScanSummary(summary.id, percentiles, medians, summary.sharpness)
 
 # %% ../../nbs/models/03_site_match.ipynb #d9a5ab04
-def _match_sequence(image, mask, codes, summary, look, q, method):
+def _match_sequence(image, mask, codes, inside, summary, look, q, method):
     "One sequence brought to a site's look, and the strength and amounts of the filter"
     plain = tone_curve(summary, look, q, anchored=False)
     before = _part_contrasts(plain(np.where(mask, image, 0)), codes)
     wanted = look.sharpness[q]*tissue_contrast(summary.medians)[q]
-    inside = inner_healthy(codes)
     for strength in _STRENGTHS:
         filtered, amounts = image, np.zeros(3)
         if strength:
@@ -307,11 +306,13 @@ def apply_site_match(model, # `SiteMatch`
     medians = tissue_medians(vol, codes)
     percentiles = np.percentile(vol[:, mask], PERCENTILES, axis=1).T
     summary = ScanSummary('scan', percentiles, medians, np.zeros((len(vol), 3)))
+    inside = inner_healthy(codes)       # the same for all sequences
     done = {}
     for q, sequence in enumerate(SEQUENCES):
         done[sequence] = {'method': chosen[sequence]}
         if chosen[sequence] == 'identity': continue
-        out[q], filter_done = _match_sequence(vol[q], mask, codes, summary, look, q, chosen[sequence])
+        out[q], filter_done = _match_sequence(vol[q], mask, codes, inside, summary, look, q,
+                                               chosen[sequence])
         done[sequence] |= filter_done
     return out, done
 
