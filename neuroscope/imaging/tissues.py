@@ -71,11 +71,12 @@ def _tissue_centres(points):
     return centres[[fluid, grey, white]]
 
 # %% ../../nbs/imaging/00_tissues.ipynb #74ffbfd0
-def tissue_codes(vol,       # (4,X,Y,Z) one scan, any scale, sequences in the order of `SEQUENCES`
+def tissue_codes(vol,       # (4,X,Y,Z) one scan, any scale, a channel for each of `sequences`
                  mask,      # (X,Y,Z) bool, brain
                  seg=None,  # (X,Y,Z) lesion labels, if there is a mask
                  rim=2,     # voxels around the lesion that count as no tissue
                  most=60_000, # voxels the clusters are found on; all are then assigned
+                 sequences=SEQUENCES, # of the channels; T1 and T2 among them
                 )->np.ndarray: # (X,Y,Z) uint8, `TISSUE_CODES`; 0: background or rim of the lesion
     "Fluid, grey and white matter of a scan by k-means on T1 and T2, and the parts of its lesion"
     mask = np.asarray(mask, bool)
@@ -83,7 +84,7 @@ def tissue_codes(vol,       # (4,X,Y,Z) one scan, any scale, sequences in the or
     lesion = codes > 0
     near = ndimage.binary_dilation(lesion, iterations=rim) if lesion.any() and rim else lesion
     normal = mask & ~near
-    pair = np.stack([np.asarray(vol[SEQUENCES.index(s)])[normal] for s in ('t1', 't2')])
+    pair = np.stack([np.asarray(vol[sequences.index(s)])[normal] for s in ('t1', 't2')])
     if pair.shape[1] < 100 or (np.ptp(pair, axis=1) == 0).any():
         raise EmptyVolumeError('T1 or T2 has no contrast outside the lesion',
                                fix='Look at the scan, the brain mask and the lesion mask.')
