@@ -34,17 +34,20 @@ class ScanSummary:
     percentiles: np.ndarray # (4,11) grey values at `PERCENTILES` of the brain
     medians: np.ndarray    # (4,6) `tissue_medians`
     sharpness: np.ndarray  # (4,3) along each axis, in units of the tissue contrast
+    sequences: tuple = SEQUENCES # of the rows
 
 def summarize_scan(id,     # of the patient
                    vol,    # (4,X,Y,Z) normalized, axes to right, front and top
                    mask,   # (X,Y,Z) bool, brain
                    seg=None, # (X,Y,Z) lesion labels
+                   sequences=SEQUENCES, # of the channels
                   )->ScanSummary: # some 90 numbers
     "Percentiles, tissue medians and sharpness of a scan"
-    codes = tissue_codes(vol, mask, seg)
+    codes = tissue_codes(vol, mask, seg, sequences=sequences)
     medians = tissue_medians(vol, codes)
     percentiles = np.percentile(vol[:, mask], PERCENTILES, axis=1).T
-    return ScanSummary(str(id), percentiles, medians, axis_sharpness(vol, codes, medians))
+    sharp = axis_sharpness(vol, codes, medians)
+    return ScanSummary(str(id), percentiles, medians, sharp, tuple(sequences))
 
 # %% ../../nbs/models/03_site_match.ipynb #6f61b896
 @dataclass
@@ -170,7 +173,7 @@ def _distances(source, look, real, fold):
     "Rows of one fold: mean distance of each tissue from the patients left out, after each method"
     rows = []
     for method in METHODS:
-        for q, sequence in enumerate(SEQUENCES):
+        for q, sequence in enumerate(source[0].sequences):
             curves = [_curve_of(method, s, look, q) for s in source]
             ends = np.array([c(s.medians[q, :len(TISSUES)]) for c, s in zip(curves, source)])
             gaps = np.nanmean(np.abs(ends - real[q]), axis=0)
@@ -202,7 +205,7 @@ def choose(judged, # of `judge`
     "The method of each sequence"
     means = judged.groupby(['sequence', 'method', 'fold']).distance.mean()
     chosen = {}
-    for sequence in SEQUENCES:
+    for sequence in judged.sequence.unique():
         best = 'matched'
         for simpler in ('nyul', 'identity'):
             worse_by = (means[sequence, best] - means[sequence, simpler]).to_numpy()
@@ -222,6 +225,9 @@ class SiteMatch:
     meta: dict = field(default_factory=dict)    # sites, patients and the like
     kind = 'SiteMatch'
 
+    @property
+    def sequences(self): return tuple(self.choice['a2b'])    # that it brings over, in the order of the channels
+
 # %% ../../nbs/models/03_site_match.ipynb #3a2994e6
 ALPHA = .05    # above, the two sites count as one scanner
 
@@ -235,7 +241,7 @@ def fit_site_match(site_a, # summaries of site A
     evidence = site_evidence(site_a, site_b)
     remarks = []
     if evidence > ALPHA:
-        choice = {d: dict.fromkeys(SEQUENCES, 'identity') for d in tables}
+        choice = {d: dict.fromkeys(site_a[0].sequences, 'identity') for d in tables}
         remarks.append(f'The two sites cannot be told apart (p = {evidence:.2f}), so scans are left as they are.')
     else:
         choice = {d: choose(t) for d, t in tables.items()}
@@ -274,7 +280,7 @@ def _with_image(summary, image, mask, codes, q):
     percentiles, medians = summary.percentiles.copy(), summary.medians.copy()
     percentiles[q] = np.percentile(image[mask], PERCENTILES)
     medians[q] = tissue_medians(image[None], codes)[0]
-    return ScanSummary(summary.id, percentiles, medians, summary.sharpness)
+    return ScanSummary(summary.id, percentiles, medians, summary.sharpness, summary.sequences)
 
 # %% ../../nbs/models/03_site_match.ipynb #d9a5ab04
 def _match_sequence(image, mask, codes, inside, summary, look, q, method):
@@ -301,14 +307,14 @@ def apply_site_match(model, # `SiteMatch`
     "A scan as the other site would have shown it"
     look, chosen = model.looks[direction[-1]], model.choice[direction]
     out = np.where(mask, vol, 0).astype(np.float32)
-    if set(chosen.values()) == {'identity'}: return out, dict.fromkeys(SEQUENCES, {'method': 'identity'})
-    codes = tissue_codes(vol, mask, seg)
+    if set(chosen.values()) == {'identity'}: return out, dict.fromkeys(model.sequences, {'method': 'identity'})
+    codes = tissue_codes(vol, mask, seg, sequences=model.sequences)
     medians = tissue_medians(vol, codes)
     percentiles = np.percentile(vol[:, mask], PERCENTILES, axis=1).T
-    summary = ScanSummary('scan', percentiles, medians, np.zeros((len(vol), 3)))
+    summary = ScanSummary('scan', percentiles, medians, np.zeros((len(vol), 3)), model.sequences)
     inside = inner_healthy(codes)       # the same for all sequences
     done = {}
-    for q, sequence in enumerate(SEQUENCES):
+    for q, sequence in enumerate(model.sequences):
         done[sequence] = {'method': chosen[sequence]}
         if chosen[sequence] == 'identity': continue
         out[q], filter_done = _match_sequence(vol[q], mask, codes, inside, summary, look, q,
@@ -355,14 +361,16 @@ def load_site_match(folder, # that `save_site_match` wrote
 
 def _checked(model, path):
     "The model, if its numbers can be used"
+    n = len(model.sequences)
     for site, look in model.looks.items():
         shapes = look.percentiles.shape, look.medians.shape, look.sharpness.shape
         finite = all(np.isfinite(v).all() for v in (look.percentiles, look.medians, look.sharpness))
-        rising = shapes[0] == (4, len(PERCENTILES)) and (np.diff(look.percentiles) >= 0).all()
-        if shapes[1:] != ((4, 3), (4, 3)) or not finite or not rising:
+        rising = shapes[0] == (n, len(PERCENTILES)) and (np.diff(look.percentiles) >= 0).all()
+        if shapes[1:] != ((n, 3), (n, 3)) or not finite or not rising:
             raise InputError(f'the numbers of site {site} cannot be used', path=path,
                              fix='Save or copy the model again.')
-    if any(set(c) != set(SEQUENCES) or not set(c.values()) <= set(METHODS) for c in model.choice.values()):
+    known = tuple(s for s in SEQUENCES if s in model.sequences)
+    if any(tuple(c) != known or not set(c.values()) <= set(METHODS) for c in model.choice.values()):
         raise InputError('the methods of the sequences cannot be used', path=path,
                          fix='Save or copy the model again.')
     return model
@@ -373,7 +381,8 @@ def distance_table(model, # `SiteMatch`
     "How far tissues are from the other site's, on patients left out"
     table = pd.DataFrame(model.judged)
     wide = table.pivot_table(index=['direction', 'method'], columns='sequence', values='distance', sort=False)
-    return wide[list(SEQUENCES)].assign(mean=wide[list(SEQUENCES)].mean(axis=1))
+    wide = wide[list(model.sequences)]
+    return wide.assign(mean=wide.mean(axis=1))
 
 def match_card(model, # `SiteMatch`
               )->str: # Markdown
