@@ -12,7 +12,7 @@ __all__ = ['SEQUENCES', 'SEQUENCE_LABELS', 'LESION_PARTS', 'SCHEMES', 'NEEDED', 
            'sidecar_path', 'write_sidecar', 'read_sidecar', 'shared_data', 'as_image', 'load_volume', 'image_data',
            'new_like', 'save_volume', 'same_grid', 'check_same_grid', 'stack_sequences', 'to_sitk', 'sitk_affine',
            'from_sitk', 'is_image', 'as_images', 'Subject', 'sequence_filename', 'match_name', 'Cohort',
-           'shared_sequences', 'sequences_said', 'find_subjects', 'lesion_labels']
+           'find_subjects', 'shared_sequences', 'sequences_said', 'lesion_labels']
 
 # %% ../nbs/00_core.ipynb #afcf63df
 import gzip, hashlib, importlib.util, json, logging, os, re, shutil, sys, tempfile, time
@@ -742,50 +742,6 @@ def _repr_html_(self:Cohort):
     ps = ''.join(f'<li>{p.replace("<", "&lt;")}</li>' for p in self.problems)
     return self.summary().to_html(index=False, max_rows=20) + (f'<p>Problems:</p><ul>{ps}</ul>' if ps else '')
 
-# %% ../nbs/00_core.ipynb #cc60b6c3
-NEEDED = ('t1', 't2')        # tissues are found in these two
-
-@patch
-def using(self:Cohort,
-    sequences, # of `SEQUENCES`, at least `NEEDED`
-) -> Cohort: # the same subjects; complete are those that have these
-    "The cohort in a study that uses these sequences alone"
-    sequences = tuple(s for s in SEQUENCES if s in sequences)
-    if lacking := [s for s in NEEDED if s not in sequences]:
-        raise MissingSequenceError(f'a study cannot do without {" and ".join(lacking)}', path=self.folder,
-                                   fix='Tissues are found in T1 and T2, so both are needed.')
-    unused = [s for s in SEQUENCES if s not in sequences]
-    said = [p for p in self.problems if not any(p.endswith(f': no {s}') for s in unused)]
-    subjects = [replace(s, sequences=sequences) for s in self]
-    return type(self)(subjects, self.folder, said if unused else self.problems)
-
-# %% ../nbs/00_core.ipynb #6c49d7f2
-def shared_sequences(
-    cohorts, # name of the site, in words -> `Cohort`
-    wanted=None, # sequences that are asked for; None: those that there are
-) -> tuple: # of `SEQUENCES`
-    "The sequences that a study of several cohorts uses: what a whole site lacks is not among them"
-    if wanted is not None: return tuple(s for s in SEQUENCES if s in wanted)
-    have = {k: {q for s in c for q in s.paths} for k, c in cohorts.items()}
-    found = tuple(s for s in SEQUENCES if any(s in h for h in have.values()))
-    for sequence in found:
-        without = [k for k, h in have.items() if sequence not in h]
-        if without:
-            folder = cohorts[without[0]].folder
-            raise MissingSequenceError(f'nobody at {" and ".join(without)} has a {sequence}, and others have',
-                path=folder, fix='Add these scans, or say which sequences the study uses, with '
-                                 f'--sequences {" ".join(s for s in found if s != sequence)}.')
-    return found
-
-def sequences_said(
-    sequences, # that a study uses
-) -> str: # a sentence; empty where all four are used
-    "Which sequences are used, in words"
-    if len(sequences) == len(SEQUENCES): return ''
-    unused = ' and '.join(SEQUENCE_LABELS[s] for s in SEQUENCES if s not in sequences)
-    used = ', '.join(SEQUENCE_LABELS[s] for s in sequences)
-    return f'Used are {used}. There is no {unused}, and nothing is put in its place.'
-
 # %% ../nbs/00_core.ipynb #ce8a2eb4
 _OWN = re.compile(r'(brainmask|biasfield|brain_?mask|desc-brain_mask)$', re.I)
 _LOOKS_LIKE = re.compile(r'(?:^|[^a-z0-9])(t[12]\w{0,8}|fla|flair|mprage|seg|segm|segmentation|mask|tumou?r|lesion)(?=$|[^a-z0-9])', re.I)
@@ -879,6 +835,50 @@ def find_subjects(
     if orphans := [m for m in ms if m.id not in with_scan]: problems.append(f'{len(orphans)} lesion masks without scans (for instance {rel(orphans[0].path)})')
     problems += [f'{rel(f)}: looks like a scan or a mask, but the name fits no scheme' for f in strange]
     return Cohort(subjects, folder, problems)
+
+# %% ../nbs/00_core.ipynb #cc60b6c3
+NEEDED = ('t1', 't2')        # tissues are found in these two
+
+@patch
+def using(self:Cohort,
+    sequences, # of `SEQUENCES`, at least `NEEDED`
+) -> Cohort: # the same subjects; complete are those that have these
+    "The cohort in a study that uses these sequences alone"
+    sequences = tuple(s for s in SEQUENCES if s in sequences)
+    if lacking := [s for s in NEEDED if s not in sequences]:
+        raise MissingSequenceError(f'a study cannot do without {" and ".join(lacking)}', path=self.folder,
+                                   fix='Tissues are found in T1 and T2, so both are needed.')
+    unused = [s for s in SEQUENCES if s not in sequences]
+    said = [p for p in self.problems if not any(p.endswith(f': no {s}') for s in unused)]
+    subjects = [replace(s, sequences=sequences) for s in self]
+    return type(self)(subjects, self.folder, said if unused else self.problems)
+
+# %% ../nbs/00_core.ipynb #6c49d7f2
+def shared_sequences(
+    cohorts, # name of the site, in words -> `Cohort`
+    wanted=None, # sequences that are asked for; None: those that there are
+) -> tuple: # of `SEQUENCES`
+    "The sequences that a study of several cohorts uses: what a whole site lacks is not among them"
+    if wanted is not None: return tuple(s for s in SEQUENCES if s in wanted)
+    have = {k: {q for s in c for q in s.paths} for k, c in cohorts.items()}
+    found = tuple(s for s in SEQUENCES if any(s in h for h in have.values()))
+    for sequence in found:
+        without = [k for k, h in have.items() if sequence not in h]
+        if without:
+            folder = cohorts[without[0]].folder
+            raise MissingSequenceError(f'nobody at {" and ".join(without)} has a {sequence}, and others have',
+                path=folder, fix='Add these scans, or say which sequences the study uses, with '
+                                 f'--sequences {" ".join(s for s in found if s != sequence)}.')
+    return found
+
+def sequences_said(
+    sequences, # that a study uses
+) -> str: # a sentence; empty where all four are used
+    "Which sequences are used, in words"
+    if len(sequences) == len(SEQUENCES): return ''
+    unused = ' and '.join(SEQUENCE_LABELS[s] for s in SEQUENCES if s not in sequences)
+    used = ', '.join(SEQUENCE_LABELS[s] for s in sequences)
+    return f'Used are {used}. There is no {unused}, and nothing is put in its place.'
 
 # %% ../nbs/00_core.ipynb #c8ff5a8e
 def lesion_labels(
