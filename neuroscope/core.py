@@ -860,7 +860,7 @@ def shared_sequences(
 ) -> tuple: # of `SEQUENCES`
     "The sequences that a study of several cohorts uses: what a whole site lacks is not among them"
     if wanted is not None: return tuple(s for s in SEQUENCES if s in wanted)
-    have = {k: {q for s in c for q in s.paths} for k, c in cohorts.items()}
+    have = {k: {q for s in c for q in s.paths if q in s.sequences} for k, c in cohorts.items()}
     found = tuple(s for s in SEQUENCES if any(s in h for h in have.values()))
     for sequence in found:
         without = [k for k, h in have.items() if sequence not in h]

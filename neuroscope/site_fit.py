@@ -10,8 +10,8 @@ __all__ = ['read_scan', 'summarize_cohort', 'confounds', 'fit_sites']
 # %% ../nbs/06a_site_fit.ipynb #f7defb03
 import numpy as np
 
-from .core import (LESION_PARTS, Cohort, NeuroscopeError, NoSubjectsError, get_logger,
-                             image_data, progress_bar, stack_sequences)
+from .core import (LESION_PARTS, Cohort, InputError, NeuroscopeError, NoSubjectsError, get_logger,
+                             image_data, progress_bar, sequences_said, stack_sequences)
 from .imaging.tissues import TISSUE_CODES, lesion_codes
 from .models.site_match import SiteMatch, fit_site_match, summarize_scan
 from .preprocessing.slices import to_ras
@@ -21,13 +21,13 @@ from .utils import normalize_sequences
 _log = get_logger('site_fit')
 
 # %% ../nbs/06a_site_fit.ipynb #fce73029
-def read_scan(subject, # `Subject` with four sequences, skull-stripped
-             )->tuple: # (4,X,Y,Z) float32 normalized; (X,Y,Z) bool brain; (X,Y,Z) lesion labels or None
+def read_scan(subject, # `Subject` with the sequences of the study, skull-stripped
+             )->tuple: # (4,X,Y,Z) float32 normalized, fewer in a study of fewer; (X,Y,Z) bool brain; (X,Y,Z) lesion labels or None
     "A patient's scans as they are fitted and translated"
     images = subject.load_all()
     affine = images['t1'].affine
     mask = to_ras(subject_mask(subject, images), affine)
-    vol = normalize_sequences(to_ras(stack_sequences(images), affine), mask)[0]
+    vol = normalize_sequences(to_ras(stack_sequences(images, subject.sequences), affine), mask)[0]
     seg = subject.load_seg()
     return vol, mask, None if seg is None else to_ras(image_data(seg, None), affine)
 
@@ -41,7 +41,7 @@ def summarize_cohort(cohort, # `Subject`s of one site
     for subject in progress_bar(cohort, desc, progress=progress, unit='subject'):
         try:
             vol, mask, seg = read_scan(subject)
-            summaries.append(summarize_scan(subject.id, vol, mask, seg))
+            summaries.append(summarize_scan(subject.id, vol, mask, seg, subject.sequences))
             volumes.append(_lesion_volumes(seg, mask, subject))
         except NeuroscopeError as e:
             problems.append(f'{subject.id}: {e}')
@@ -79,11 +79,15 @@ def fit_sites(cohort_a, # preprocessed `Subject`s of site A
               progress=True, # show bars?
              )->tuple: # `SiteMatch`; sentences about who was left out
     "Fit and judge a `SiteMatch` between two cohorts"
+    if len({s.sequences for c in (cohort_a, cohort_b) for s in c}) > 1:
+        raise InputError('the two cohorts use different sequences',
+                         fix='Give both through Cohort.using, with the same sequences.')
     found = [summarize_cohort(c, f'reading site {k}', progress) for k, c in zip('AB', (cohort_a, cohort_b))]
     left_out = [p for *_, problems in found for p in problems]
     for k, (summaries, *_) in zip('AB', found):
         if not summaries: raise NoSubjectsError(f'no patient of site {k} could be read', fix='; '.join(left_out))
     model = fit_site_match(found[0][0], found[1][0])
+    model.remarks += [said] if (said := sequences_said(model.sequences)) else []
     model.remarks += confounds(found[0][1], found[1][1])
     model.meta |= dict(subjects=dict(train=dict(a=len(found[0][0]), b=len(found[1][0]))))
     return model, left_out

@@ -33,17 +33,18 @@ log = get_logger('utils')
 # %% ../nbs/06_utils.ipynb #07fa6264
 def _values(imgs, dtype): return np.stack([image_data(o, dtype) for o in imgs.values()])
 
-def _open_4d(img):
+def _open_4d(img, sequences=SEQUENCES):
     img = load_volume(img, ndim=4)
-    if img.shape[-1]!=len(SEQUENCES):
-        raise InputError(f'this 4-D image has {img.shape[-1]} volumes, {len(SEQUENCES)} are needed', path=img.get_filename(), fix=f'Their order is {", ".join(SEQUENCES)}.')
-    return dict(zip(SEQUENCES, nib.four_to_three(img))), lambda imgs: new_like(img, np.moveaxis(_values(imgs, None), 0, -1), dtype=wide_type(img))
+    if img.shape[-1]!=len(sequences):
+        raise InputError(f'this 4-D image has {img.shape[-1]} volumes, {len(sequences)} are needed',
+                         path=img.get_filename(), fix=f'Their order is {", ".join(sequences)}.')
+    return dict(zip(sequences, nib.four_to_three(img))), lambda imgs: new_like(img, np.moveaxis(_values(imgs, None), 0, -1), dtype=wide_type(img))
 
-def _open_array(x):
+def _open_array(x, sequences=SEQUENCES):
     x = np.asarray(x)
-    if x.ndim!=4 or len(x)!=len(SEQUENCES):
-        raise InputError(f'an array has to be (4,X,Y,Z), sequences first; this one is {x.shape}', fix='np.moveaxis(x, -1, 0) brings the last axis to the front.')
-    return {s: nib.Nifti1Image(o.astype(wide_type(o), copy=False), np.eye(4)) for s,o in zip(SEQUENCES, x)}, lambda imgs: _values(imgs, wide_type(x))
+    if x.ndim!=4 or len(x)!=len(sequences):
+        raise InputError(f'an array has to be ({len(sequences)},X,Y,Z), sequences first; this one is {x.shape}', fix='np.moveaxis(x, -1, 0) brings the last axis to the front.')
+    return {s: nib.Nifti1Image(o.astype(wide_type(o), copy=False), np.eye(4)) for s,o in zip(sequences, x)}, lambda imgs: _values(imgs, wide_type(x))
 
 def wide_type(
     x, # array, or nibabel image
@@ -56,13 +57,16 @@ STAND_INS = dict(t1='t1ce', t1ce='t1', t2='flair', flair='t2')   # missing -> wh
 def fill_missing(
     imgs, # sequence -> image, perhaps with gaps
     missing='refuse', # or 'stand_in'
-)->dict: # all four
-    "Four sequences, by the rule of `missing` where there are fewer"
+    sequences=SEQUENCES, # that are needed
+)->dict: # all that are needed
+    "The sequences needed, by the rule of `missing` where there are fewer"
     if missing not in ('refuse','stand_in'): raise InputError(f"there is no rule '{missing}' for missing sequences", fix="Take 'refuse' or 'stand_in'.")
-    miss = [s for s in SEQUENCES if s not in imgs]
+    miss = [s for s in sequences if s not in imgs]
+    if miss and len(sequences)<len(SEQUENCES):
+        raise MissingSequenceError(f'no {", ".join(miss)}', fix=f'This model needs {", ".join(sequences)}.')
     if miss and missing=='refuse': raise MissingSequenceError(f'no {", ".join(miss)}', fix="All four sequences are needed; the rule 'stand_in' for missing ones (--missing stand_in, in Python missing='stand_in') puts the nearest contrast in their place.")
     if both := [s for s in miss if STAND_INS[s] in miss]: raise MissingSequenceError(f'no {" and no ".join(both)}, so neither can stand in for the other', fix='At least one of T1 and T1ce and one of T2 and FLAIR are needed.')
-    return {s: imgs[s if s in imgs else STAND_INS[s]] for s in SEQUENCES}
+    return {s: imgs[s if s in imgs else STAND_INS[s]] for s in sequences}
 
 
 # %% ../nbs/06_utils.ipynb #e8b60246
@@ -79,19 +83,20 @@ def _check_keys(x):
 def open_input(
     x, # folder of one subject, 4-D image or its path, dict or list of four 3-D images or paths, `Subject` (also torchio's), or array (4,X,Y,Z)
     missing='refuse', # a dict or `Subject` with gaps: 'refuse' it, or fill them by 'stand_in'
-)->tuple: # dict of four 3-D images; function from such a dict to the kind of `x`
-    "The four sequences of `x`, checked, and the way back"
+    sequences=SEQUENCES, # that are wanted; others of a dict or `Subject` are left out
+)->tuple: # dict of 3-D images; function from such a dict to the kind of `x`
+    "The sequences of `x`, checked, and the way back"
     if isinstance(x, (str, Path)) and Path(x).is_dir(): x = _only_subject(x)
-    if is_image(x): imgs,pack = _open_4d(x)
-    elif isinstance(x, (np.ndarray, torch.Tensor)): imgs,pack = _open_array(x)
-    elif isinstance(x, Subject): imgs,pack = x.load_all(require=SEQUENCES if missing=='refuse' else ()),dict
+    if is_image(x): imgs,pack = _open_4d(x, sequences)
+    elif isinstance(x, (np.ndarray, torch.Tensor)): imgs,pack = _open_array(x, sequences)
+    elif isinstance(x, Subject): imgs,pack = x.load_all(require=sequences if missing=='refuse' else ()),dict
     elif isinstance(x, dict): _check_keys(x); imgs,pack = x,dict
-    elif len(x)==len(SEQUENCES): imgs,pack = dict(zip(SEQUENCES, x)),lambda imgs: list(imgs.values())
-    else: raise MissingSequenceError(f'{len(x)} images, {len(SEQUENCES)} are needed', fix=f'Their order is {", ".join(SEQUENCES)}.')
-    have = [s for s in SEQUENCES if s in imgs]
-    imgs = fill_missing({s: load_volume(imgs[s]) for s in have}, missing)
+    elif len(x)==len(sequences): imgs,pack = dict(zip(sequences, x)),lambda imgs: list(imgs.values())
+    else: raise MissingSequenceError(f'{len(x)} images, {len(sequences)} are needed', fix=f'Their order is {", ".join(sequences)}.')
+    have = [s for s in sequences if s in imgs]
+    imgs = fill_missing({s: load_volume(imgs[s]) for s in have}, missing, sequences)
     check_same_grid(imgs)
-    return imgs, pack if len(have)==len(SEQUENCES) else lambda imgs: {s: imgs[s] for s in have}
+    return imgs, pack if len(have)==len(sequences) else lambda imgs: {s: imgs[s] for s in have}
 
 
 # %% ../nbs/06_utils.ipynb #d959040d
@@ -141,6 +146,11 @@ def _refuse(in_3d, of_slices, of_volumes):
 def device(self:Translator):
     if self.by_curves: return torch.device('cpu')
     return next((p.device for p in self.model.parameters()), torch.device('cpu'))
+
+@patch(as_prop=True)
+def sequences(self:Translator):
+    "The sequences that the model brings over"
+    return self.model.sequences if self.by_curves else SEQUENCES
 
 @patch
 def __repr__(self:Translator): return f"Translator({self.model.kind}{', ' + ' + '.join(self.planes) + ' slices' if self.planes else ''}, {self.model.meta.get('sites', 'sites A and B')}, on {self.device})"
@@ -249,37 +259,39 @@ def direction_of(
 # %% ../nbs/06_utils.ipynb #e9cd0521
 def site_scale(
     scans, # `Subject`s, or dicts of four images, of one site, as they came from the scanner (skull-stripped)
+    sequences=SEQUENCES, # which
 )->dict: # sequence -> (offset, width): grey values at 0, and from 0 to 1, of the normalized scale
     "The grey values that a site's scans have, the median over them"
     if not len(scans): raise InputError('no scans to read a scale off', fix='Give at least one scan of the target site.')
     each = []
     for s in scans:
-        imgs,_ = open_input(s)
+        imgs,_ = open_input(s, sequences=sequences)
         mask = subject_mask(s, imgs) if isinstance(s, Subject) else brain_mask(imgs)
         each.append([(n.offset, n.scale) for n in normalize_sequences(_values(imgs, np.float32), mask)[1]])
-    return {s: tuple(float(v) for v in o) for s,o in zip(SEQUENCES, np.median(each, axis=0))}
+    return {s: tuple(float(v) for v in o) for s,o in zip(sequences, np.median(each, axis=0))}
 
 
 # %% ../nbs/06_utils.ipynb #5b5d3301
 SCALES = ('normalized','source','target')
 
 def on_scale(
-    y, # (4,X,Y,Z) normalized intensities, a channel per sequence of `SEQUENCES`
+    y, # (4,X,Y,Z) normalized intensities, a channel for each of `sequences`
     mask, # (X,Y,Z) bool, brain
     scale, # 'normalized': as it is; 'source': as the scan was before; 'target': as the other site's scans are
     norms, # fitted normalizers of the four scans; needed for 'source'
     reference, # sequence -> (offset, width) of `site_scale`; needed for 'target'
+    sequences=SEQUENCES, # of the channels
 )->np.ndarray: # (4,X,Y,Z)
     "Normalized sequences on the scale that was asked for, background 0"
     if scale=='normalized': return y
-    scales = [(n.offset, n.scale) for n in norms] if scale=='source' else [reference[s] for s in SEQUENCES]
+    scales = [(n.offset, n.scale) for n in norms] if scale=='source' else [reference[s] for s in sequences]
     return np.stack([np.where(mask, v*width + offset, 0) for v,(offset,width) in zip(y, scales)])
 
 def _lesion_of(source, imgs):
     "The lesion labels beside a subject, None where there are none"
     img = source.load_seg() if isinstance(source, Subject) else None
     if img is None: return None
-    check_same_grid([imgs[SEQUENCES[0]], img], ['the scans', 'the lesion mask'])
+    check_same_grid([next(iter(imgs.values())), img], ['the scans', 'the lesion mask'])
     return image_data(img, None)
 
 @patch
@@ -297,15 +309,15 @@ def translate_volume(self:Translator,
     direction = direction_of(source_domain, target_domain)
     if scale not in SCALES: raise InputError(f"there is no scale '{scale}'", fix=f"Take {', '.join(map(repr, SCALES))}.")
     if scale=='target' and reference is None: raise InputError("scale 'target' needs a reference", fix='Read it off scans of the target site with site_scale.')
-    imgs,pack = open_input(input_volume, missing)
-    aff = imgs[SEQUENCES[0]].affine
+    imgs,pack = open_input(input_volume, missing, self.sequences)
+    aff = next(iter(imgs.values())).affine
     vol = to_ras(_values(imgs, np.float32), aff)
     if mask is None: mask = subject_mask(input_volume, imgs) if isinstance(input_volume, Subject) else brain_mask(imgs)
     mask = to_ras(np.asarray(mask, dtype=bool), aff)
     x,norms = normalize_sequences(vol, mask)
     seg = _lesion_of(input_volume, imgs) if seg is None and self.by_curves else seg
     if seg is not None: seg = to_ras(np.asarray(seg), aff)
-    y = on_scale(self.translate_normalized(x, mask, direction, seg), mask, scale, norms, reference)
+    y = on_scale(self.translate_normalized(x, mask, direction, seg), mask, scale, norms, reference, self.sequences)
     return pack({s: new_like(o, v.astype(wide_type(o)), dtype=wide_type(o)) for (s,o),v in zip(imgs.items(), from_ras(y, aff))})
 
 
@@ -349,7 +361,7 @@ def translate_subject(self:Translator,
 )->Subject: # the files written
     "A subject's sequences, translated, as files"
     start,folder = time.perf_counter(),Path(dest)/subject.id
-    inputs = {s: subject.paths[s] for s in fill_missing(subject.paths, missing) if s in subject.paths}
+    inputs = {s: subject.paths[s] for s in fill_missing(subject.paths, missing, self.sequences) if s in subject.paths}
     outs,marker = {s: folder/Path(p).name for s,p in inputs.items()},folder/subject.id
     if any(p.resolve()==Path(inputs[s]).resolve() for s,p in outs.items()):
         raise InputError('the harmonized files would replace the scans they are made from', path=folder, fix='Give another folder.')

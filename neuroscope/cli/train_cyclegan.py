@@ -6,9 +6,9 @@ Docs: https://ishrith-gowda.github.io/neuroscope/cli/train_cyclegan.html.md"""
 
 # %% auto #0
 __all__ = ['SITE_NAMES', 'OPTIONS', 'TYPES', 'CHOICES', 'find_cohorts', 'needs_preprocessing', 'open_stores', 'parser',
-           'settings_of', 'build_model', 'build_loaders', 'UnrelatedSlices', 'ProgressLine', 'said_row',
-           'seed_everything', 'start_run', 'named_sites', 'held_out', 'run_training', 'preset_of', 'fit_folder',
-           'run_fit', 'fit_summary', 'summary', 'main']
+           'settings_of', 'build_model', 'build_loaders', 'UnrelatedSlices', 'with_sequences', 'ProgressLine',
+           'said_row', 'seed_everything', 'start_run', 'named_sites', 'held_out', 'run_training', 'preset_of',
+           'fit_folder', 'run_fit', 'fit_summary', 'summary', 'main']
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #279d00d5
 import argparse, random, sys
@@ -21,12 +21,13 @@ from fastai.basics import Callback, defaults, noop, num_distrib, rank_distrib
 from fastai.callback.all import GradientAccumulation, ParamScheduler, ProgressCallback
 
 from . import CommandParser, run_command, say
-from ..core import Cohort, InputError, NoSubjectsError, check_output, find_subjects, image_data, progress_bar, read_json, require_extra, write_json
+from ..core import (SEQUENCES, Cohort, InputError, MissingSequenceError, NoSubjectsError, check_output, find_subjects, image_data,
+    progress_bar, read_json, require_extra, sequences_said, shared_sequences, write_json)
 from ..data.loaders import PairedSlices, ReadSlice, common_size, paired_slices, ready_cohort, site_store, slice_source, unpaired_dataloaders
 from ..data.splits import read_splits
 from ..models.implementations import CycleGAN
 from ..models.site_match import distance_table, save_site_match
-from ..preprocessing.pipeline import default_preprocessor
+from ..preprocessing.pipeline import VolumePreprocessor, default_preprocessor
 from ..trainers.losses import CycleGANLoss
 from ..trainers.presets import fast_cyclegan, site_slices
 from ..trainers.techniques import ClipPerNetwork, GeneratorEMA, ProgressiveResize
@@ -127,6 +128,7 @@ def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope trai
     p.add_argument('--checkpoints-dir', default='checkpoints', metavar='DIR', help='where runs are written (checkpoints)')
     p.add_argument('--name', default='cyclegan', metavar='NAME', help='of the run, a folder in there (cyclegan)')
     p.add_argument('--resume', action='store_true', help='go on with the run of this name, if it is there')
+    p.add_argument('--sequences', nargs='+', choices=SEQUENCES, metavar='SEQ', help='sequences that the study uses, the same at both sites (those that there are; fewer than four need preset fast)')
     p.add_argument('--quiet', action='store_true', help='no progress, no summary')
     for k,(default,text) in OPTIONS.items():
         shown = f'{text} ({default})' if default is not None and not isinstance(default, bool) and '(' not in text else text
@@ -196,6 +198,24 @@ class UnrelatedSlices(torch.utils.data.Dataset):
     def __getitem__(self, i):
         if not 0<=i<len(self): raise IndexError(i)
         return tuple(f.read(r[i]).as_subclass(torch.Tensor) for f,r in zip(self.readers, self.rows))
+
+# %% ../../nbs/cli/07_train_cyclegan.ipynb #e8ecd7b5
+def with_sequences(
+    cohorts, # role -> `Cohort`, of `find_cohorts`
+    args, # parsed
+    fewer=False, # can the preset do with fewer than four?
+)->dict: # role -> `Cohort`, in a study that uses the sequences of both sites
+    "The cohorts with the sequences that are used, checked"
+    for role in ('train_a', 'train_b'):
+        if not cohorts.get(role):
+            raise NoSubjectsError(f'there is nobody to train on at site {role[-1].upper()}', path=args.data_root)
+    sites = {f'site {d.upper()}': cohorts[f'train_{d}'] for d in 'ab'}
+    used = shared_sequences(sites, args.sequences)
+    if len(used)<len(SEQUENCES) and not fewer:
+        lacking = ', '.join(q for q in SEQUENCES if q not in used)
+        raise MissingSequenceError(f'there is no {lacking}, and the networks need all four sequences', path=args.data_root,
+                                   fix='Take --preset fast, which can do with fewer.')
+    return {role: c.using(used) for role,c in cohorts.items()}
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #e6284092
 class ProgressLine(Callback):
@@ -272,8 +292,7 @@ def run_training(
 )->tuple: # `CycleGANTrainer`, folder, who was left out
     "Find, preprocess, train, write"
     cohorts,paired,notes = find_cohorts(args.data_root)
-    for k in ('train_a','train_b'):
-        if not cohorts.get(k): raise NoSubjectsError(f'there is nobody to train on at site {k[-1].upper()}', path=args.data_root)
+    cohorts = with_sequences(cohorts, args)
     folder,s = start_run(args)
     tell = print if not args.quiet and not rank_distrib() else noop
     for n in notes: tell(n)
@@ -323,7 +342,8 @@ def _ready(cohorts, cache, n_jobs, progress):
     "The training cohorts of both sites, preprocessed where they are raw; were they?"
     roles = ('train_a', 'train_b')
     raw = any(needs_preprocessing(cohorts[k]) for k in roles)
-    pipeline = default_preprocessor() if raw else None
+    sequences = cohorts['train_a'][0].sequences
+    pipeline = VolumePreprocessor(default_preprocessor().steps, sequences) if raw else None
     return [ready_cohort(cohorts[k], pipeline, cache/k, n_jobs, progress) for k in roles], raw
 
 def run_fit(
@@ -331,15 +351,14 @@ def run_fit(
 )->int: # exit status: 1 where subjects were left out
     "Find, preprocess where needed, fit, judge, write"
     cohorts,_,notes = find_cohorts(args.data_root)
-    for k in ('train_a', 'train_b'):
-        if not cohorts.get(k):
-            raise NoSubjectsError(f'there is nobody to train on at site {k[-1].upper()}', path=args.data_root)
+    cohorts = with_sequences(cohorts, args, fewer=True)
     folder = fit_folder(args)
     tell = noop if args.quiet else print
     if (folder/'config.json').exists():
         tell(f'{folder} is complete, and nothing is left to do')
         return 0
     for note in notes: tell(note)
+    if said := sequences_said(cohorts['train_a'][0].sequences): tell(said)
     ready,raw = _ready(cohorts, folder/'cache', args.n_jobs or 1, not args.quiet)
     model,unread = fit_sites(ready[0], ready[1], progress=not args.quiet)
     left_out = [p for c in ready for p in c.problems] + unread

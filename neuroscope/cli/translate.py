@@ -12,7 +12,7 @@ import argparse, sys
 
 
 from . import CommandParser, run_command, say, shortened
-from ..core import InputError, NoSubjectsError, check_output, find_subjects, progress_bar
+from ..core import InputError, NoSubjectsError, check_output, find_subjects, progress_bar, sequences_said
 from ..data.splits import test_subjects
 from ..preprocessing.slices import PLANES
 from ..utils import SCALES, Translator, site_scale
@@ -47,10 +47,11 @@ def _positive(s):
     return int(s)
 
 # %% ../../nbs/cli/09_translate.ipynb #eb11ccfe
-def _reference(a):
-    "The target site's scale where it is asked for"
+def _reference(a, sequences):
+    "The target site's scale of these sequences, where it is asked for"
     if (a.scale=='target')!=bool(a.reference_dir): raise InputError('--scale target and --reference-dir belong together', fix="Give a folder of the target site's scans with --reference-dir.")
-    return site_scale(find_subjects(a.reference_dir).complete) if a.reference_dir else None
+    if not a.reference_dir: return None
+    return site_scale(find_subjects(a.reference_dir).using(sequences).complete, sequences)
 
 def summary(
     table, # of `Translator.translate_cohort`
@@ -65,12 +66,15 @@ def summary(
 def _run(argv):
     a = parser().parse_args(argv)
     tr = Translator(a.model, batch_size=a.batch_size, device=a.device, planes=a.planes, tile=a.tile, bf16=a.bf16, patch_size=a.patch_size, overlap=a.overlap)
-    cohort,reference = find_subjects(a.input_dir),_reference(a)
+    cohort = find_subjects(a.input_dir).using(tr.sequences)
+    reference = _reference(a, tr.sequences)
     check_output(a.output_dir, a.input_dir, apart=True)
     if a.splits: cohort = test_subjects(cohort, a.splits, a.direction[0])
     bar = lambda c: progress_bar(c, f'translating {a.direction}', progress=not a.quiet, unit='subject')
     _,table = tr.translate_cohort(cohort, a.output_dir, a.direction, progress=bar, scale=a.scale, reference=reference, missing=a.missing, overwrite=a.overwrite)
-    if not a.quiet: say(summary(table, cohort.problems, a.output_dir))
+    if not a.quiet:
+        if said := sequences_said(tr.sequences): say(f'The model was fitted without some sequences. {said}')
+        say(summary(table, cohort.problems, a.output_dir))
     if not (table.status=='ok').any(): raise NoSubjectsError(f'none of {len(table)} subjects could be translated', path=a.input_dir, fix=table.message[0])
     return int((table.status!='ok').any())
 

@@ -296,6 +296,11 @@ def _is_current(folder, cohort):
     return held=={s.id for s in cohort} and (folder/'store.json').stat().st_mtime>=max(Path(p).stat().st_mtime for p in files)
 
 # %% ../../nbs/data/01_loaders.ipynb #a1fe52fd
+def _how_many(cohort):
+    "The sequences of a study, in words"
+    used = cohort[0].sequences if cohort else SEQUENCES
+    return 'four' if len(used)==len(SEQUENCES) else ', '.join(used)
+
 def ready_cohort(
     found, # `Cohort` of raw or preprocessed scans
     pipeline=None, # `VolumePreprocessor`; None: the scans are preprocessed already
@@ -305,12 +310,12 @@ def ready_cohort(
 )->Cohort: # complete and preprocessed; in its `problems`, what was left out and why
     "The usable subjects of a cohort, preprocessed"
     cohort,problems = found.complete,list(found.problems)
-    if not cohort: raise NoSubjectsError(f'none of the {len(found)} subjects has all four sequences', path=found.folder, fix='; '.join(problems))
+    if not cohort: raise NoSubjectsError(f'none of the {len(found)} subjects has all {_how_many(found)} sequences', path=found.folder, fix='; '.join(problems))
     if pipeline is None: return Cohort(cohort, found.folder, problems)
     done,_ = preprocess_cohort(cohort, dest, pipeline, n_jobs=n_jobs, progress=progress)
     problems += done.problems
     if not done: raise NoSubjectsError('no subject could be preprocessed', path=found.folder, fix='; '.join(problems))
-    return Cohort(done, dest, problems)
+    return Cohort(done, dest, problems).using(cohort[0].sequences)
 
 # %% ../../nbs/data/01_loaders.ipynb #93fae422
 def cohort_store(

@@ -18,7 +18,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from ..core import (SEQUENCES, Cohort, InputError, NoSubjectsError, Subject, atomic_path, file_hash, find_subjects, get_logger, image_data,
-    read_json, versions, write_json)
+    read_json, shared_sequences, versions, write_json)
 
 log = get_logger('splits')
 SPLITS = ('train','valid','test')
@@ -124,7 +124,8 @@ class Splits(dict):
         settings, # what the split was made with
         problems=(), # who was left out, and why
     ):
-        super().__init__({k: {d: Cohort([_subject(r) for r in rows if r['split']==k and r['domain']==d], settings['folders'][d]) for d in 'ab'} for k in SPLITS})
+        sequences = tuple(settings.get('sequences', SEQUENCES))
+        super().__init__({k: {d: Cohort([_subject(r, sequences) for r in rows if r['split']==k and r['domain']==d], settings['folders'][d]) for d in 'ab'} for k in SPLITS})
         self.rows,self.settings,self.problems = rows,settings,list(problems)
 
     @property
@@ -134,7 +135,10 @@ class Splits(dict):
     def __repr__(self): return 'Splits(' + ', '.join(f'{k}: {len(v["a"])} + {len(v["b"])}' for k,v in self.items()) + ')'
     def _repr_html_(self): return self.table.groupby(['split','domain'], sort=False).agg(sessions=('subject','size'), patients=('patient','nunique'), lesion_ml=('lesion_ml','mean')).round(1).to_html()
 
-def _subject(r): return Subject(r['subject'], {q: Path(p) for q,p in r['paths'].items()}, Path(r['seg']) if r['seg'] else None, r['site'], r['scheme'])
+def _subject(r, sequences):
+    "The subject of a row, in a study that uses these sequences"
+    paths = {q: Path(p) for q,p in r['paths'].items()}
+    return Subject(r['subject'], paths, Path(r['seg']) if r['seg'] else None, r['site'], r['scheme'], sequences)
 
 # %% ../../nbs/data/02_splits.ipynb #aba56c99
 def create_dataset_splits(
@@ -143,17 +147,21 @@ def create_dataset_splits(
     output_dir, # for `splits.json` and `splits.csv`
     fractions=(.7,.15,.15), # of the patients, for train, valid and test
     seed:int=0, # the same seed gives the same splits
+    sequences=None, # that the study uses; None: those that there are
 ) -> Splits: # what was written
     "Split two sites by patient, check for leaks, and write the result"
     if len(fractions)!=3 or min(fractions)<0 or abs(sum(fractions)-1)>1e-6 or not fractions[0]:
         raise InputError(f'the fractions {tuple(fractions)} are not three shares, of train, valid and test, that add up to 1, with some for training')
     found = {d: find_subjects(f, site=d) for d,f in zip('ab', (domain_a_dir, domain_b_dir))}
     if (p := Path(domain_a_dir).resolve())==Path(domain_b_dir).resolve(): raise InputError('both sites are this one folder', path=p, fix='Give a folder for each site.')
+    sequences = shared_sequences({f'site {d.upper()}': c for d,c in found.items()}, sequences)
+    found = {d: c.using(sequences) for d,c in found.items()}
+    words = 'four' if len(sequences)==len(SEQUENCES) else ', '.join(sequences)
     for c in found.values():
-        if not c.complete: raise NoSubjectsError(f'none of the {len(c)} subjects has all four sequences', path=c.folder, fix='; '.join(c.problems))
+        if not c.complete: raise NoSubjectsError(f'none of the {len(c)} subjects has all {words} sequences', path=c.folder, fix='; '.join(c.problems))
     rows = split_cohorts({d: c.complete for d,c in found.items()}, fractions, seed)
     check_copies(rows); check_leaks(rows)
-    settings = dict(fractions=list(fractions), seed=seed, folders={d: str(c.folder.resolve()) for d,c in found.items()}, versions=versions())
+    settings = dict(fractions=list(fractions), seed=seed, sequences=list(sequences), folders={d: str(c.folder.resolve()) for d,c in found.items()}, versions=versions())
     splits = Splits(rows, settings, [p for c in found.values() for p in c.problems])
     return splits._write(output_dir)
 
@@ -185,7 +193,9 @@ def read_splits(
     rows = [r | dict(paths={q: full(p, r['domain']) for q,p in r['paths'].items()}, seg=full(r['seg'], r['domain']), lesion_ml=np.nan if r['lesion_ml'] is None else r['lesion_ml']) for r in d['sessions']]
     _check_files(rows, path, verify)
     check_leaks(rows)
-    return Splits(rows, {k: d[k] for k in ('fractions','seed','versions')} | dict(folders=roots), d['left_out'])
+    kept = {k: d[k] for k in ('fractions','seed','versions')}
+    kept['sequences'] = d.get('sequences', list(SEQUENCES))          # splits of before there were fewer
+    return Splits(rows, kept | dict(folders=roots), d['left_out'])
 
 # %% ../../nbs/data/02_splits.ipynb #5aa5982f
 def _check_files(rows, path, verify):
