@@ -6,7 +6,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/imaging/sharpness.html.md"""
 
 # %% auto #0
 __all__ = ['SHARPEN_WIDTH', 'AMOUNTS', 'neighbour_difference', 'inner_healthy', 'tissue_contrast', 'axis_sharpness', 'blur_along',
-           'filter_along', 'match_sharpness']
+           'filter_along', 'sharpness_amounts', 'apply_amounts', 'match_sharpness']
 
 # %% ../../nbs/imaging/01_sharpness.ipynb #9879f065
 import numpy as np
@@ -102,6 +102,36 @@ def _middle(mask, most=80):
                  for a, b, m in zip(low, high, middle))
 
 # %% ../../nbs/imaging/01_sharpness.ipynb #8c1dd500
+_AXES = (2, 1, 0)   # the order in which they are filtered: slices first
+
+def sharpness_amounts(image,  # (X,Y,Z) one sequence
+                      mask,   # (X,Y,Z) bool, brain
+                      inside, # (X,Y,Z) bool, `inner_healthy`
+                      wanted, # (3,) mean |difference| of neighbours along each axis
+                      rounds=2, # over the axes
+                     )->np.ndarray: # (rounds,3) amounts of `filter_along`
+    "How much each axis is to be filtered, found in the middle of the brain"
+    box = _middle(inside)
+    small = image[box]
+    amounts = np.zeros((rounds, 3))
+    for turn in range(rounds):
+        for axis in _AXES:
+            found = _amount_for(small, mask[box], inside[box], axis, wanted[axis])
+            amounts[turn, axis] = found
+            small = filter_along(small, mask[box], found, axis)
+    return amounts
+
+def apply_amounts(image,   # (X,Y,Z) one sequence
+                  mask,    # (X,Y,Z) bool, brain
+                  amounts, # (rounds,3) of `sharpness_amounts`
+                 )->np.ndarray: # (X,Y,Z) float32; 0 outside the brain
+    "Filter along every axis, round after round"
+    image = np.where(mask, image, 0).astype(np.float32)
+    for turn in amounts:
+        for axis in _AXES:
+            if turn[axis]: image = filter_along(image, mask, turn[axis], axis)
+    return image
+
 def match_sharpness(image,  # (X,Y,Z) one sequence
                     mask,   # (X,Y,Z) bool, brain
                     inside, # (X,Y,Z) bool, `inner_healthy`
@@ -110,16 +140,5 @@ def match_sharpness(image,  # (X,Y,Z) one sequence
                     rounds=2, # over the axes
                    )->tuple: # (X,Y,Z) filtered image; (3,) amounts, summed over the rounds
     "A sequence made as sharp along each axis as asked for"
-    box = _middle(inside)
-    small = image[box]
-    image = np.where(mask, image, 0).astype(np.float32)
-    amounts = np.zeros((rounds, 3))
-    for turn in range(rounds):
-        for axis in (2, 1, 0):
-            found = _amount_for(small, mask[box], inside[box], axis, wanted[axis])
-            amounts[turn, axis] = found*strength
-            small = filter_along(small, mask[box], found, axis)
-    for turn in range(rounds):
-        for axis in (2, 1, 0):
-            if amounts[turn, axis]: image = filter_along(image, mask, amounts[turn, axis], axis)
-    return image, amounts.sum(0)
+    amounts = strength*sharpness_amounts(image, mask, inside, wanted, rounds)
+    return apply_amounts(image, mask, amounts), amounts.sum(0)
