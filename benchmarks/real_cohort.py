@@ -79,9 +79,11 @@ def features(vol, mask, codes):
 def fold_of(i): return i % FOLDS
 
 
-def measure(cohorts, factor, store):
-    "Measure every method on every patient that is not in the store yet"
+def measure(cohorts, factor, store, again=False):
+    "Measure every method on every patient that is not in the store yet, or the site match on all of them"
     done = json.loads(store.read_text()) if store.exists() else {}
+    old = done if again else {}
+    if again: done = {}
     people = {k: [s for f in FOLDERS[k] for s in find_subjects(cohorts/f)] for k in FOLDERS}
     summaries, pairs = {}, {}
     def scan(k, i):
@@ -97,11 +99,13 @@ def measure(cohorts, factor, store):
         train = {k: [i for i in range(len(people[k])) if fold_of(i) != fold] for k in people}
         match = fit_site_match(*([summaries[k, i] for i in train[k]] for k in 'ab'))
         print(f'fold {fold}:', match.choice, match.remarks, flush=True)
-        thin = {k: [thinned(*scan(k, i)[:2]) for i in train[k]] for k in people}
-        plain = {m.name: m.fit(thin['a'], thin['b']) for m in (Identity(), Nyul(), HistogramMatching())}
+        thin = {} if again else {k: [thinned(*scan(k, i)[:2]) for i in train[k]] for k in people}
+        plain = {} if again else {m.name: m.fit(thin['a'], thin['b']) for m in (Identity(), Nyul(), HistogramMatching())}
         for k, i in todo:
-            done[people[k][i].id] = dict(site=k, fold=fold) | measure_one(scan(k, i), f'{k}2{"b" if k == "a" else "a"}', plain, match)
-            store.write_text(json.dumps(done))
+            before = old.get(people[k][i].id, {}).get('methods', {})
+            new = measure_one(scan(k, i), f'{k}2{"b" if k == "a" else "a"}', plain, match)
+            done[people[k][i].id] = dict(site=k, fold=fold, methods=before | new['methods'])
+            store.write_text(json.dumps(old | done))
             print(people[k][i].id, f'peak {peak_mb():.0f} MB', flush=True)
         if factor == 1: pairs.clear()
     return done
@@ -200,11 +204,12 @@ def main():
     parser.add_argument('--data', type=Path, default=shared_data(), help='folder with two_sites/ and glioma/')
     parser.add_argument('--spacing', type=int, default=1, help='mm; the scans have 1')
     parser.add_argument('--store', type=Path, help='file for what was measured (default: in benchmarks/results)')
+    parser.add_argument('--again', action='store_true', help='measure the site match anew, and keep the rest')
     parser.add_argument('--permutations', type=int, default=200, help='of the site labels, for the classifier')
     args = parser.parse_args()
     if args.data is None: parser.error('no real scans here; name their folder with --data')
     store = args.store or RESULTS/f'real_cohort_{args.spacing}mm.json'
-    done = measure(args.data, args.spacing, store)
+    done = measure(args.data, args.spacing, store, args.again)
     table = distances(done)
     print('\nDistance of tissue medians to the target site, normalized units, mean over patients left out')
     print(table.pivot_table(index=['direction', 'method'], columns=['sequence', 'tissue'], values='distance', sort=False).round(3).to_string())

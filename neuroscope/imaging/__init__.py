@@ -9,8 +9,9 @@ __all__ = []
 
 # %% ../../nbs/imaging/index.ipynb #64d1c869
 from .sharpness import *
+from .tissue_shift import *
 from .tissues import *
-from . import sharpness, tissues
+from . import sharpness, tissue_shift, tissues
 
 # %% ../../nbs/imaging/index.ipynb #fdc71a6f
-__all__ = [*tissues.__all__, *sharpness.__all__]
+__all__ = [*tissues.__all__, *sharpness.__all__, *tissue_shift.__all__]

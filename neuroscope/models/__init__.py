@@ -12,13 +12,16 @@ from .components import *
 from .implementations import *
 from .losses import *
 from .site_blur import *
+from .site_looks import *
 from .site_match import *
 from .tone_map import *
 from .volumes import *
-from . import components, implementations, losses, site_blur, site_match, tone_map, volumes
+from . import (components, implementations, losses, site_blur, site_looks,
+                               site_match, tone_map, volumes)
 
 # %% ../../nbs/models/index.ipynb #a68f4318
-__all__ = [n for m in (components, implementations, losses, site_blur, site_match, tone_map, volumes) for n in m.__all__]
+_MODULES = (components, implementations, losses, site_blur, site_looks, site_match, tone_map, volumes)
+__all__ = [n for m in _MODULES for n in m.__all__]
 
 def __getattr__(name): # `CycleGANLightning` needs an extra, and is made on first use
     if name!='CycleGANLightning': raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -23,7 +23,7 @@ from ..imaging.sharpness import (apply_amounts, inner_healthy, sharpness_amounts
                                           tissue_contrast)
 from ..imaging.tissue_shift import shift_tissues, tissue_shares
 from ..imaging.tissues import TISSUES, tissue_codes, tissue_medians
-from .site_look import (ONE_PROTOCOL, PERCENTILES, PooledCurve, ScanSummary,
+from .site_looks import (ONE_PROTOCOL, PERCENTILES, PooledCurve, ScanSummary,
                                          SiteLook, site_look, summarize_scan, tone_curve)
 
 # %% ../../nbs/models/03_site_match.ipynb #f0597f79
