@@ -10,6 +10,7 @@ Tissues are those of the source scan, found once. Results of a patient are store
 
     python benchmarks/real_cohort.py                 # measure what is missing, and print the tables
     python benchmarks/real_cohort.py --spacing 2     # on a coarser grid, in a fraction of the time
+    python benchmarks/real_cohort.py --segmentation  # a segmentation across the sites, by itself
 """
 import argparse
 import json
@@ -206,8 +207,12 @@ def main():
     parser.add_argument('--store', type=Path, help='file for what was measured (default: in benchmarks/results)')
     parser.add_argument('--again', action='store_true', help='measure the site match anew, and keep the rest')
     parser.add_argument('--permutations', type=int, default=200, help='of the site labels, for the classifier')
+    parser.add_argument('--segmentation', action='store_true', help='measure a lesion segmentation across the sites, and nothing else')
     args = parser.parse_args()
     if args.data is None: parser.error('no real scans here; name their folder with --data')
+    if args.segmentation:
+        import real_cohort_segmentation
+        return real_cohort_segmentation.show(real_cohort_segmentation.measure(args.data))
     store = args.store or RESULTS/f'real_cohort_{args.spacing}mm.json'
     done = measure(args.data, args.spacing, store, args.again)
     table = distances(done)

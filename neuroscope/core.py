@@ -782,7 +782,10 @@ def _settle_slot(slot, ms, rel):
     if slot == 'seg' and len(uniq) > 1 and len(hand := [m for m in uniq if not m.automatic]) == 1:
         return hand[0].path, f'{len(uniq)} lesion masks, the manually corrected {rel(hand[0].path)} is used'
     if len(uniq) == 1: return uniq[0].path, None
-    return None, f'{len(uniq)} files for {slot}, none is used ({", ".join(rel(m.path) for m in uniq)})'
+    named = ', '.join(rel(m.path) for m in uniq)
+    apart = len({m.path.parent for m in uniq}) == len(uniq)
+    hint = '; if these folders are of different people, give one folder at a time' if apart else ''
+    return None, f'{len(uniq)} files for {slot}, none is used ({named}){hint}'
 
 def _make_subject(id, ms, rel, site):
     "A subject from the readings that carry its name, and what is doubtful about it"

@@ -31,7 +31,7 @@ _log = get_logger('baselines')
 def load_pair(subject, # `Subject`, or a pair (vol, mask)
              )->tuple: # (4,X,Y,Z) float32, (X,Y,Z) bool
     "A normalized subject as array and brain mask"
-    if isinstance(subject, Subject): imgs = subject.load_all(); vol,mask,where = stack_sequences(imgs),subject_mask(subject, imgs),subject.folder
+    if isinstance(subject, Subject): imgs = subject.load_all(); vol,mask,where = stack_sequences(imgs, subject.sequences),subject_mask(subject, imgs),subject.folder
     else: vol,mask = subject; where = None
     mask = check_mask(mask, np.shape(vol)[1:])
     top = np.percentile(np.abs(vol[:,mask]), 99)
@@ -165,11 +165,11 @@ class HistogramMatching(Baseline):
         return self
 
     def _pool(self, cohort):
-        pools = [[] for _ in SEQUENCES]
+        each = []                       # of a subject: the thinned values of each sequence
         for vol,mask in map(load_pair, cohort):
-            for p,v in zip(pools, vol[:,mask]): p.append(thin_values(v))
-        if not pools[0]: raise NoSubjectsError('no subject to fit histogram matching on')
-        return [value_quantiles(np.concatenate(p)) for p in pools]
+            each.append([thin_values(v) for v in vol[:,mask]])
+        if not each: raise NoSubjectsError('no subject to fit histogram matching on')
+        return [value_quantiles(np.concatenate(p)) for p in zip(*each)]
 
     def voxels(self, v, direction):
         if not hasattr(self, 'sites'): raise InputError('histogram matching is not fitted', fix='Call fit(cohort_a, cohort_b) first')
@@ -269,10 +269,11 @@ class FolderMethod(Baseline):
     def __init__(self,
                  folders, # folder, or dict: direction -> folder
                  name=None, # what to call it; the folder's name unless told
+                 sequences=SEQUENCES, # that are read
                 ):
         if not isinstance(folders, dict): folders = {d:folders for d in DIRECTIONS}
         self.name = name or Path(next(iter(folders.values()))).name
-        self.cohorts = {check_direction(d):find_subjects(f) for d,f in folders.items()}
+        self.cohorts = {check_direction(d):find_subjects(f).using(sequences) for d,f in folders.items()}
 
 @patch
 def translate_subject(self:FolderMethod,
@@ -283,7 +284,8 @@ def translate_subject(self:FolderMethod,
                      )->np.ndarray: # (4,X,Y,Z) float32, 0 outside the brain
     "Read what the method made of a subject"
     if direction not in self.cohorts: raise InputError(f'{self.name} has no folder for {direction}', fix='Name a folder for this direction, or leave it out')
-    out = stack_sequences(self.cohorts[direction].by_id(id).load_all())
+    made = self.cohorts[direction].by_id(id)
+    out = stack_sequences(made.load_all(), made.sequences)
     if out.shape!=np.shape(vol): raise GridMismatchError(f'{self.name} has {out.shape[1:]} voxels for {id}, the scan {np.shape(vol)[1:]}', path=self.cohorts[direction].folder)
     return load_pair((np.where(mask, out, 0), mask))[0]
 
@@ -347,7 +349,7 @@ def read_voxels(cohort, # subjects, or (vol, mask) pairs
         try:
             vol,mask = load_pair(s if isinstance(s, Subject) else s[:2]); v = vol[:,mask]
             if not np.isfinite(v).all(): raise NonFiniteError('NaN or infinite voxels in the brain', path=getattr(s, 'folder', None))
-            if still := [q for q,o in zip(SEQUENCES, v) if o.min()==o.max()]: raise EmptyVolumeError(f'{", ".join(still)} constant in the brain', path=getattr(s, 'folder', None), fix='Look at the scan')
+            if still := [q for q,o in zip(getattr(s, 'sequences', SEQUENCES), v) if o.min()==o.max()]: raise EmptyVolumeError(f'{", ".join(still)} constant in the brain', path=getattr(s, 'folder', None), fix='Look at the scan')
         except NeuroscopeError as e:
             if problems is None: raise
             problems.append(f'{getattr(s, "id", "a subject")} was left out of what the baselines learn from: {e}'); continue

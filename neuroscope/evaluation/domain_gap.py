@@ -122,10 +122,11 @@ def tissue_masks(codes, # (X,Y,Z) `tissue_codes` of the source scan
 def rough_tissues(vol, # (4,X,Y,Z) the scan whose tissues are wanted
                   mask, # (X,Y,Z) brain
                   lesion=None, # (X,Y,Z) lesion labels
+                  sequences=SEQUENCES, # of the channels
                  )->dict: # tissue -> (X,Y,Z) bool; 'lesion' only where there is one
     "`tissue_masks` of one scan"
     mask = check_mask(mask, np.shape(vol)[1:])
-    return tissue_masks(tissue_codes(vol, mask, lesion), mask)
+    return tissue_masks(tissue_codes(vol, mask, lesion, sequences=sequences), mask)
 
 # %% ../../nbs/evaluation/04_domain_gap.ipynb #9d17a2b4
 GREY_GRID = np.linspace(-.5, 2.5, 1501)
@@ -156,11 +157,12 @@ class GapFeatures:
     cdfs:dict # tissue -> (4,G)
     radiomics:np.ndarray|None=None # (1,p) radiomic features, where they were measured; the same for all subjects
     axes:np.ndarray|None=None # (1,40) of `axes_features`
+    sequences:tuple=SEQUENCES # of the rows of `cdfs`
     @property
     def slices(self)->np.ndarray|None: # (1,12) the ratios among them: slice thickness alone, whatever the contrast
         "Which features of `axes` tell slices and nothing else"
         if self.axes is None: return None
-        return self.axes.reshape(1, len(SEQUENCES), -1)[:, :, 3:6].reshape(1, -1)
+        return self.axes.reshape(1, len(self.sequences), -1)[:, :, 3:6].reshape(1, -1)
     def __repr__(self): return f'GapFeatures({self.id}: {len(self.patches)} patches, {", ".join(self.cdfs)})'
 
 def gap_features(id, # name of the subject
@@ -170,13 +172,15 @@ def gap_features(id, # name of the subject
                  n_patches=40, # at random places
                  size=8, # voxels across a patch
                  seed=0, # of their places
+                 sequences=SEQUENCES, # of the channels
                 )->GapFeatures: # its patches, histogram, axes and grey values per tissue
     "Features of a subject for the site tests"
     vol,mask = load_pair((vol, mask))
     if not np.isfinite(vol[:,mask]).all(): raise NonFiniteError(f'{id} has NaN or infinite voxels in the brain')
     vol = np.where(mask, vol, 0)
     return GapFeatures(str(id), patch_features(vol, mask, n_patches, size, seed), histogram_features(vol, mask),
-                       grey_cdfs(vol, tissues or dict(brain=mask)), axes=axes_features(vol, mask, tissues))
+                       grey_cdfs(vol, tissues or dict(brain=mask)), axes=axes_features(vol, mask, tissues),
+                       sequences=tuple(sequences))
 
 # %% ../../nbs/evaluation/04_domain_gap.ipynb #2f13352a
 def subject_folds(label, # (n,) 0 or 1: which group each row belongs to
@@ -386,17 +390,17 @@ def tissue_distances(sample, # `GapFeatures` of source or harmonized subjects
                      seed=0, # random seed of draws and halves
                     )->pd.DataFrame: # tissue, sequence, value, low, high, floor, n_sample, n_target
     "Wasserstein distance of grey values per tissue and sequence"
-    rng,rows = np.random.default_rng(seed),[]
+    rng,rows,sequences = np.random.default_rng(seed),[],next((f.sequences for f in target), SEQUENCES)
     for t in sorted({t for f in target for t in f.cdfs}, key=lambda t: TISSUE_NAMES.index(t) if t in TISSUE_NAMES else 99):
         a,b = (np.stack(c) if (c := [f.cdfs[t] for f in g if t in f.cdfs]) else None for g in (sample, target))
         if a is None or b is None: continue
         pick = lambda x: x[rng.integers(len(x), size=len(x))].mean(0); value = cdf_distance(a.mean(0), b.mean(0))
-        lo = hi = fl = np.full(len(SEQUENCES), np.nan)
+        lo = hi = fl = np.full(len(sequences), np.nan)
         if min(len(a), len(b))>=4:
             lo,hi = np.quantile([cdf_distance(pick(a), pick(b)) for _ in range(n_boot)], [.025,.975], axis=0)
             cuts = [rng.permutation(len(b)) for _ in range(n_halves)]; h = len(b)//2
             fl = np.quantile([cdf_distance(b[i[:h]].mean(0), b[i[h:]].mean(0)) for i in cuts], .95, axis=0)
-        rows += [dict(tissue=t, sequence=s, value=value[j], low=lo[j], high=hi[j], floor=fl[j], n_sample=len(a), n_target=len(b)) for j,s in enumerate(SEQUENCES)]
+        rows += [dict(tissue=t, sequence=s, value=value[j], low=lo[j], high=hi[j], floor=fl[j], n_sample=len(a), n_target=len(b)) for j,s in enumerate(sequences)]
     return pd.DataFrame(rows)
 
 # %% ../../nbs/evaluation/04_domain_gap.ipynb #f8c62328

@@ -65,10 +65,10 @@ class LesionNet(nn.Module):
                 ):
         super().__init__(); w = width
         for k,v in dict(mean=mean, std=std).items(): self.register_buffer(k, torch.as_tensor(v, dtype=torch.float32)[:,None,None])
-        self.down1,self.down2,self.down3 = _convs(4, w),_convs(w, 2*w),_convs(2*w, 4*w)
+        self.down1,self.down2,self.down3 = _convs(len(self.mean), w),_convs(w, 2*w),_convs(2*w, 4*w)
         self.up2,self.up1,self.head = _convs(6*w, 2*w),_convs(3*w, w),nn.Conv2d(w, 3, 1)
 
-    def forward(self, x): # (B,4,H,W), 0 outside the brain -> (B,3,H,W) logits
+    def forward(self, x): # (B,4,H,W), or as many sequences as `mean` has, 0 outside the brain -> (B,3,H,W) logits
         join = lambda skip,deep: torch.cat([skip, F.interpolate(deep, size=skip.shape[2:])], 1)
         a = self.down1((x-self.mean)/self.std*(x!=0).any(1, keepdim=True)); b = self.down2(F.max_pool2d(a, 2))
         return self.head(self.up1(join(a, self.up2(join(b, self.down3(F.max_pool2d(b, 2)))))))

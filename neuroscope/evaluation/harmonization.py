@@ -52,21 +52,35 @@ class Evaluation:
     problems:list = field(default_factory=list) # sentences: who was left out, what could not be measured
     simulated:bool = False      # do the scans come from the simulator?
     rescans:Cohort = field(default_factory=Cohort)  # the truth's people, scanned once more at the target site: the noise ceiling
+    others_again:Cohort = field(default_factory=Cohort) # people of `target`, scanned there once more: the same ceiling, of other people
     reverse:'Evaluation|None' = None                # the other direction, on the same page
     fitted:str = ''             # a sentence: whom the baselines were fitted on; empty where nothing was fitted
     flattered:bool = False      # were they fitted on the very subjects that are judged?
     @property
     def directions(self): return [self, *([self.reverse] if self.reverse else [])]
+    @property
+    def sequences(self): return next((s.sequences for c in (self.source, self.target) for s in c), SEQUENCES)
     def __repr__(self): return f'Evaluation({len(self.source)} subjects, {len(self.truth)} with truth, {len(self.target)} of the target site; {", ".join(self.tables) or "nothing measured"})'
 
 def _cohort(x, role, problems):
     "The complete subjects of a folder or cohort"
     c = x if isinstance(x, Cohort) else find_subjects(x)
     problems += [f'{role}: {s.id} lacks {", ".join(s.missing)} and is left out' for s in c if not s.complete]
-    if not c.complete: raise NoSubjectsError(f'no subject of {role} has all four sequences', path=c.folder)
+    if not c.complete: raise NoSubjectsError(f'no subject of {role} has all sequences that are judged', path=c.folder)
     return c.complete
 
 def _only(cohort, ids): return Cohort([s for s in cohort if s.id in ids], cohort.folder)
+
+# %% ../../nbs/evaluation/09_harmonization.ipynb #91e316d1
+def _on_shared(problems, **given):
+    "The cohorts that are given, on the sequences that all of them have; said where these are not four"
+    found = {k: c if isinstance(c, Cohort) else find_subjects(c) for k,c in given.items() if c is not None}
+    have = {k: {q for s in c for q in s.paths if q in s.sequences} for k,c in found.items()}
+    used = tuple(q for q in SEQUENCES if all(q in h for h in have.values()))
+    for q in SEQUENCES:
+        lacking = [k.replace('_', ' ') for k,h in have.items() if q not in h]
+        if lacking: problems.append(f'{SEQUENCE_WORDS[q]} is not judged: nobody in {", ".join(lacking)} has one.')
+    return [found[k].using(used) if k in found else None for k in given]
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #8cde89d7
 _FLATTERED = ('The baselines were fitted on the very subjects that are judged here ({}), which a trained '
@@ -96,7 +110,7 @@ def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
                     direction='a2b', # 'a2b' or 'b2a': how the pages call the way from source to target
                     baselines=tuple(BASELINES), # names of `MORE_BASELINES` to stand beside
                     methods=None, # further rows: dict name -> method or folder
-                    rescan=None, # folder or `Cohort`: the truth's people, scanned there a second time
+                    rescan=None, # folder or `Cohort`: the truth's people, or the target's, scanned there a second time
                     simulated=None, # are the scans simulated? None: `simulation.json` in or above a folder tells
                     progress=False, # show a bar?
                     fit_source=None, # folder or `Cohort` of the source site: whom the baselines learn from; None: the subjects judged
@@ -104,6 +118,10 @@ def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
                    )->Evaluation: # who is matched, the fitted baselines and what was left out; nothing is measured yet
     "Match the subjects, and fit the baselines, on training subjects where there are some"
     problems = []
+    cohorts = _on_shared(problems, source=source, harmonized=harmonized, target=target, truth=truth,
+                         rescan=rescan, fit_source=fit_source, fit_target=fit_target)
+    source,harmonized,target,truth,rescan,fit_source,fit_target = cohorts
+    used = source[0].sequences
     src,har,tgt = (_cohort(x, r, problems) for x,r in ((source,'source'), (harmonized,'harmonized'), (target,'target')))
     tru = _cohort(truth, 'truth', problems) if truth is not None else Cohort()
     if rescan is not None and truth is None: raise InputError('a rescan needs the truth that it repeats', fix='Name the folder of the first scans as truth')
@@ -114,9 +132,13 @@ def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
     problems += [f'{s.id} has no truth: it takes no part in what is measured against it' for s in src if len(tru) and s.id in both and s.id not in {t.id for t in tru}]
     check_no_leak([(s.id, s) for s in src], tgt)
     fit,fitted = _whom_to_fit(src, tgt, fit_source, fit_target, problems)
-    own = {k: FolderMethod({'a2b': m}, k) if isinstance(m, (str,Path)) else m for k,m in (methods or {}).items()}
-    rows = fit_baselines(fit[0], fit[1], baselines, problems, progress) | own | {JUDGED: FolderMethod({'a2b': har.folder}, JUDGED)}
-    return Evaluation(check_direction(direction), _only(src, both), tgt, _only(tru, both), rows, problems=problems, rescans=_only(res, both&{t.id for t in tru}), simulated=_is_simulated(src) if simulated is None else simulated,
+    again = _only(res, {t.id for t in tgt} - both)
+    if len(again): problems.append(f'The rescan is of other people, at the target site: {", ".join(s.id for s in again)}.')
+    if len(res) and not len(again) and not {s.id for s in res}&both:
+        problems.append('The rescan is not used: none of its people is in the truth or the target.')
+    own = {k: FolderMethod({'a2b': m}, k, used) if isinstance(m, (str,Path)) else m for k,m in (methods or {}).items()}
+    rows = fit_baselines(fit[0], fit[1], baselines, problems, progress) | own | {JUDGED: FolderMethod({'a2b': har.folder}, JUDGED, used)}
+    return Evaluation(check_direction(direction), _only(src, both), tgt, _only(tru, both), rows, problems=problems, rescans=_only(res, both&{t.id for t in tru}), others_again=again, simulated=_is_simulated(src) if simulated is None else simulated,
                       **(fitted if set(baselines)-{'identity'} else {}))
 
 def _is_simulated(cohort): return cohort.folder is not None and any((p/'simulation.json').exists() for p in (cohort.folder, *cohort.folder.resolve().parents))
@@ -140,7 +162,7 @@ def _case(s, truth, problems, rescan=None):
     if rescan is not None and truth is not None:
         try: again['b'] = load_travelling(truth, rescan)[0]['b']
         except NeuroscopeError as e: problems.append(f'{s.id}: its rescan was left out: {e}')
-    return LesionCase(s.id, vols, masks, seg, s.load('t1').affine, again)
+    return LesionCase(s.id, vols, masks, seg, s.load('t1').affine, again, s.sequences)
 
 @patch
 def cases(self:Evaluation)->Iterator: # of `LesionCase`
@@ -170,7 +192,7 @@ def _outputs(ev, case):
 def _reference(case, opts):
     "What of a patient is the same for every method, found once"
     if opts.get('reference', (None,))[0] is not case:
-        opts['reference'] = case,LesionReference(case.vols['a'], case.mask, np.zeros(case.mask.shape, np.uint8) if case.seg is None else case.seg, case.vols.get('b'), case.affine)
+        opts['reference'] = case,LesionReference(case.vols['a'], case.mask, np.zeros(case.mask.shape, np.uint8) if case.seg is None else case.seg, case.vols.get('b'), case.affine, case.sequences)
     return opts['reference'][1]
 
 def _tissues_of(case, opts):
@@ -178,7 +200,7 @@ def _tissues_of(case, opts):
     if opts.get('tissues', (None,))[0] is not case:
         mask = case.masks['a']
         try:
-            codes = tissue_codes(case.vols['a'], mask, case.seg)
+            codes = tissue_codes(case.vols['a'], mask, case.seg, sequences=case.sequences)
             found = codes, part_surroundings(codes, mask, case.affine)
         except NeuroscopeError as e: found = e
         opts['tissues'] = case, found
@@ -212,6 +234,7 @@ def _measure_one(ev, parts, opts):
     for case in ev.cases():
         for name,vol in _outputs(ev, case): _look(ev, case, name, vol, got, opts)
     for case in ev._target_cases(): _look(ev, case, 'target', case.vols['b'], got, opts)
+    for case in ev._others_again(): _look(ev, case, 'rescan', case.rescans['b'], got, opts)
     return got,ev.problems,ev.greys
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #1f0c5b24
@@ -248,16 +271,29 @@ def measure(self:Evaluation,
 def _target_cases(self:Evaluation):
     "The target's people, one at a time"
     for s in self.target:
-        try: vol,mask = load_pair(s); case = LesionCase(s.id, dict(b=vol), dict(b=mask), None, s.load('t1').affine)
+        try: vol,mask = load_pair(s); case = LesionCase(s.id, dict(b=vol), dict(b=mask), None, s.load('t1').affine, sequences=s.sequences)
         except NeuroscopeError as e: self.problems.append(f'{s.id} of the target site was left out: {e}'); continue
         try: case.seg = _seg_of(s, None, mask.shape)
         except NeuroscopeError as e: self.problems.append(f'{s.id} of the target site: its lesion mask is not used: {e}')
         yield case
 
+@patch
+def _others_again(self:Evaluation):
+    "People of the target site who were scanned there twice: the first scan stands for source and truth"
+    again = {s.id: s for s in self.others_again}
+    for s in self.target:
+        if s.id not in again: continue
+        try: vols,masks,_ = load_travelling(s, again[s.id])
+        except NeuroscopeError as e:
+            self.problems.append(f'{s.id} of the target site: its rescan was left out: {e}')
+            continue
+        first = dict(a=vols['a'], b=vols['a'])
+        yield LesionCase(s.id, first, masks, None, s.load('t1').affine, dict(b=vols['b']), s.sequences)
+
 # %% ../../nbs/evaluation/09_harmonization.ipynb #f44d80b2
 def _look_quality(case, name, vol, opts):
     if name in (*OWN,'target') or 'b' not in case.vols: return
-    t = subject_metrics(vol, case.vols['b'], case.mask)
+    t = subject_metrics(vol, case.vols['b'], case.mask, sequences=case.sequences)
     return t[t.sequence!='mean'].assign(subject=case.id, method=name)
 
 def _quality_table(ev, found, opts):
@@ -281,9 +317,9 @@ def _add_radiomics(gap, tables):
 def _look_site(case, name, vol, opts):
     if name=='rescan': return                                              # the truth is the ceiling here
     mask = case.masks['b' if name=='target' else 'a']
-    if name=='target': tissues = rough_tissues(vol, mask, case.seg)
+    if name=='target': tissues = rough_tissues(vol, mask, case.seg, case.sequences)
     else: tissues = tissue_masks(_tissues_of(case, opts)[0], mask)
-    return name,gap_features(case.id, vol, mask, tissues, n_patches=opts['n_patches'])
+    return name,gap_features(case.id, vol, mask, tissues, n_patches=opts['n_patches'], sequences=case.sequences)
 
 def _site_table(ev, found, opts):
     "The site effect of each method; the truth, where everybody has one, shows what perfect looks like"
@@ -303,11 +339,11 @@ _LOOK['site_effect'],_TABLE['site_effect'] = _look_site,_site_table
 def _look_tissues(case, name, vol, opts):
     "What one scan shows, tissue by tissue"
     if name=='target':
-        codes = tissue_codes(vol, case.masks['b'], case.seg)
-        return name, look_at_tissues(case.id, vol, codes)
+        codes = tissue_codes(vol, case.masks['b'], case.seg, sequences=case.sequences)
+        return name, look_at_tissues(case.id, vol, codes, sequences=case.sequences)
     codes, around = _tissues_of(case, opts)
     codes = np.where(case.mask, codes, 0)
-    return name, look_at_tissues(case.id, vol, codes, around, case.vols.get('b'))
+    return name, look_at_tissues(case.id, vol, codes, around, case.vols.get('b'), case.sequences)
 
 def _tissues_table(ev, found, opts):
     "All figures by tissue, in one table"
@@ -324,7 +360,7 @@ def _look_anatomy(case, name, vol, opts):
     if name=='source':                                                    # the scan itself says nothing: in its place the floor
         if opts.get('stranger') is None: return
         name,vol = 'stranger',other_patient(opts['stranger'], case.mask)
-    ref = _reference(case, opts); f = foretold(ref.before, vol, ref.mask, ref.tissue)
+    ref = _reference(case, opts); f = foretold(ref.before, vol, ref.mask, ref.tissue, case.sequences)
     return pd.DataFrame(dict(sequence=f.index, metric='foretold', value=f.to_numpy())).assign(subject=case.id, method=name)
 
 def _anatomy_table(ev, found, opts):
@@ -346,7 +382,7 @@ _LOOK['lesions'],_TABLE['lesions'] = _look_lesions,_lesion_table
 # %% ../../nbs/evaluation/09_harmonization.ipynb #532c801a
 def _look_features(case, name, vol, opts):
     if case.seg is None: return
-    return region_features(vol, radiomic_regions(case), **opts['radiomics']).assign(subject=case.id, method=name)
+    return region_features(vol, radiomic_regions(case), channels=case.sequences, **opts['radiomics']).assign(subject=case.id, method=name)
 
 def _feature_table(ev, found, opts):
     if not found: ev.problems.append('Radiomic features were not measured: no subject has a lesion mask that could be used.'); return
@@ -660,7 +696,7 @@ _CONTRAST_CAPTION = ('Contrast of each part of the lesion after harmonization, o
 
 def _tissue_rows(ev, tissue, summary, worse):
     "The rows of one tissue: the scan as it was, two baselines, the method under trial"
-    shown = [m for m in ('source', *_SHOWN_BESIDE, JUDGED) if (m, tissue) in summary.index]
+    shown = [m for m in ('source', *_SHOWN_BESIDE, JUDGED, 'rescan') if (m, tissue) in summary.index]
     rows = []
     for method in shown:
         marks = worse if method==JUDGED else ()
@@ -687,14 +723,14 @@ def _tissue_section(ev):
 def _contrast_section(table):
     "Contrast ratios of the method under trial: a row a part and reference"
     ratios = contrast_ratios(table, JUDGED)
-    rows = []
+    sequences,rows = [q for q in SEQUENCES if q in set(table.sequence)],[]
     for (metric, tissue),g in ratios.groupby(['metric','tissue'], sort=False):
         by = g.set_index('sequence')
-        cells = [_interval(*by.loc[q, ['ratio','low','high']]) if q in by.index else '–' for q in SEQUENCES]
+        cells = [_interval(*by.loc[q, ['ratio','low','high']]) if q in by.index else '–' for q in sequences]
         against = 'white matter' if metric=='to_white' else 'its surroundings'
         rows.append(dict(method=JUDGED, label=f'{TISSUE_WORDS[tissue]} to {against}', cells=cells))
     origin = 'in the true scan' if (table.method=='truth').any() else 'before'
-    return dict(head=[SEQUENCE_WORDS[q] for q in SEQUENCES], rows=rows,
+    return dict(head=[SEQUENCE_WORDS[q] for q in sequences], rows=rows,
                 caption=_CONTRAST_CAPTION.format(origin))
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #1f0c5b61
@@ -778,10 +814,10 @@ def _pictures(ev, n=3, label=''):
     out = []
     for k,id in enumerate(_worst_first(ev)[:n] if 'quality' in ev.tables else []):
         c = _case(ev.source.by_id(id), ev.truth.by_id(id), []); made = apply_method(ev.methods[JUDGED], id, c.vols['a'], c.masks['a'], 'a2b')
-        fig = comparison_figure(c.vols['a'], made, c.vols['b'], c.mask, c.seg, c.affine, before=True)
+        fig = comparison_figure(c.vols['a'], made, c.vols['b'], c.mask, c.seg, c.affine, before=True, sequences=c.sequences)
         out.append(dict(uri=figure_uri(fig), caption=f'{label}{id}' + (', the worst by PSNR' if k==0 else '') + ': as scanned, harmonized, the true scan, and the differences from it before and after.'))
     if set(ev.greys)>={'source','target',JUDGED}:
-        out.append(dict(uri=figure_uri(sequence_histograms({k: ev.greys[k] for k in ('source','target',JUDGED)})), caption=f'{label}Grey values in the brain: source, target and harmonized; up to some 20,000 voxels of each subject.'))
+        out.append(dict(uri=figure_uri(sequence_histograms({k: ev.greys[k] for k in ('source','target',JUDGED)}, sequences=ev.sequences)), caption=f'{label}Grey values in the brain: source, target and harmonized; up to some 20,000 voxels of each subject.'))
     return out
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #a66d26e8
@@ -793,7 +829,7 @@ PAGE = '''<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name=
 {% macro table(t, caption) %}<div class="scroll"><table><caption>{{ caption }}</caption><thead><tr><th></th>{% for h in t.head %}<th scope="col">{{ h }}</th>{% endfor %}</tr></thead><tbody>{% for r in t.rows %}<tr class="{{ 'judged' if r.method==judged else 'reference' if r.method in references }}"><th scope="row">{{ r.label }}</th>{% for c in r.cells %}<td{% if c is mapping and c.best %} class="best"{% endif %}>{{ c.text if c is mapping else c }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>{% endmacro %}
 <h2>At a glance</h2>{{ table(glance, 'How each question is answered for every row of the tables below: yes, on average (not beyond chance), in part, no. The method under trial is held against all others, every other row against the baselines.') }}
 {% if tissues %}<h2>Tissue by tissue</h2>{% for d in tissues %}{% if tissues|length>1 %}<h3>{{ d.label }}</h3>{% endif %}{{ table(d, d.caption) }}{% if d.contrasts.rows %}{{ table(d.contrasts, d.contrasts.caption) }}{% endif %}{% endfor %}{% endif %}
-{% if quality %}<h2>Is the image right?</h2>{{ table(quality, 'Mean ± standard deviation over subjects of the mean over four sequences, in the brain, against the true scan; the best in bold.' ~ (' Italics: the same people scanned a second time at the target site, better than which no method can be told to be.' if has_rescan else '')) }}{% for c in quality.charts %}<figure><img src="{{ c }}" alt="by method and subject"></figure>{% endfor %}{% endif %}
+{% if quality %}<h2>Is the image right?</h2>{{ table(quality, 'Mean ± standard deviation over subjects of the mean over the sequences, in the brain, against the true scan; the best in bold.' ~ rescanned) }}{% for c in quality.charts %}<figure><img src="{{ c }}" alt="by method and subject"></figure>{% endfor %}{% endif %}
 {% if site %}<h2>Is the site effect gone?</h2>{% for d in site %}{% if site|length>1 %}<h3>{{ d.label }}</h3>{% endif %}{{ table(d, 'AUC of a classifier trained anew for each row, held-out subjects, 95 % interval over subjects, p by permuting labels; unbiased MMD² beside what two halves of the target differ by; W: Wasserstein distance of grey values. Italics: the real scans of the same people, which is as good as it gets.') }}<figure><img src="{{ d.map }}" alt="Subjects by site" style="max-width:32rem"><figcaption>Each dot is a subject: principal components of histogram features, fitted on source and target.</figcaption></figure>{% endfor %}{% endif %}
 {% if lesions %}<h2>Is the biology still there?</h2>{% for d in lesions %}{% if lesions|length>1 %}<h3>{{ d.label }}</h3>{% endif %}{{ table(d, 'Mean over patients with Student’s 95 % interval where there are three or more. Contrast is that of the lesion parts with the mirrored side; kept: over the true contrast, 1 is right.') }}{% if d.scatter %}<figure><img src="{{ d.scatter }}" alt="Lesion contrast"><figcaption>A dot is a part of one patient in one sequence. On the line the contrast is the true one.</figcaption></figure>{% endif %}{% endfor %}{% endif %}
 {% if features %}<h3>Radiomic features</h3>{% for d in features %}{% if features|length>1 %}<h4>{{ d.label }}</h4>{% endif %}{{ table(d, d.caption) }}{% if d.bland %}<figure><img src="{{ d.bland }}" alt="Bland–Altman plots of radiomic features"><figcaption>Bland–Altman plots, T1ce in the lesion: the difference from the true scan against the mean of both, a dot a patient; lines are mean differences, bands limits of agreement (1.96 SD).</figcaption></figure>{% endif %}{% endfor %}{% endif %}
@@ -821,6 +857,15 @@ def notes(self:Evaluation)->list: # sentences
     "Who was left out and what could not be measured, in every direction, each once"
     return list(dict.fromkeys((f'{DIRECTION_LABELS[e.direction]}: ' if self.reverse else '')+p for e in self.directions for p in _once(e.problems)))
 
+_RESCANNED = (' Italics: {} scanned a second time at the target site, better than which no method '
+              'can be told to be.')
+
+def _rescan_caption(evs):
+    "What the rows of a rescan are, in words; empty where there is none"
+    if any(len(e.rescans) for e in evs): return _RESCANNED.format('the same people')
+    if any(len(e.others_again) for e in evs): return _RESCANNED.format('other people')
+    return ''
+
 def _sections(evs, part, make):
     "What a part has to show, a dict for each direction in which it was measured"
     return [make(e)|dict(label=DIRECTION_LABELS[e.direction]) for e in evs if part in e.tables]
@@ -844,7 +889,7 @@ def write(self:Evaluation,
     out,evs,ans = Path(output_dir),self.directions,self.answers(readers); out.mkdir(parents=True, exist_ok=True)
     who = [(f'{DIRECTION_LABELS[e.direction]}: ' if self.reverse else '')+_first_words(e) for e in evs]
     html = Environment(autoescape=True, trim_blocks=True).from_string(PAGE).render(title=title, style=STYLE, simulated=self.simulated, answers=ans, badges=_BADGES, say=summing_up(ans), judged=JUDGED, references=REFERENCES,
-        worst=min((a['outcome'] for a in ans[:3]), key=_WORST.index), few=sample_size_note(min(len(e.source) for e in evs)), who=' '.join(who), fitted=self.fitted, flattered=self.flattered, problems=self.notes(), glance=_glance(evs), tissues=_sections(evs, 'tissues', _tissue_section), has_rescan=any(len(e.rescans) for e in evs),
+        worst=min((a['outcome'] for a in ans[:3]), key=_WORST.index), few=sample_size_note(min(len(e.source) for e in evs)), who=' '.join(who), fitted=self.fitted, flattered=self.flattered, problems=self.notes(), glance=_glance(evs), tissues=_sections(evs, 'tissues', _tissue_section), rescanned=_rescan_caption(evs),
         quality=_quality_section(evs) if any('quality' in e.tables for e in evs) else None, site=_sections(evs, 'site_effect', lambda e: _site_section(e)|dict(map=figure_uri(site_map(e)))),
         lesions=_sections(evs, 'lesions', _with_scatter), features=_sections(evs, 'features', _with_bland), downstream=_sections(evs, 'downstream', _downstream_section),
         pictures=[p for e in evs for p in _pictures(e, 3 if len(evs)==1 else 2, f'{DIRECTION_LABELS[e.direction]}, '*(len(evs)>1))], versions=versions(), date=datetime.date.today().isoformat(), settings=flat_settings((settings or {}) | versions()))
@@ -881,7 +926,7 @@ def evaluate_harmonization(source, # folder or `Cohort`: preprocessed scans of o
                            simulated=None, # are the scans simulated? None: a `simulation.json` in or above the folder tells
                            progress=True, # show bars?
                            downstream=False, # train and test a segmentation too? or a dict for `train_lesion_net`
-                           rescan=None, # folder or `Cohort`: the truth's people scanned there a second time, the noise ceiling
+                           rescan=None, # folder or `Cohort`: the truth's people, or the target's, scanned there a second time: the noise ceiling
                            reverse=None, # the other direction on the same page: dict harmonized and perhaps source (the target), target (the source), truth, rescan, methods
                            n_jobs=1, # subjects at a time, -1: one per core; at 1 mm each takes some 2 GB
                            fit_source=None, # folder or `Cohort`: training subjects of the source site, for the baselines; None: the subjects judged

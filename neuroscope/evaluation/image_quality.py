@@ -239,11 +239,12 @@ def subject_metrics(test, # (4,X,Y,Z) the harmonized subject
                     truth, # (4,X,Y,Z) the same subject, scanned at the target site
                     mask, # (X,Y,Z) where to measure
                     data_range=1.0, # width of the intensity scale; 1.0 for normalized volumes
+                    sequences=SEQUENCES, # of the channels
                    )->pd.DataFrame: # columns sequence, metric, value
     "Image quality of a subject, by sequence and as the mean over sequences"
     for nm,v in (('test',test),('truth',truth)):
-        if np.ndim(v)!=4 or len(v)!=len(SEQUENCES): raise InputError(f'{nm} has shape {np.shape(v)}', fix=f'A subject is (4,X,Y,Z), in the order {", ".join(SEQUENCES)}')
-    d = pd.DataFrame({s:image_metrics(a, b, mask, data_range) for s,a,b in zip(SEQUENCES, test, truth)})
+        if np.ndim(v)!=4 or len(v)!=len(sequences): raise InputError(f'{nm} has shape {np.shape(v)}', fix=f'A subject is ({len(sequences)},X,Y,Z), in the order {", ".join(sequences)}')
+    d = pd.DataFrame({s:image_metrics(a, b, mask, data_range) for s,a,b in zip(sequences, test, truth)})
     d['mean'] = d.mean(axis=1)
     return d.rename_axis('metric').reset_index().melt('metric', var_name='sequence')[['sequence','metric','value']]
 

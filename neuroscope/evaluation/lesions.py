@@ -38,6 +38,7 @@ class LesionCase:
     seg:np.ndarray|None=None # (X,Y,Z) lesion labels; None where there are none
     affine:np.ndarray=field(default_factory=lambda: np.eye(4)) # (4,4) voxel to mm
     rescans:dict=field(default_factory=dict) # site -> (4,X,Y,Z): the same scan again, with other noise
+    sequences:tuple=SEQUENCES # of the channels
 
     @property
     def mask(self)->np.ndarray: return np.logical_and.reduce(list(self.masks.values()))   # brain at every site
@@ -146,12 +147,16 @@ def contrast_regions(mask, # (X,Y,Z) brain
 
 def region_contrast(vol, # (4,X,Y,Z) normalized
                     regions, # of `contrast_regions`
+                    sequences=SEQUENCES, # of the channels
                    )->pd.DataFrame: # part, sequence, voxels, reference, contrast, cnr
-    "Contrast and contrast-to-noise of every part in every sequence and in T1ce − T1"
-    vol,rows = np.asarray(vol),[]
-    def look(at): v = vol[(slice(None),*at)].astype(float); return np.concatenate([v, v[1:2]-v[0:1]])
+    "Contrast and contrast-to-noise of every part in every sequence, and in T1ce − T1 where there is T1ce"
+    vol,rows,enhances = np.asarray(vol),[],'t1ce' in sequences
+    names = (*sequences, 't1ce-t1') if enhances else sequences
+    def look(at):
+        v = vol[(slice(None),*at)].astype(float)
+        return np.concatenate([v, v[1:2]-v[0:1]]) if enhances else v
     for part,inside,ref,name in regions:
-        for q,a,b in zip(IMAGES, look(inside), look(ref)):
+        for q,a,b in zip(names, look(inside), look(ref)):
             d,noise = a.mean()-b.mean(),np.sqrt(a.var()+b.var())
             rows.append(dict(part=part, sequence=q, voxels=len(inside[0]), reference=name, contrast=d, cnr=d/noise if noise>0 else np.nan))
     return pd.DataFrame(rows, columns=['part','sequence','voxels','reference','contrast','cnr'])
@@ -192,11 +197,12 @@ def lost_lesions(after, # (4,X,Y,Z) harmonized
                  seg, # (X,Y,Z) lesion labels
                  affine=None, # (4,4) voxel to mm; RAS and 1 mm unless told
                  regions=None, # of `watched_regions`; found unless given
+                 sequences=SEQUENCES, # of the channels
                 )->pd.DataFrame: # lesion, part, sequence, expected, contrast, kept, shows, lost
     "For each lesion where it shows: how much of its contrast is left"
     rows = []
     for i,r in enumerate(watched_regions(mask, seg, affine) if regions is None else regions):
-        tabs = [region_contrast(v, r).set_index(['part','sequence']).contrast for v in (reference, after)]
+        tabs = [region_contrast(v, r, sequences).set_index(['part','sequence']).contrast for v in (reference, after)]
         for k in WATCHED:
             if k not in tabs[0].index: continue
             want,have = tabs[0][k],tabs[1][k]; shows = bool(want>=SHOWS)
@@ -259,9 +265,10 @@ def unexplained(before, # (4,X,Y,Z) the scan that was given
                 affine=None, # (4,4) voxel to mm; RAS and 1 mm unless told
                 floor=.02, # least deviation, on the normalized scale
                 sequences=SEQUENCES, # which are looked at
+                channels=SEQUENCES, # the sequences that the volumes hold
                )->np.ndarray: # (len(sequences),X,Y,Z) deviations, 0 outside the brain
     "What of an image its own four grey values before do not foretell, in robust standard deviations"
-    which = [SEQUENCES.index(q) for q in sequences]; at = _thin(tissue[mask])
+    which = [channels.index(q) for q in sequences]; at = _thin(tissue[mask])
     r = _foretell(before[:,mask].astype(np.float32), np.stack([after[k][mask] for k in which]), at)
     out = np.zeros((len(which),*mask.shape), np.float32); out[:,mask] = r
     r -= local_mean(out, tissue, mask, affine); r -= np.median(r[:,at], 1, keepdims=True)
@@ -272,11 +279,12 @@ def foretold(before, # (4,X,Y,Z) the scan that was given
              after, # (4,X,Y,Z) what was made of it, or any other scan on its grid
              mask, # (X,Y,Z) brain
              tissue, # (X,Y,Z) bool, where to look
+             sequences=SEQUENCES, # of the channels
             )->pd.Series: # by sequence: 1 for any quadratic map of the grey values, near 0 for an unrelated image
     "The share of an image's variance in normal tissue that the scan's own four grey values foretell"
     at = tuple(i[_thin(tissue[mask])] for i in np.nonzero(mask)); x,y = (np.asarray(v)[(slice(None),*at)].astype(float) for v in (before, after))
     f = quadratic_terms(x).T; r = y-(f@np.linalg.lstsq(f, y.T, rcond=None)[0]).T; var = y.var(1)
-    return pd.Series(np.where(var>0, 1-r.var(1)/np.where(var>0, var, 1), np.nan), SEQUENCES)
+    return pd.Series(np.where(var>0, 1-r.var(1)/np.where(var>0, var, 1), np.nan), sequences)
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #064cc424
 BRIGHT = ('t1ce','flair')      # where a false lesion would show
@@ -317,9 +325,12 @@ class LesionReference:
                  seg, # (X,Y,Z) lesion labels
                  truth=None, # (4,X,Y,Z) the true scan
                  affine=None, # (4,4) voxel to mm; RAS and 1 mm unless told
+                 sequences=SEQUENCES, # of the channels
                 ):
+        self.sequences = tuple(sequences)
+        self.bright = [q for q in BRIGHT if q in sequences]      # where a false lesion would show
         self.before,self.mask,self.truth,self.affine = before,check_mask(mask, np.shape(before)[1:]),truth,np.eye(4) if affine is None else affine; self.seg = check_seg(seg, self.mask.shape)
-        if truth is not None: check_pair(truth[3], before[3], mask)
+        if truth is not None: check_pair(truth[-1], before[-1], mask)
 
     @cached_property
     def tissue(self): return normal_tissue(self.seg, self.mask, self.affine)
@@ -330,19 +341,20 @@ class LesionReference:
     @cached_property
     def watched(self): return watched_regions(self.mask, self.seg, self.affine)
     @cached_property
-    def known(self): return {k: region_contrast(v, self.regions) for k,v in dict(before=self.before, truth=self.truth).items() if v is not None}
+    def known(self): return {k: region_contrast(v, self.regions, self.sequences) for k,v in dict(before=self.before, truth=self.truth).items() if v is not None}
     @cached_property
     def true_deviations(self): return None if self.truth is None else self.deviations(self.truth)
 
-    def deviations(self, after): # (2,X,Y,Z) of `BRIGHT`
+    def deviations(self, after): # (2,X,Y,Z) of `BRIGHT`, fewer where there are fewer
         "`unexplained` where a false lesion would show"
-        return unexplained(self.before, after, self.mask, self.tissue, self.affine, sequences=BRIGHT)
+        return unexplained(self.before, after, self.mask, self.tissue, self.affine,
+                           sequences=self.bright, channels=self.sequences)
 
     def false(self, after, deviations=5., area=60.):
         "`false_lesions` of an output"
         r,t = self.deviations(after),self.true_deviations
-        images = [after[SEQUENCES.index(q)] for q in BRIGHT]; bright = [v>np.median(v[self.tissue]) for v in images]
-        rows = [dict(slice=k, sequence=q, area=mm2, deviations=d) for i,q in enumerate(BRIGHT)
+        images = [after[self.sequences.index(q)] for q in self.bright]; bright = [v>np.median(v[self.tissue]) for v in images]
+        rows = [dict(slice=k, sequence=q, area=mm2, deviations=d) for i,q in enumerate(self.bright)
                 for k,mm2,d in blobs(r[i], None if t is None else t[i], bright[i], self.free, self.affine, deviations, area)]
         return pd.DataFrame(rows, columns=['slice','sequence','area','deviations'])
 
@@ -368,12 +380,12 @@ def subject_lesions(before, # (4,X,Y,Z) the scan that was given; or a `LesionRef
                     affine=None, # (4,4) voxel to mm; RAS and 1 mm unless told
                    )->pd.DataFrame: # part, sequence, metric, value
     "Contrasts before, after and in truth, lesions lost and invented"
-    ref = before if isinstance(before, LesionReference) else LesionReference(before, mask, seg, truth, affine); check_pair(after[3], ref.before[3], ref.mask)
-    tabs = dict(before=ref.known['before'], after=region_contrast(after, ref.regions)) | ref.known; rows = []
+    ref = before if isinstance(before, LesionReference) else LesionReference(before, mask, seg, truth, affine); check_pair(after[-1], ref.before[-1], ref.mask)
+    tabs = dict(before=ref.known['before'], after=region_contrast(after, ref.regions, ref.sequences)) | ref.known; rows = []
     for k,t in tabs.items(): rows += [dict(part=r.part, sequence=r.sequence, metric=f'{m}_{k}', value=getattr(r, m)) for r in t.itertuples() for m in ('contrast','cnr')]
     if 'truth' in tabs: rows += [dict(part=r.part, sequence=r.sequence, metric='contrast_error', value=abs(r.contrast-s.contrast)) for r,s in zip(tabs['after'].itertuples(), tabs['truth'].itertuples())]
     one = lambda metric,value: rows.append(dict(part='lesion', sequence='all', metric=metric, value=float(value)))
-    lost = lost_lesions(after, ref.before if ref.truth is None else ref.truth, ref.mask, ref.seg, ref.affine, ref.watched); by = lost.groupby('lesion')
+    lost = lost_lesions(after, ref.before if ref.truth is None else ref.truth, ref.mask, ref.seg, ref.affine, ref.watched, ref.sequences); by = lost.groupby('lesion')
     one('lesions', lost.lesion.nunique()); one('lesions_showing', by.shows.any().sum()); one('lesions_lost', by.lost.any().sum())
     for r in lost[lost.shows].itertuples(): rows.append(dict(part=r.part, sequence=r.sequence, metric='kept' if r.lesion==0 else f'kept_{r.lesion+1}', value=r.kept))
     one('free_slices', len(ref.free)); one('false_slices', ref.false(after).slice.nunique())

@@ -110,12 +110,13 @@ def radiomic_regions(case, # `LesionCase` with a lesion mask
 
 def region_features(vol, # (4,X,Y,Z)
                     regions, # name -> (X,Y,Z) bool
-                    sequences=SEQUENCES, # which to measure
+                    sequences=None, # which to measure; all unless told
+                    channels=SEQUENCES, # the sequences that `vol` holds
                     **kwargs, # bins, engine of `radiomic_features`
                    )->pd.DataFrame: # sequence, region, feature, value
     "Features of every region in every sequence"
-    return pd.DataFrame([dict(sequence=q, region=r, feature=f, value=v) for q in sequences for r,m in regions.items()
-                         for f,v in radiomic_features(vol[SEQUENCES.index(q)], m, **kwargs).items()])
+    return pd.DataFrame([dict(sequence=q, region=r, feature=f, value=v) for q in sequences or channels for r,m in regions.items()
+                         for f,v in radiomic_features(vol[channels.index(q)], m, **kwargs).items()])
 
 # %% ../../nbs/evaluation/02_radiomics.ipynb #65345f53
 def _case_radiomics(case, methods, directions, problems, **kwargs):

@@ -27,10 +27,11 @@ TISSUE_COLUMNS = ['subject', 'direction', 'method', 'tissue', 'sequence', 'metri
 
 def _rows(values,  # (4,6) a figure of each sequence and tissue; NaN: none
           metric,  # what it is
+          sequences=SEQUENCES, # of the rows
          )->pd.DataFrame: # tissue, sequence, metric, value
     "A table of sequences and tissues as tidy rows"
     rows = [dict(tissue=tissue, sequence=sequence, metric=metric, value=float(values[i, j]))
-            for j, tissue in enumerate(ALL_TISSUES) for i, sequence in enumerate(SEQUENCES)
+            for j, tissue in enumerate(ALL_TISSUES) for i, sequence in enumerate(sequences)
             if np.isfinite(values[i, j])]
     return pd.DataFrame(rows, columns=['tissue', 'sequence', 'metric', 'value'])
 
@@ -39,6 +40,7 @@ def tissue_errors(vol,    # (4,X,Y,Z) a scan, or what was made of it
                   truth,  # (4,X,Y,Z) the true scan
                   codes,  # (X,Y,Z) `tissue_codes` of the source scan
                   least=MIN_TISSUE, # voxels of a tissue that is measured
+                  sequences=SEQUENCES, # of the channels
                  )->pd.DataFrame: # tissue, sequence, metric ('error', 'spread'), value
     "Mean and standard deviation of the error, by tissue and sequence"
     error = np.asarray(vol, float) - truth
@@ -48,7 +50,8 @@ def tissue_errors(vol,    # (4,X,Y,Z) a scan, or what was made of it
         if inside.shape[1] < least: continue
         mean[:, code - 1] = inside.mean(1)
         spread[:, code - 1] = inside.std(1)
-    return pd.concat([_rows(mean, 'error'), _rows(spread, 'spread')], ignore_index=True)
+    tables = [_rows(mean, 'error', sequences), _rows(spread, 'spread', sequences)]
+    return pd.concat(tables, ignore_index=True)
 
 # %% ../../nbs/evaluation/00a_tissues.ipynb #8404f778
 SHELL_MM = (2., 6.)     # distance of the surroundings from a part of the lesion
@@ -74,6 +77,7 @@ def part_surroundings(codes,  # (X,Y,Z) `tissue_codes`
 def part_contrasts(vol,    # (4,X,Y,Z) a scan, or what was made of it
                    codes,  # (X,Y,Z) `tissue_codes` of the source scan
                    around, # of `part_surroundings`
+                   sequences=SEQUENCES, # of the channels
                   )->pd.DataFrame: # tissue, sequence, metric ('to_white', 'to_shell'), value
     "Contrast of each part of the lesion to white matter and to its surroundings"
     vol = np.asarray(vol)
@@ -84,7 +88,8 @@ def part_contrasts(vol,    # (4,X,Y,Z) a scan, or what was made of it
         median = np.median(vol[(slice(None), *inside)], axis=1)
         contrasts['to_white'][:, column] = median - white
         contrasts['to_shell'][:, column] = median - np.median(vol[(slice(None), *shell)], axis=1)
-    return pd.concat([_rows(v, k) for k, v in contrasts.items()], ignore_index=True)
+    tables = [_rows(v, k, sequences) for k, v in contrasts.items()]
+    return pd.concat(tables, ignore_index=True)
 
 # %% ../../nbs/evaluation/00a_tissues.ipynb #c7ae1fed
 @dataclass(repr=False)
@@ -94,6 +99,7 @@ class TissueLook:
     medians:np.ndarray # (4,6) of `tissue_medians`
     cdfs:dict          # healthy tissue -> (4,G) distribution function on `GREY_GRID`
     rows:pd.DataFrame  # tissue, sequence, metric, value: what needs no target site
+    sequences:tuple=SEQUENCES # of the rows of `medians`
     def __repr__(self): return f'TissueLook({self.id}: {len(self.rows)} figures)'
 
 def tissue_cdfs(vol,    # (4,X,Y,Z) normalized
@@ -109,15 +115,17 @@ def look_at_tissues(id,    # of the patient
                     codes, # (X,Y,Z) `tissue_codes` of the source scan
                     around=None, # of `part_surroundings`: contrasts are measured
                     truth=None,  # (4,X,Y,Z) the true scan: errors are measured
+                    sequences=SEQUENCES, # of the channels
                    )->TissueLook: # medians, distributions and rows
     "Every figure by tissue that can be had of one scan"
     tables = []
-    if around: tables.append(part_contrasts(vol, codes, around))
-    if truth is not None: tables.append(tissue_errors(vol, truth, codes))
+    if around: tables.append(part_contrasts(vol, codes, around, sequences))
+    if truth is not None: tables.append(tissue_errors(vol, truth, codes, sequences=sequences))
     empty = pd.DataFrame(columns=['tissue', 'sequence', 'metric', 'value'])
     tables = [t for t in tables if len(t)]
     rows = pd.concat(tables, ignore_index=True) if tables else empty
-    return TissueLook(str(id), tissue_medians(vol, codes), tissue_cdfs(vol, codes), rows)
+    medians, cdfs = tissue_medians(vol, codes), tissue_cdfs(vol, codes)
+    return TissueLook(str(id), medians, cdfs, rows, tuple(sequences))
 
 # %% ../../nbs/evaluation/00a_tissues.ipynb #ee0d7a40
 class TissueTarget:
@@ -126,7 +134,8 @@ class TissueTarget:
                  looks, # `TissueLook`s of the site's people, on their own tissues
                 ):
         self.looks = list(looks)
-        self.medians = np.full((len(SEQUENCES), len(ALL_TISSUES)), np.nan)
+        n = len(self.looks[0].medians) if self.looks else len(SEQUENCES)
+        self.medians = np.full((n, len(ALL_TISSUES)), np.nan)
         all_of = np.array([o.medians for o in self.looks] or [self.medians])
         known = np.isfinite(all_of).any(0)                  # a tissue that nobody has stays without
         self.medians[known] = np.nanmedian(all_of[:, known], axis=0)
@@ -140,13 +149,15 @@ def target_distances(look,   # `TissueLook`
                      target, # `TissueTarget`
                     )->pd.DataFrame: # tissue, sequence, metric ('to_target', 'wasserstein'), value
     "How far the healthy tissues of a patient lie from the target site's"
+    if not target.looks: return _rows(np.empty((0, 0)), 'to_target', ())
     offset = look.medians - target.medians
     offset[:, len(TISSUES):] = np.nan
     shape = np.full_like(offset, np.nan)
     for tissue, cdf in look.cdfs.items():
         if tissue not in target.cdfs: continue
         shape[:, TISSUE_CODES[tissue] - 1] = cdf_distance(cdf, target.cdfs[tissue])
-    return pd.concat([_rows(offset, 'to_target'), _rows(shape, 'wasserstein')], ignore_index=True)
+    tables = [_rows(offset, 'to_target', look.sequences), _rows(shape, 'wasserstein', look.sequences)]
+    return pd.concat(tables, ignore_index=True)
 
 # %% ../../nbs/evaluation/00a_tissues.ipynb #b3162c4f
 def study_table(looks,  # method -> list of `TissueLook`s; 'source', 'truth' and 'target' are scans

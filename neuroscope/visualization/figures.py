@@ -150,11 +150,12 @@ def outline_lesion(ax, # axes that show a slice
     return drawn
 
 # %% ../../nbs/visualization/00_figures.ipynb #ae418873
-def _check_subject(**vols):
-    "Each of `vols` is (4,X,Y,Z), all on one grid"
+def _check_subject(sequences=SEQUENCES, **vols):
+    "Each of `vols` is (4,X,Y,Z), a channel for each of the sequences, all on one grid"
     shapes = {k:np.shape(v) for k,v in vols.items()}
     for k,s in shapes.items():
-        if len(s)!=4 or s[0]!=len(SEQUENCES): raise InputError(f'{k} has shape {s}', fix=f'A subject is (4,X,Y,Z), in the order {", ".join(SEQUENCES)}')
+        if len(s)!=4 or s[0]!=len(sequences):
+            raise InputError(f'{k} has shape {s}', fix=f'A subject is ({len(sequences)},X,Y,Z), in the order {", ".join(sequences)}')
     if len(set(shapes.values()))>1: raise GridMismatchError('not on one grid: '+', '.join(f'{k} {s[1:]}' for k,s in shapes.items()), fix='Resample to one grid first')
 
 def _panels(rows, cols, frame, zooms, plane, width, extra=0.):
@@ -212,9 +213,10 @@ def comparison_figure(source, # (4,X,Y,Z) the subject as scanned
                       before=False, # also show source − truth?
                       title=None, # a line above
                       width=9., # inches
+                      sequences=SEQUENCES, # of the channels
                      )->Figure: # a row for each sequence
     "Sequences in rows; source, harmonized, truth and difference in columns"
-    _check_subject(source=source, harmonized=harmonized, truth=truth)
+    _check_subject(sequences, source=source, harmonized=harmonized, truth=truth)
     (src,zooms),har,tru = as_ras(source, affine),as_ras(harmonized, affine)[0],as_ras(truth, affine)[0]
     m = tru.any(0) if mask is None else as_ras(mask, affine)[0]>0
     s = None if seg is None else as_ras(seg, affine)[0]
@@ -223,8 +225,8 @@ def comparison_figure(source, # (4,X,Y,Z) the subject as scanned
     diffs[f'{names[1]} − {names[2]}'] = har-tru
     frame = brain_frame(m, zooms, plane)
     with picture_style():
-        fig,axs = _panels(4, 3+len(diffs), frame, zooms, plane, width, extra=.6)
-        drawn = _comparison_rows(axs, (src,har,tru), diffs, m, s, difference_limit(m, src-tru, har-tru), index=index, zooms=zooms, plane=plane, frame=frame)
+        fig,axs = _panels(len(sequences), 3+len(diffs), frame, zooms, plane, width, extra=.6)
+        drawn = _comparison_rows(axs, (src,har,tru), diffs, m, s, difference_limit(m, src-tru, har-tru), sequences, index=index, zooms=zooms, plane=plane, frame=frame)
         for ax,t in zip(axs[0], [*names, *diffs]): ax.set_title(t)
         bar = fig.colorbar(axs[0,-1].images[0], ax=axs, shrink=.4, aspect=30, pad=.01); bar.outline.set_visible(False); bar.set_label('difference, intensity units', fontsize=8)
         _lesion_legend(fig, drawn)
@@ -233,10 +235,10 @@ def comparison_figure(source, # (4,X,Y,Z) the subject as scanned
     return fig
 
 # %% ../../nbs/visualization/00_figures.ipynb #c00c7d4e
-def _comparison_rows(axs, vols, diffs, m, seg, lim, **view):
+def _comparison_rows(axs, vols, diffs, m, seg, lim, sequences, **view):
     "Fill the grid of `comparison_figure`; gives the outlines drawn"
     drawn = []
-    for i,(row,q) in enumerate(zip(axs, SEQUENCES)):
+    for i,(row,q) in enumerate(zip(axs, sequences)):
         window = display_range(vols[2][i])
         for j,(ax,v) in enumerate(zip(row, vols)): show_slice(ax, v[i], window=window, letters=i==j==0, **view)
         for ax,d in zip(row[3:], diffs.values()):
@@ -248,10 +250,11 @@ def _comparison_rows(axs, vols, diffs, m, seg, lim, **view):
 
 # %% ../../nbs/visualization/00_figures.ipynb #adf134d0
 def brain_values(vols, # (4,X,Y,Z) or a list of such
+                 sequences=SEQUENCES, # of the channels
                 )->np.ndarray: # (4,N)
     "Voxels of one or more subjects that are not background"
     vols = [vols] if np.ndim(vols[0])==3 else vols
-    for v in vols: _check_subject(vol=v)
+    for v in vols: _check_subject(sequences, vol=v)
     return np.concatenate([np.asarray(v)[:,np.any(v, axis=0)] for v in vols], axis=1)
 
 def _spread(v):
@@ -265,12 +268,13 @@ def sequence_histograms(groups, # dict: name -> (4,X,Y,Z) or a list of such; the
                         colors=None, # one a group; source, target and harmonized colours unless told
                         title=None, # a line above
                         width=9., # inches
-                       )->Figure: # four panels in a row
+                        sequences=SEQUENCES, # of the channels
+                       )->Figure: # a panel for each sequence, in a row
     "Intensity distributions of groups of subjects, one panel a sequence"
-    vals,colors = {k:brain_values(v) for k,v in groups.items()},colors or [*COLORS.values(), *(f'C{i}' for i in range(9))]
+    vals,colors = {k:brain_values(v, sequences) for k,v in groups.items()},colors or [*COLORS.values(), *(f'C{i}' for i in range(9))]
     with chart_style():
-        fig,axs = plt.subplots(1, 4, figsize=(width, 2.3), sharey=False)
-        for i,(ax,q) in enumerate(zip(axs, SEQUENCES)):
+        fig,axs = plt.subplots(1, len(sequences), figsize=(width, 2.3), sharey=False)
+        for i,(ax,q) in enumerate(zip(axs, sequences)):
             lo,hi = np.percentile(np.concatenate([v[i] for v in vals.values()]), (.05,99.9))
             for (nm,v),c,fill in zip(vals.items(), colors, (True,True,*[False]*9)):
                 h,e = np.histogram(_spread(v[i]), bins, (lo,hi), density=True); x = (e[1:]+e[:-1])/2
