@@ -12,6 +12,7 @@ import numpy as np
 
 from .core import (LESION_PARTS, Cohort, NeuroscopeError, NoSubjectsError, get_logger,
                              image_data, progress_bar, stack_sequences)
+from .imaging.coverage import fill_gaps, find_gaps
 from .imaging.tissues import TISSUE_CODES, lesion_codes
 from .models.site_match import SiteMatch, fit_site_match, summarize_scan
 from .preprocessing.slices import to_ras
@@ -27,7 +28,9 @@ def read_scan(subject, # `Subject` with four sequences, skull-stripped
     images = subject.load_all()
     affine = images['t1'].affine
     mask = to_ras(subject_mask(subject, images), affine)
-    vol = normalize_sequences(to_ras(stack_sequences(images), affine), mask)[0]
+    raw = to_ras(stack_sequences(images), affine)
+    gaps = find_gaps(raw, mask)
+    vol = fill_gaps(normalize_sequences(raw, mask, gaps)[0], mask, gaps)
     seg = subject.load_seg()
     return vol, mask, None if seg is None else to_ras(image_data(seg, None), affine)
 
