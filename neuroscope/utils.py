@@ -344,6 +344,16 @@ def _recipe(self:Translator, direction, **kwargs):
                 **({k: getattr(self, k) for k in ('patch_size','overlap')} if self.in_3d else {}), **{k: {s: list(o) for s,o in v.items()} if isinstance(v, dict) else v for k,v in kwargs.items()})
 
 @patch
+def made_otherwise(self:Translator,
+    side, # what the record of a result says
+    direction, # 'a2b' or 'b2a', that is wanted now
+)->str: # how it differs; empty where model and direction are the same
+    "Was a result made in another direction, or by another model?"
+    made = side.get('params', {})
+    if made.get('direction') != direction: return f'of the direction {made.get("direction")}, not {direction}'
+    return '' if made.get('model') == self.fingerprint else f'of another model ({made.get("model")}, not {self.fingerprint})'
+
+@patch
 def translate_subject(self:Translator,
     subject, # `Subject`
     dest, # folder; a folder of the subject's name is made in it
@@ -351,7 +361,7 @@ def translate_subject(self:Translator,
     scale='normalized', # or 'source' or 'target', see `translate_volume`
     reference=None, # of `site_scale`, for scale='target'
     missing='refuse', # or 'stand_in': a missing sequence is not written, and the others are
-    overwrite=False, # translate again what is there already, made by the same model from the same files?
+    overwrite=False, # True: translate again; False: keep what the same model made of the same files, refuse to replace what another model or direction made; 'changed': keep the one and replace the other
 )->Subject: # the files written
     "A subject's sequences, translated, as files"
     start,folder = time.perf_counter(),Path(dest)/subject.id
@@ -360,7 +370,11 @@ def translate_subject(self:Translator,
     if any(p.resolve()==Path(inputs[s]).resolve() for s,p in outs.items()):
         raise InputError('the harmonized files would replace the scans they are made from', path=folder, fix='Give another folder.')
     params = self._recipe(direction, scale=scale, reference=reference, missing=missing)
-    if overwrite or not _is_done(marker, inputs, params, outs):
+    old = read_sidecar(marker)
+    if not overwrite and old and (said := self.made_otherwise(old, direction)):
+        raise InputError(f'the result here is {said}', path=folder,
+                         fix='Give another folder (--output-dir), or have it replaced (--overwrite).')
+    if overwrite is True or not _is_done(marker, inputs, params, outs):
         _clear_stale(folder)
         sidecar_path(marker).unlink(missing_ok=True)
         for s,img in self.translate_volume(subject, *direction.split('2'), scale=scale, reference=reference, missing=missing).items(): save_volume(img, outs[s])

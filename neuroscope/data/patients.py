@@ -74,11 +74,11 @@ def patient_table(cohort, # `Subject`s of one site
         rows.append(dict(id=subject.id, **dict(zip(LESION_PARTS, parts)), grade=grade or ''))
     return pd.DataFrame(rows, columns=['id', *LESION_PARTS, 'grade']), problems
 
-# %% ../../nbs/data/01a_patients.ipynb #62074859
+# %% ../../nbs/data/01a_patients.ipynb #9c8f6eec
 _RATIO = 2.        # of the median volumes
 _LEAST_ML = 1.     # below, a volume is not compared
 _SHARE = .4        # difference of the shares of patients
-_OFTEN = .3        # what chance does more often than this is not said
+_OFTEN = .15       # what chance does more often than this is not said
 _SHOWS = .1        # ml of enhancing tumour that make a patient one who enhances
 _MOST_DRAWS = 2000
 

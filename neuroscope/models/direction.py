@@ -49,7 +49,7 @@ class TwoSides:
         gaps = [np.asarray(figures) - rows.mean(0) for rows in (self.own, self.other)]
         return min(float(np.sqrt(np.mean(gap**2/self.variance))) for gap in gaps)
 
-# %% ../../nbs/models/03a_direction.ipynb #5df4f60f
+# %% ../../nbs/models/03a_direction.ipynb #e1437885
 def _without(rows, i): return np.delete(np.asarray(rows, float), i, axis=0)
 
 def left_out(own,   # rows of `site_figures`
@@ -61,7 +61,7 @@ def left_out(own,   # rows of `site_figures`
     return (np.array([t.side(x) for t, x in mine]), np.array([t.distance(x) for t, x in mine]),
             np.array([t.side(x) for t, x in theirs]))
 
-_TOLD = .8         # share of each site's patients that have to be on their side
+_TOLD = .6         # share of each site's patients that have to be on their side
 _REFUSED = .25     # median side of a cohort above which it is the other site's
 _FAR = 1.5         # distance over the largest of the model's own patients: neither site
 
