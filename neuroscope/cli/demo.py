@@ -234,7 +234,7 @@ def translate_demo(
     kind,res = 'travelling' if cohorts['travelling_a'] else 'site',{}
     for d in DIRECTIONS:
         bar = partial(progress_bar, desc=f'harmonizing {d}', progress=progress, unit='subject')
-        res[d],table = Translator(model).translate_cohort(cohorts[f'{kind}_{d[0]}'], dest/d, d, progress=bar)
+        res[d],table = Translator(model).translate_cohort(cohorts[f'{kind}_{d[0]}'], dest/d, d, progress=bar, overwrite='changed')
         demo.left_out += [f'{recipe} {d}: {p}' for p in res[d].problems]
     return res
 

@@ -14,6 +14,7 @@ import argparse, sys
 from . import CommandParser, run_command, say, shortened
 from ..core import InputError, NoSubjectsError, check_output, find_subjects, progress_bar, sequences_said
 from ..data.splits import test_subjects
+from ..preflight import preflight
 from ..preprocessing.slices import PLANES
 from ..utils import SCALES, Translator, site_scale
 
@@ -38,7 +39,10 @@ def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope tran
     p.add_argument('--overlap', type=int, metavar='N', help='of a 3D model: voxels that neighbouring patches share (half a patch)')
     p.add_argument('--bf16', action='store_true', help='compute in bfloat16 where the processor has it')
     p.add_argument('--device', metavar='D', help='to compute on, such as cuda (cpu)')
-    p.add_argument('--overwrite', action='store_true', help='translate again what is there already')
+    p.add_argument('--overwrite', action='store_true',
+        help='translate again what is there already, results of another model or direction too')
+    p.add_argument('--anyway', action='store_true',
+        help='go on although the scans look like the other site, like neither, or raw')
     p.add_argument('--quiet', action='store_true', help='no progress bar, no table')
     return p
 
@@ -70,6 +74,8 @@ def _run(argv):
     reference = _reference(a, tr.sequences)
     check_output(a.output_dir, a.input_dir, apart=True)
     if a.splits: cohort = test_subjects(cohort, a.splits, a.direction[0])
+    notes = preflight(tr, cohort, a.input_dir, a.output_dir, a.direction, a.anyway, a.overwrite, not a.quiet)
+    for note in notes: print(f'neuroscope translate: {note}', file=sys.stderr)
     bar = lambda c: progress_bar(c, f'translating {a.direction}', progress=not a.quiet, unit='subject')
     _,table = tr.translate_cohort(cohort, a.output_dir, a.direction, progress=bar, scale=a.scale, reference=reference, missing=a.missing, overwrite=a.overwrite)
     if not a.quiet:

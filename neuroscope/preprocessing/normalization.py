@@ -252,7 +252,7 @@ def normalizer_from(
     kinds = {k.method: k for k in (PercentileNormalizer, ZScoreNormalizer, WhiteStripeNormalizer, NyulNormalizer)}
     if p.get('method') not in kinds: raise InputError(f"there is no normalization '{p.get('method')}'", fix=f'There are: {", ".join(kinds)}.')
     kind = kinds[p.pop('method')]
-    res = kind(**{k: v for k,v in p.items() if k not in kind._state})
+    res = kind(**{k: v for k,v in p.items() if k not in (*kind._state, 'reasons')})
     for k in kind._state: setattr(res, k, p[k])
     return res
 

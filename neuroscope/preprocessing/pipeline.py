@@ -30,6 +30,7 @@ from .. import __version__
 from ..core import (SCHEMES, SEQUENCES, SEQUENCE_LABELS, Cohort, GridMismatchError, InputError, MissingSequenceError, NeuroscopeError, Subject, check_output,
     as_images, atomic_path, check_same_grid, file_hash, from_sitk, get_logger, image_data, is_image, load_volume, new_like, peak_mb, progress_bar, read_json, same_grid, save_volume,
     sidecar_path, strip_suffix, to_sitk, versions, write_json, write_sidecar)
+from ..imaging.coverage import find_gaps, gap_words
 from .bias_correction import N4BiasFieldCorrection
 from .bias_lesions import LEAST_GAIN, fit_regions, gain_in_evenness
 from .normalization import NyulNormalizer, PercentileNormalizer, WhiteStripeNormalizer, ZScoreNormalizer, load_nyul
@@ -37,6 +38,7 @@ from .registration import apply_transform, compose, register_subject, save_trans
 from .skull_strip import brain_mask, brainmask_path, is_stripped, skull_strip, strip_plan
 
 log = get_logger('pipeline')
+from .slices import to_ras
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #5cfc1a23
 STEPS = {}
@@ -106,14 +108,32 @@ def _brain(imgs, mask):
     if hasattr(mask, 'dataobj'): check_same_grid(imgs | {'the brain mask': mask}); mask = image_data(mask) > 0
     return brain_mask(imgs) if mask is None else mask
 
+_STEP = 1e-6   # of the scale's width: what a voxel of brain is moved by that would be background
+
+def _gaps(imgs, mask):
+    "Where each sequence does not cover the brain, and that in words"
+    vol = np.stack([image_data(o) for o in imgs.values()])
+    gaps = find_gaps(vol, mask)
+    affine = next(iter(imgs.values())).affine
+    words = gap_words(to_ras(gaps, affine), to_ras(mask, affine), tuple(imgs))
+    return dict(zip(imgs, gaps)), words
+
+def _off_background(values, low):
+    "Normalized values of brain, none of which is exactly the background's"
+    step = np.float32(_STEP*max(1, abs(low)))
+    return np.where(values == low, low + step, values)
+
 def _normalize(imgs, mask, make, exclude=None):
     "Each sequence on the scale of its own normalizer, `make(sequence)`, which is not read off what is excluded; background 0"
     out,findings,mask = {},{},_brain(imgs, mask)
+    gaps,words = _gaps(imgs, mask)
     for q,img in imgs.items():
-        norm = make(q).fit(image_data(img), mask if exclude is None else mask & ~_mask_on(exclude, img))
+        seen = mask & ~gaps[q]
+        norm = make(q).fit(image_data(img), seen if exclude is None else seen & ~_mask_on(exclude, img))
         low = np.float32(norm.params.get('target_range', (0,))[0])
-        out[q] = new_like(img, np.where(mask, norm.normalize(image_data(img)), low))
+        out[q] = new_like(img, np.where(seen, _off_background(norm.normalize(image_data(img)), low), low))
         findings[q] = norm.params
+        if gaps[q].any(): findings[q] |= dict(reasons=[w for w in words if w.startswith(f'{SEQUENCE_LABELS[q]} ')])
     return out, mask, findings
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #63b1082c
