@@ -6,8 +6,9 @@ training patients. It segments the other site's patients of the fold left out: a
 harmonized by each method, all of them fitted on training patients. Beside it stands a network of
 the same kind that was trained at the patient's own site. Scans are means of 2 mm blocks.
 
-Three networks that differ in their random start are trained each time; a patient's figure is the
-mean of the three. Folds and patients are those of `real_cohort.py`.
+With `--seeds N` so many networks that differ in their random start are trained each time, and a
+patient's figure is their mean. Folds and patients are those of `real_cohort.py`. Each fold is
+stored when it is done, and a run that was stopped goes on after the last one.
 
     python benchmarks/real_cohort.py --segmentation     # or this file by itself
 """
@@ -27,7 +28,7 @@ from real_cohort import DIRECTIONS, FOLDERS, FOLDS, RESULTS, fold_of, read, thin
 
 SPACING = 2
 AFFINE = np.diag([SPACING, SPACING, SPACING, 1.])
-SEEDS = range(3)
+SEEDS = 1          # networks a site and fold
 STORE = RESULTS/'real_cohort_segmentation_2mm.json'
 
 
@@ -57,16 +58,16 @@ def mean_scores(nets, vol, mask, seg):
     return [None if column[0] is None else float(np.mean(column)) for column in zip(*each)]
 
 
-def networks(scans, site, train):
+def networks(scans, site, train, seeds):
     "One network for each random start, trained on real scans of a site"
     slices = [axial_slices(vol, mask, AFFINE, seg) for vol, mask, seg in (scans[site, i] for i in train)]
-    return [train_lesion_net(slices, seed=seed) for seed in SEEDS]
+    return [train_lesion_net(slices, seed=seed) for seed in range(seeds)]
 
 
-def one_fold(scans, names, fold):
+def one_fold(scans, names, fold, seeds):
     "Dice of each method on each patient of a fold, in both directions"
     train = {k: [i for i in range(len(names[k])) if fold_of(i) != fold] for k in names}
-    nets = {k: networks(scans, k, train[k]) for k in names}
+    nets = {k: networks(scans, k, train[k], seeds) for k in names}
     rows = {}
     for direction in DIRECTIONS:
         source, target = direction[0], direction[-1]
@@ -74,23 +75,25 @@ def one_fold(scans, names, fold):
         for method, made in harmonized(scans, train, test, direction).items():
             for i in test:
                 found = mean_scores(nets[target], made[i], *scans[source, i][1:])
-                rows.setdefault(names[source][i], dict(direction=direction, dice={}))['dice'][method] = found
+                rows.setdefault(names[source][i], dict(direction=direction, seeds=seeds, dice={}))['dice'][method] = found
         for i in test:
             vol, mask, seg = scans[source, i]
             rows[names[source][i]]['dice']['own_site'] = mean_scores(nets[source], vol, mask, seg)
     return rows
 
 
-def measure(data, store=STORE):
-    "All folds; what was measured is stored"
+def measure(data, seeds=SEEDS, store=STORE):
+    "All folds that are not stored yet"
     people = {k: [s for f in FOLDERS[k] for s in find_subjects(data/f)] for k in FOLDERS}
     names = {k: [s.id for s in people[k]] for k in people}
-    scans = {(k, i): read(s, SPACING) for k in people for i, s in enumerate(people[k])}
-    start, done = time.process_time(), {}
-    for fold in range(FOLDS):
-        done |= one_fold(scans, names, fold)
-        print(f'fold {fold}: {time.process_time() - start:.0f} CPU seconds so far', flush=True)
-    store.write_text(json.dumps(done, indent=1))
+    done = json.loads(store.read_text()) if store.exists() else {}
+    todo = [fold for fold in range(FOLDS) if any(names[k][i] not in done for k in names
+                                                 for i in range(fold, len(names[k]), FOLDS))]
+    scans = {(k, i): read(s, SPACING) for k in people for i, s in enumerate(people[k])} if todo else {}
+    for fold in todo:
+        done |= one_fold(scans, names, fold, seeds)
+        store.write_text(json.dumps(done, indent=1))
+        print(f'fold {fold}: {time.process_time():.0f} CPU seconds so far', flush=True)
     return done
 
 
@@ -115,9 +118,10 @@ def show(done):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--data', type=Path, default=shared_data(), help='folder with two_sites/ and glioma/')
+    parser.add_argument('--seeds', type=int, default=SEEDS, help='networks a site and fold')
     args = parser.parse_args()
     if args.data is None: parser.error('no real scans here; name their folder with --data')
-    show(measure(args.data))
+    show(measure(args.data, args.seeds))
 
 
 if __name__ == '__main__': main()

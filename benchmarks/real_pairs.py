@@ -85,7 +85,7 @@ def judge(work, name, source, target, truth, rescan=None):
         checked(evaluate.main(command), 'evaluate')
     tissues = pd.read_csv(root/'evaluation'/'tissues.csv')
     images = pd.read_csv(root/'evaluation'/'metrics.csv').assign(tissue='brain')
-    rows = pd.concat([tissues[tissues.metric.isin(['error', 'spread'])],
+    rows = pd.concat([tissues[tissues.metric.isin(['error', 'spread', 'to_target'])],
                       images[images.metric.isin(['psnr', 'ssim'])]])
     rows = rows[~rows.method.isin(['source', 'truth', 'target'])]
     columns = ['subject', 'method', 'sequence', 'tissue', 'metric', 'value']
@@ -107,7 +107,8 @@ def wide(table, trial, columns):
     "One trial: a row a method, with the mean over the columns at the end where they are tissues"
     rows = table[table.trial == trial]
     out = rows.pivot_table(index='method', columns=columns, values='value', sort=False)
-    return out.assign(mean=out.mean(axis=1)) if 'tissue' in columns else out
+    if 'tissue' in columns: out['mean', ''] = out.mean(axis=1)
+    return out
 
 
 def main():

@@ -701,6 +701,8 @@ def match_name(
     return bids + [m for s in ('brats', 'brats2023', 'upenn') for m in _match_simple(stem, s) if not (bids and m.slot != 'flair')]
 
 # %% ../nbs/00_core.ipynb #cc5e475b
+NEEDED = ('t1', 't2')        # sequences that no study can do without: tissues are found in them
+
 class Cohort(list):
     "Subjects found in a folder, and what was doubtful there"
     def __init__(self,
@@ -714,6 +716,19 @@ class Cohort(list):
     def __getitem__(self, i):
         res = super().__getitem__(i)
         return type(self)(res, self.folder, self.problems) if isinstance(i, slice) else res
+
+    def using(self,
+        sequences, # of `SEQUENCES`, at least `NEEDED`
+    ) -> 'Cohort': # the same subjects; complete are those that have these
+        "The cohort in a study that uses these sequences alone"
+        sequences = tuple(s for s in SEQUENCES if s in sequences)
+        if lacking := [s for s in NEEDED if s not in sequences]:
+            raise MissingSequenceError(f'a study cannot do without {" and ".join(lacking)}', path=self.folder,
+                                       fix='Tissues are found in T1 and T2, so both are needed.')
+        unused = [s for s in SEQUENCES if s not in sequences]
+        said = [p for p in self.problems if not any(p.endswith(f': no {s}') for s in unused)]
+        subjects = [replace(s, sequences=sequences) for s in self]
+        return type(self)(subjects, self.folder, said if unused else self.problems)
 
 # %% ../nbs/00_core.ipynb #4053b19f
 @patch(as_prop=True)
@@ -838,23 +853,6 @@ def find_subjects(
     if orphans := [m for m in ms if m.id not in with_scan]: problems.append(f'{len(orphans)} lesion masks without scans (for instance {rel(orphans[0].path)})')
     problems += [f'{rel(f)}: looks like a scan or a mask, but the name fits no scheme' for f in strange]
     return Cohort(subjects, folder, problems)
-
-# %% ../nbs/00_core.ipynb #cc60b6c3
-NEEDED = ('t1', 't2')        # tissues are found in these two
-
-@patch
-def using(self:Cohort,
-    sequences, # of `SEQUENCES`, at least `NEEDED`
-) -> Cohort: # the same subjects; complete are those that have these
-    "The cohort in a study that uses these sequences alone"
-    sequences = tuple(s for s in SEQUENCES if s in sequences)
-    if lacking := [s for s in NEEDED if s not in sequences]:
-        raise MissingSequenceError(f'a study cannot do without {" and ".join(lacking)}', path=self.folder,
-                                   fix='Tissues are found in T1 and T2, so both are needed.')
-    unused = [s for s in SEQUENCES if s not in sequences]
-    said = [p for p in self.problems if not any(p.endswith(f': no {s}') for s in unused)]
-    subjects = [replace(s, sequences=sequences) for s in self]
-    return type(self)(subjects, self.folder, said if unused else self.problems)
 
 # %% ../nbs/00_core.ipynb #6c49d7f2
 def shared_sequences(

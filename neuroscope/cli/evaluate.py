@@ -24,7 +24,7 @@ def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope eval
     for name,text in (('source','preprocessed scans of one site'), ('harmonized','what was made of them, under the same names'), ('target','preprocessed scans of other people from the target site')):
         p.add_argument(f'--{name}', required=True, metavar='DIR', help=text)
     p.add_argument('--truth', metavar='DIR', help="the source's people, really scanned at the target site (without it image quality cannot be measured)")
-    p.add_argument('--rescan', metavar='DIR', help="the truth's people scanned there a second time: what noise alone does, in every table (needs --truth)")
+    p.add_argument('--rescan', metavar='DIR', help="the truth's people scanned there a second time: what noise alone does, in every table; where they were not, people of --target who were (needs --truth)")
     p.add_argument('--splits', metavar='DIR', help='judge only the test patients of these splits, at both sites, as `neuroscope split` wrote them, and fit the baselines on the training patients (without: everybody is judged, and the baselines are fitted on the very subjects judged)')
     p.add_argument('--output-dir', required=True, metavar='DIR', help='where report.html and the tables go')
     p.add_argument('--direction', choices=['a2b','b2a'], default='a2b', help='what to call the way from source to target (a2b)')
