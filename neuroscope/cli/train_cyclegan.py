@@ -8,7 +8,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/cli/train_cyclegan.html.md"""
 __all__ = ['SITE_NAMES', 'OPTIONS', 'TYPES', 'CHOICES', 'find_cohorts', 'needs_preprocessing', 'open_stores', 'parser',
            'settings_of', 'build_model', 'build_loaders', 'UnrelatedSlices', 'ProgressLine', 'said_row',
            'seed_everything', 'start_run', 'named_sites', 'held_out', 'run_training', 'preset_of', 'fit_folder',
-           'run_fit', 'fit_summary', 'summary', 'main']
+           'checked_cohorts', 'folder_names', 'run_fit', 'fit_summary', 'summary', 'main']
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #279d00d5
 import argparse, random, sys
@@ -23,6 +23,8 @@ from fastai.callback.all import GradientAccumulation, ParamScheduler, ProgressCa
 from . import CommandParser, run_command, say
 from ..core import Cohort, InputError, NoSubjectsError, check_output, find_subjects, image_data, progress_bar, read_json, require_extra, write_json
 from ..data.loaders import PairedSlices, ReadSlice, common_size, paired_slices, ready_cohort, site_store, slice_source, unpaired_dataloaders
+from ..data.folders import check_complete, cohort_notes
+from ..data.patients import patient_table, patients_differ, read_grades
 from ..data.splits import read_splits
 from ..models.implementations import CycleGAN
 from ..models.site_match import distance_table, save_site_match
@@ -30,6 +32,7 @@ from ..preprocessing.pipeline import default_preprocessor
 from ..trainers.losses import CycleGANLoss
 from ..trainers.presets import fast_cyclegan, site_slices
 from ..trainers.techniques import ClipPerNetwork, GeneratorEMA, ProgressiveResize
+from ..preflight import preprocess_command
 from ..site_fit import fit_sites
 from ..trainers.trainer import CycleGANTrainer
 
@@ -126,6 +129,7 @@ def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope trai
     p.add_argument('--data-root', required=True, metavar='DIR', help='folder with site_a/ and site_b/, or with splits.json')
     p.add_argument('--checkpoints-dir', default='checkpoints', metavar='DIR', help='where runs are written (checkpoints)')
     p.add_argument('--name', default='cyclegan', metavar='NAME', help='of the run, a folder in there (cyclegan)')
+    p.add_argument('--patients', metavar='FILE', help='CSV with a column grade and one of id, subject or patient: the grades of the two sites are compared too')
     p.add_argument('--resume', action='store_true', help='go on with the run of this name, if it is there')
     p.add_argument('--quiet', action='store_true', help='no progress, no summary')
     for k,(default,text) in OPTIONS.items():
@@ -148,7 +152,7 @@ def settings_of(
     if s['lr_g'] is None: s['lr_g'] = 2e-4 if joint else 1e-4
     if s['n_epochs'] is None and s['minutes'] is None: s |= dict(minutes=2.) if joint else dict(n_epochs=200)
     for k in ('n_epochs','minutes','batch_size','accumulate','filters','discriminator_filters','lr_g','lr_d'):
-        if s[k] is not None and not s[k]>0: raise InputError(f"'{k}' is {s[k]}, and has to be above 0")
+        if s[k] is not None and not s[k]>0: raise InputError(f"--{k.replace('_', '-')} is {s[k]}, and has to be above 0")
     return s
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #293ceaa2
@@ -274,6 +278,10 @@ def run_training(
     cohorts,paired,notes = find_cohorts(args.data_root)
     for k in ('train_a','train_b'):
         if not cohorts.get(k): raise NoSubjectsError(f'there is nobody to train on at site {k[-1].upper()}', path=args.data_root)
+        check_complete(cohorts[k], k[-1].upper())
+    pair = [cohorts[f'train_{d}'] for d in 'ab']
+    grades = read_grades(args.patients) if args.patients else None
+    notes += [*cohort_notes(pair), *patients_differ(*(patient_table(c, grades)[0] for c in pair))]
     folder,s = start_run(args)
     tell = print if not args.quiet and not rank_distrib() else noop
     for n in notes: tell(n)
@@ -326,14 +334,29 @@ def _ready(cohorts, cache, n_jobs, progress):
     pipeline = default_preprocessor() if raw else None
     return [ready_cohort(cohorts[k], pipeline, cache/k, n_jobs, progress) for k in roles], raw
 
+def checked_cohorts(
+    root, # what --data-root names
+)->tuple: # role -> `Cohort`; sentences about them
+    "The cohorts of both sites, with somebody to train on at each, and what lies beside them"
+    cohorts,_,notes = find_cohorts(root)
+    roles = ('train_a', 'train_b')
+    for k in roles:
+        if not cohorts.get(k):
+            raise NoSubjectsError(f'there is nobody to train on at site {k[-1].upper()}', path=root)
+        check_complete(cohorts[k], k[-1].upper())
+    return cohorts, notes + [n for n in cohort_notes([cohorts[k] for k in roles]) if n not in notes]
+
+def folder_names(
+    cohorts, # role -> `Cohort`
+)->dict: # 'a' and 'b' -> name of the folder
+    "What the sites' folders are called, for the model to remember"
+    return {d: Path(cohorts[f'train_{d}'].folder).resolve().name for d in 'ab' if cohorts[f'train_{d}'].folder}
+
 def run_fit(
     args, # parsed, of preset fast
 )->int: # exit status: 1 where subjects were left out
     "Find, preprocess where needed, fit, judge, write"
-    cohorts,_,notes = find_cohorts(args.data_root)
-    for k in ('train_a', 'train_b'):
-        if not cohorts.get(k):
-            raise NoSubjectsError(f'there is nobody to train on at site {k[-1].upper()}', path=args.data_root)
+    cohorts,notes = checked_cohorts(args.data_root)
     folder = fit_folder(args)
     tell = noop if args.quiet else print
     if (folder/'config.json').exists():
@@ -341,9 +364,11 @@ def run_fit(
         return 0
     for note in notes: tell(note)
     ready,raw = _ready(cohorts, folder/'cache', args.n_jobs or 1, not args.quiet)
-    model,unread = fit_sites(ready[0], ready[1], progress=not args.quiet)
+    grades = read_grades(args.patients) if args.patients else None
+    model,unread = fit_sites(ready[0], ready[1], progress=not args.quiet, grades=grades)
     left_out = [p for c in ready for p in c.problems] + unread
-    model.meta |= dict(sites=named_sites(cohorts), preset='fast', preprocessed_first=raw)
+    model.meta |= dict(sites=named_sites(cohorts), preset='fast', preprocessed_first=raw,
+                       preprocessing=preprocess_command(ready[0]), site_names=folder_names(cohorts))
     model.meta['subjects'] |= held_out(args.data_root).get('subjects', {})
     write_json(dict(preset='fast', data_root=str(args.data_root)), folder/'settings.json')
     save_site_match(model, folder)
