@@ -121,6 +121,7 @@ class Translator:
         overlap=None, # of a `CycleGAN3D`: (x,y,z) voxels that neighbouring patches share; default: half a patch
     ):
         if isinstance(model, (str, Path)): model = load_model(model)
+        self.remarks:list = []    # what was said about the last volume
         self.by_curves = isinstance(model, SiteMatch)    # no network: nothing to batch, cut or move
         self.model,self.in_3d = model if device is None or self.by_curves else model.to(usable_device(device)),isinstance(model, CycleGAN3D)
         _refuse(self.in_3d, dict(size=size, planes=planes, tile=tile), dict(patch_size=patch_size, overlap=overlap))
@@ -317,7 +318,8 @@ def translate_volume(self:Translator,
     if mask is None: mask = subject_mask(input_volume, imgs) if isinstance(input_volume, Subject) else brain_mask(imgs)
     mask = to_ras(np.asarray(mask, dtype=bool), aff)
     gaps = find_gaps(vol, mask)
-    for words in gap_words(gaps, mask, self.sequences): log.warning('%s', words)
+    self.remarks = gap_words(gaps, mask, self.sequences)
+    for words in self.remarks: log.warning('%s', words)
     x,norms = normalize_sequences(vol, mask, gaps)
     x = fill_gaps(x, mask, gaps, self.sequences)
     seg = _lesion_of(input_volume, imgs) if seg is None and self.by_curves else seg
@@ -390,7 +392,7 @@ def translate_subject(self:Translator,
         _clear_stale(folder)
         sidecar_path(marker).unlink(missing_ok=True)
         for s,img in self.translate_volume(subject, *direction.split('2'), scale=scale, reference=reference, missing=missing).items(): save_volume(img, outs[s])
-        write_sidecar(marker, 'translate', inputs, params, seconds=time.perf_counter()-start)
+        write_sidecar(marker, 'translate', inputs, params, dict(remarks=self.remarks), time.perf_counter()-start)
     return Subject(subject.id, outs, seg=subject.seg, site=direction[-1], scheme=subject.scheme)
 
 
@@ -407,7 +409,10 @@ def translate_cohort(self:Translator,
     done,rows = [],[]
     for s in progress(cohort):
         start = time.perf_counter()
-        try: done.append(self.translate_subject(s, dest, direction, **kwargs)); status,why = 'ok',''
+        try:
+            done.append(self.translate_subject(s, dest, direction, **kwargs))
+            record = read_sidecar(Path(dest)/s.id/s.id) or {}
+            status,why = 'ok','; '.join(record.get('figures', {}).get('remarks', []))
         except NeuroscopeError as e: status,why = 'failed',str(e); log.warning('%s: %s', s.id, e)
         rows.append(dict(subject=s.id, status=status, seconds=round(time.perf_counter()-start, 2), message=why))
     return Cohort(done, dest, [f"{r['subject']}: {r['message']}" for r in rows if r['message']]), pd.DataFrame(rows, columns=['subject','status','seconds','message'])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from . import CommandParser, run_command, say, shortened
 from ..core import SEQUENCES, check_output, sequences_said
+from ..data.patients import read_grades
 from ..data.splits import create_dataset_splits
 
 # %% ../../nbs/cli/08_create_dataset_splits.ipynb #0e71ce05
@@ -27,6 +28,7 @@ def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope spli
     p.add_argument('--fractions', type=float, nargs=3, default=[.7,.15,.15], metavar='F', help='shares of the patients for training, validation and test (.7 .15 .15)')
     p.add_argument('--sequences', nargs='+', choices=SEQUENCES, metavar='SEQ', help='sequences that the study uses, the same at both sites (those that there are)')
     p.add_argument('--seed', type=int, default=0, metavar='S', help='the same seed gives the same splits (0)')
+    p.add_argument('--patients', metavar='FILE', help='CSV with a column grade and one of id, subject or patient: the grades of the two sites are compared too')
     p.add_argument('--quiet', action='store_true', help='no summary')
     return p
 
@@ -38,12 +40,14 @@ def summary(splits, # `Splits` that were made
     t = splits.table.groupby(['split','domain'], sort=False).agg(patients=('patient','nunique'), sessions=('subject','size'), mean_lesion_ml=('lesion_ml','mean')).round(1)
     out = [f'Left out: {p}' for p in shortened(splits.problems)]
     if said := sequences_said(splits.settings['sequences']): out.append(said)
+    out += [f'note: {p}' for p in shortened(splits.remarks)]
     return '\n'.join([*out, t.loc[[k for k in splits if k in t.index.get_level_values(0)]].reset_index().to_string(index=False), f'Written to {dest}: splits.json, splits.csv'])
 
 def _run(argv):
     a = parser().parse_args(argv)
     check_output(a.output_dir)
-    splits = create_dataset_splits(a.domain_a_dir, a.domain_b_dir, a.output_dir, a.fractions, a.seed, a.sequences)
+    splits = create_dataset_splits(a.domain_a_dir, a.domain_b_dir, a.output_dir, a.fractions, a.seed, a.sequences,
+                                   read_grades(a.patients) if a.patients else None)
     if not a.quiet: say(summary(splits, Path(a.output_dir)))
 
 def main(argv=None, # default: the arguments of the process

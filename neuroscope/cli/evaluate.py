@@ -38,6 +38,7 @@ def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope eval
     p.add_argument('--no-radiomics', action='store_true', help='leave radiomic features out: they take most of the time')
     p.add_argument('--downstream', action='store_true', help='train a small lesion segmentation on the target site and try it on the harmonized scans too (needs lesion masks on both sides; takes minutes, and the training scans in memory)')
     p.add_argument('--n-jobs', type=jobs, default=1, metavar='N', help='subjects at a time, -1 for one per core; at 1 mm each takes some 2 GB (1)')
+    p.add_argument('--patients', metavar='FILE', help='CSV with a column grade and one of id, subject or patient: the grades of the two sites are compared too')
     p.add_argument('--simulated', action='store_true', help='say in the report that the scans are simulated')
     p.add_argument('--quiet', action='store_true', help='no bar, no answers on the terminal')
     return p
@@ -66,6 +67,14 @@ def _to_fit_on(a):
     return {k: split_subjects(find_subjects(folder), a.splits, site, 'train')
             for k,(folder,site) in folders.items()}
 
+def _patients(a):
+    "In what the patients of the two sites differ, all of the folders"
+    from neuroscope.core import find_subjects
+    from neuroscope.data.patients import patient_table, patients_differ, read_grades
+    grades = read_grades(a.patients) if a.patients else None
+    tables = [patient_table(find_subjects(folder), grades)[0] for folder in (a.source, a.target)]
+    return patients_differ(*tables, ('the source', 'the target site'))
+
 def _reverse(a):
     "What there is of the other direction, None where it is not asked for"
     from neuroscope.core import InputError
@@ -87,7 +96,7 @@ def _run(argv):
         say(summing_up(answers))
         for o in answers: say(f"{o['question']} {o['text']}")
         if ev.fitted: say(ev.fitted)
-        for p in shortened(ev.notes()): say(f'note: {p}')
+        for p in [*_patients(a), *shortened(ev.notes())]: say(f'note: {p}')
         beside = ', metrics.csv beside it' if (Path(a.output_dir)/'metrics.csv').is_file() else ''
         print(f'report and tables: {Path(a.output_dir)/"report.html"}{beside}')
     if all(o['outcome']=='unknown' for o in ev.answers()[:3]):

@@ -8,7 +8,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/cli/train_cyclegan.html.md"""
 __all__ = ['SITE_NAMES', 'OPTIONS', 'TYPES', 'CHOICES', 'find_cohorts', 'needs_preprocessing', 'open_stores', 'parser',
            'settings_of', 'build_model', 'build_loaders', 'UnrelatedSlices', 'with_sequences', 'ProgressLine',
            'said_row', 'seed_everything', 'start_run', 'named_sites', 'held_out', 'run_training', 'preset_of',
-           'fit_folder', 'run_fit', 'fit_summary', 'summary', 'main']
+           'fit_folder', 'checked_cohorts', 'folder_names', 'run_fit', 'fit_summary', 'summary', 'main']
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #279d00d5
 import argparse, random, sys
@@ -24,6 +24,8 @@ from . import CommandParser, run_command, say
 from ..core import (SEQUENCES, Cohort, InputError, MissingSequenceError, NoSubjectsError, check_output, find_subjects, image_data,
     progress_bar, read_json, require_extra, sequences_said, shared_sequences, write_json)
 from ..data.loaders import PairedSlices, ReadSlice, common_size, paired_slices, ready_cohort, site_store, slice_source, unpaired_dataloaders
+from ..data.folders import check_complete, cohort_notes
+from ..data.patients import patient_table, patients_differ, read_grades
 from ..data.splits import read_splits
 from ..models.implementations import CycleGAN
 from ..models.site_match import distance_table, save_site_match
@@ -31,6 +33,7 @@ from ..preprocessing.pipeline import VolumePreprocessor, default_preprocessor
 from ..trainers.losses import CycleGANLoss
 from ..trainers.presets import fast_cyclegan, site_slices
 from ..trainers.techniques import ClipPerNetwork, GeneratorEMA, ProgressiveResize
+from ..preflight import preprocess_command
 from ..site_fit import fit_sites
 from ..trainers.trainer import CycleGANTrainer
 
@@ -127,6 +130,7 @@ def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope trai
     p.add_argument('--data-root', required=True, metavar='DIR', help='folder with site_a/ and site_b/, or with splits.json')
     p.add_argument('--checkpoints-dir', default='checkpoints', metavar='DIR', help='where runs are written (checkpoints)')
     p.add_argument('--name', default='cyclegan', metavar='NAME', help='of the run, a folder in there (cyclegan)')
+    p.add_argument('--patients', metavar='FILE', help='CSV with a column grade and one of id, subject or patient: the grades of the two sites are compared too')
     p.add_argument('--resume', action='store_true', help='go on with the run of this name, if it is there')
     p.add_argument('--sequences', nargs='+', choices=SEQUENCES, metavar='SEQ', help='sequences that the study uses, the same at both sites (those that there are; fewer than four need preset fast)')
     p.add_argument('--quiet', action='store_true', help='no progress, no summary')
@@ -150,7 +154,7 @@ def settings_of(
     if s['lr_g'] is None: s['lr_g'] = 2e-4 if joint else 1e-4
     if s['n_epochs'] is None and s['minutes'] is None: s |= dict(minutes=2.) if joint else dict(n_epochs=200)
     for k in ('n_epochs','minutes','batch_size','accumulate','filters','discriminator_filters','lr_g','lr_d'):
-        if s[k] is not None and not s[k]>0: raise InputError(f"'{k}' is {s[k]}, and has to be above 0")
+        if s[k] is not None and not s[k]>0: raise InputError(f"--{k.replace('_', '-')} is {s[k]}, and has to be above 0")
     return s
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #293ceaa2
@@ -291,8 +295,10 @@ def run_training(
     args, # parsed
 )->tuple: # `CycleGANTrainer`, folder, who was left out
     "Find, preprocess, train, write"
-    cohorts,paired,notes = find_cohorts(args.data_root)
-    cohorts = with_sequences(cohorts, args)
+    cohorts,paired,notes = checked_cohorts(args)
+    pair = [cohorts[f'train_{d}'] for d in 'ab']
+    grades = read_grades(args.patients) if args.patients else None
+    notes += patients_differ(*(patient_table(c, grades)[0] for c in pair))
     folder,s = start_run(args)
     tell = print if not args.quiet and not rank_distrib() else noop
     for n in notes: tell(n)
@@ -346,12 +352,28 @@ def _ready(cohorts, cache, n_jobs, progress):
     pipeline = VolumePreprocessor(default_preprocessor().steps, sequences) if raw else None
     return [ready_cohort(cohorts[k], pipeline, cache/k, n_jobs, progress) for k in roles], raw
 
+def checked_cohorts(
+    args, # parsed
+    fewer=False, # can the preset do with fewer than four sequences?
+)->tuple: # role -> `Cohort`; role -> paired slices; sentences about them
+    "The cohorts of both sites, with somebody to train on at each, and what lies beside them"
+    cohorts,paired,notes = find_cohorts(args.data_root)
+    cohorts = with_sequences(cohorts, args, fewer)
+    roles = ('train_a', 'train_b')
+    for k in roles: check_complete(cohorts[k], k[-1].upper())
+    return cohorts, paired, notes + [n for n in cohort_notes([cohorts[k] for k in roles]) if n not in notes]
+
+def folder_names(
+    cohorts, # role -> `Cohort`
+)->dict: # 'a' and 'b' -> name of the folder
+    "What the sites' folders are called, for the model to remember"
+    return {d: Path(cohorts[f'train_{d}'].folder).resolve().name for d in 'ab' if cohorts[f'train_{d}'].folder}
+
 def run_fit(
     args, # parsed, of preset fast
 )->int: # exit status: 1 where subjects were left out
     "Find, preprocess where needed, fit, judge, write"
-    cohorts,_,notes = find_cohorts(args.data_root)
-    cohorts = with_sequences(cohorts, args, fewer=True)
+    cohorts,_,notes = checked_cohorts(args, fewer=True)
     folder = fit_folder(args)
     tell = noop if args.quiet else print
     if (folder/'config.json').exists():
@@ -360,9 +382,11 @@ def run_fit(
     for note in notes: tell(note)
     if said := sequences_said(cohorts['train_a'][0].sequences): tell(said)
     ready,raw = _ready(cohorts, folder/'cache', args.n_jobs or 1, not args.quiet)
-    model,unread = fit_sites(ready[0], ready[1], progress=not args.quiet)
+    grades = read_grades(args.patients) if args.patients else None
+    model,unread = fit_sites(ready[0], ready[1], progress=not args.quiet, grades=grades)
     left_out = [p for c in ready for p in c.problems] + unread
-    model.meta |= dict(sites=named_sites(cohorts), preset='fast', preprocessed_first=raw)
+    model.meta |= dict(sites=named_sites(cohorts), preset='fast', preprocessed_first=raw,
+                       preprocessing=preprocess_command(ready[0]), site_names=folder_names(cohorts))
     model.meta['subjects'] |= held_out(args.data_root).get('subjects', {})
     write_json(dict(preset='fast', data_root=str(args.data_root)), folder/'settings.json')
     save_site_match(model, folder)

@@ -82,11 +82,12 @@ def cohort_notes(cohorts, # `Cohort`s of two sites
 # %% ../../nbs/data/01b_folders.ipynb #cb6058c6
 def check_complete(cohort, # `Cohort` of one site
                    site,   # 'A' or 'B'
-                  )->Cohort: # the subjects with all four sequences
-    "Raise where nobody has all four sequences, and say which one the site lacks"
+                  )->Cohort: # the subjects with all sequences of the study
+    "Raise where nobody has all sequences of the study, and say which one the site lacks"
     if cohort.complete: return cohort.complete
-    lacking = [SEQUENCE_LABELS[q] for q in SEQUENCES if not any(q in s.paths for s in cohort)]
-    what = f'site {site} has no {" and no ".join(lacking)}' if lacking else f'none of the {len(cohort)} subjects of site {site} has all four sequences'
-    fix = ('The four sequences are needed at both sites. Look at the names of the files, or give a site that has them.'
+    used = cohort[0].sequences if len(cohort) else SEQUENCES
+    lacking = [SEQUENCE_LABELS[q] for q in used if not any(q in s.paths for s in cohort)]
+    what = f'site {site} has no {" and no ".join(lacking)}' if lacking else f'none of the {len(cohort)} subjects of site {site} has all sequences'
+    fix = ('The same sequences are needed at both sites. Look at the names of the files, or give a site that has them.'
            if lacking else '; '.join(cohort.problems))
     raise NoSubjectsError(what, path=cohort.folder, fix=fix)

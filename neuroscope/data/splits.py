@@ -6,7 +6,8 @@ Docs: https://ishrith-gowda.github.io/neuroscope/data/splits.html.md"""
 
 # %% auto #0
 __all__ = ['log', 'SPLITS', 'split_counts', 'spread_draw', 'deal_patients', 'lesion_ml', 'split_cohorts', 'check_leaks',
-           'check_copies', 'Splits', 'create_dataset_splits', 'read_splits', 'split_subjects', 'test_subjects']
+           'check_copies', 'Splits', 'site_remarks', 'create_dataset_splits', 'read_splits', 'split_subjects',
+           'test_subjects']
 
 # %% ../../nbs/data/02_splits.ipynb #684cc418
 import os, random
@@ -19,6 +20,8 @@ from fastcore.basics import patch
 
 from ..core import (SEQUENCES, Cohort, InputError, NoSubjectsError, Subject, atomic_path, file_hash, find_subjects, get_logger, image_data,
     read_json, shared_sequences, versions, write_json)
+from .folders import check_complete, cohort_notes
+from .patients import patient_table, patients_differ
 
 log = get_logger('splits')
 SPLITS = ('train','valid','test')
@@ -127,6 +130,7 @@ class Splits(dict):
         sequences = tuple(settings.get('sequences', SEQUENCES))
         super().__init__({k: {d: Cohort([_subject(r, sequences) for r in rows if r['split']==k and r['domain']==d], settings['folders'][d]) for d in 'ab'} for k in SPLITS})
         self.rows,self.settings,self.problems = rows,settings,list(problems)
+        self.remarks = []             # what the user should know about the two sites
 
     @property
     def table(self)->pd.DataFrame:
@@ -141,6 +145,15 @@ def _subject(r, sequences):
     return Subject(r['subject'], paths, Path(r['seg']) if r['seg'] else None, r['site'], r['scheme'], sequences)
 
 # %% ../../nbs/data/02_splits.ipynb #aba56c99
+def site_remarks(
+    cohorts, # 'a' and 'b' -> `Cohort`, complete
+    grades=None, # id -> 'high' or 'low', of `read_grades`
+) -> list: # sentences
+    "What the user of two sites should know before anything is fitted"
+    tables,problems = zip(*(patient_table(c, grades) for c in cohorts.values()))
+    alone = [f'Site {d.upper()} has one patient, who cannot be trained on and tested on' for d,c in cohorts.items() if len(c)==1]
+    return [*cohort_notes(cohorts.values()), *alone, *(p for ps in problems for p in ps), *patients_differ(*tables)]
+
 def create_dataset_splits(
     domain_a_dir, # scans of site A, in any naming scheme
     domain_b_dir, # scans of site B
@@ -148,6 +161,7 @@ def create_dataset_splits(
     fractions=(.7,.15,.15), # of the patients, for train, valid and test
     seed:int=0, # the same seed gives the same splits
     sequences=None, # that the study uses; None: those that there are
+    grades:dict=None, # id -> 'high' or 'low', of `read_grades`
 ) -> Splits: # what was written
     "Split two sites by patient, check for leaks, and write the result"
     if len(fractions)!=3 or min(fractions)<0 or abs(sum(fractions)-1)>1e-6 or not fractions[0]:
@@ -156,13 +170,12 @@ def create_dataset_splits(
     if (p := Path(domain_a_dir).resolve())==Path(domain_b_dir).resolve(): raise InputError('both sites are this one folder', path=p, fix='Give a folder for each site.')
     sequences = shared_sequences({f'site {d.upper()}': c for d,c in found.items()}, sequences)
     found = {d: c.using(sequences) for d,c in found.items()}
-    words = 'four' if len(sequences)==len(SEQUENCES) else ', '.join(sequences)
-    for c in found.values():
-        if not c.complete: raise NoSubjectsError(f'none of the {len(c)} subjects has all {words} sequences', path=c.folder, fix='; '.join(c.problems))
-    rows = split_cohorts({d: c.complete for d,c in found.items()}, fractions, seed)
+    complete = {d: check_complete(c, d.upper()) for d,c in found.items()}
+    rows = split_cohorts(complete, fractions, seed)
     check_copies(rows); check_leaks(rows)
     settings = dict(fractions=list(fractions), seed=seed, sequences=list(sequences), folders={d: str(c.folder.resolve()) for d,c in found.items()}, versions=versions())
     splits = Splits(rows, settings, [p for c in found.values() for p in c.problems])
+    splits.remarks = site_remarks(complete, grades)
     return splits._write(output_dir)
 
 # %% ../../nbs/data/02_splits.ipynb #0d7079a7
@@ -173,7 +186,7 @@ def _write(self:Splits, folder):
     rel = lambda p,d: p if p is None else os.path.relpath(p, roots[d])      # so that the folder of a site can be moved as a whole
     rows = [r | dict(paths={q: rel(p, r['domain']) for q,p in r['paths'].items()}, seg=rel(r['seg'], r['domain']), lesion_ml=None if np.isnan(r['lesion_ml']) else r['lesion_ml']) for r in self.rows]
     with atomic_path(folder/'splits.csv') as tmp: self.table.to_csv(tmp, index=False)
-    write_json(dict(format='neuroscope.splits', **self.settings, left_out=self.problems, sessions=rows), folder/'splits.json')
+    write_json(dict(format='neuroscope.splits', **self.settings, left_out=self.problems, remarks=self.remarks, sessions=rows), folder/'splits.json')
     return self
 
 def read_splits(
@@ -184,9 +197,9 @@ def read_splits(
 ) -> Splits: # train, valid and test, with the cohorts of both sites
     "Read splits, check them for leaks, and see that their files are there"
     path = Path(folder)/'splits.json' if Path(folder).is_dir() else Path(folder)
-    if not path.exists(): raise InputError('there is no such file', path=path, fix='Make it with create_dataset_splits.')
+    if not path.exists(): raise InputError('there is no such file', path=path, fix='Make it with `neuroscope split`.')
     try: d = read_json(path)
-    except ValueError as e: raise InputError(f'the file is not valid JSON ({e})', path=path, fix='Make the splits again.') from e
+    except ValueError as e: raise InputError(f'the file is not valid JSON ({e})', path=path, fix='Make the splits again with `neuroscope split`.') from e
     if not isinstance(d, dict) or d.get('format')!='neuroscope.splits': raise InputError('this is not a file of neuroscope splits', path=path)
     roots = {k: str(Path(now).resolve()) if now else d['folders'][k] for k,now in zip('ab', (domain_a_dir, domain_b_dir))}
     full = lambda p,k: None if p is None else os.path.normpath(os.path.join(roots[k], p))
@@ -203,7 +216,7 @@ def _check_files(rows, path, verify):
     for r in rows:
         if r['split'] not in SPLITS: raise InputError(f"{r['subject']} is in a split '{r['split']}'", path=path, fix=f'There are: {", ".join(SPLITS)}.')
         for q,p in r['paths'].items():
-            if not Path(p).exists(): raise InputError(f"the {q} of {r['subject']} is not where it was", path=p, fix='If the folder was moved, say where to with domain_a_dir and domain_b_dir.')
+            if not Path(p).exists(): raise InputError(f"the {q} of {r['subject']} is not where it was", path=p, fix='If the folder was moved, make the splits again with `neuroscope split` (in Python, read_splits takes domain_a_dir and domain_b_dir).')
             if verify and file_hash(p)!=r['sha256'][q]: raise InputError(f"the {q} of {r['subject']} has changed since the splits were made", path=p, fix='Make the splits again.')
 
 # %% ../../nbs/data/02_splits.ipynb #9586b0e9
