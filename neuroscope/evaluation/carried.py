@@ -23,6 +23,7 @@ class RisingCurve:
     def __init__(self,
                  before, # (n,) grey values
                  after,  # (n,) of the same voxels, on the other scale
+                 top=1., # share of the bins above which it is straight
                 ):
         edges = np.unique(np.quantile(before, np.linspace(0, 1, BINS + 1)))
         place = np.searchsorted(edges, before, 'right') - 1
@@ -32,6 +33,8 @@ class RisingCurve:
         self.x = middle.x.to_numpy()
         rising = IsotonicRegression()
         self.y = rising.fit_transform(self.x, middle.y, sample_weight=groups.size())
+        kept = max(2, int(top*len(self.x)))
+        self.x, self.y = self.x[:kept], self.y[:kept]
         n = max(2, int(TAIL*len(self.x)))
         self.slopes = self._slope(slice(0, n)), self._slope(slice(-n, None))
 
@@ -62,13 +65,15 @@ def carry_source(source, # (4,X,Y,Z) the scan that was given
                  output, # (4,X,Y,Z) what was made of it
                  mask, # (X,Y,Z) bool, where the carried scan is wanted
                  normal, # (X,Y,Z) bool, normal tissue
+                 top=1., # of `RisingCurve`
                 )->np.ndarray: # (4,X,Y,Z), 0 outside the mask
     "The scan before on the grey scale of the scan after, by a rising curve for each sequence"
     places = np.flatnonzero(normal)
     places = places[::max(1, len(places)//MOST)]
     carried = np.zeros(output.shape, np.float32)
     for index in range(len(output)):
-        curve = RisingCurve(source[index].ravel()[places], output[index].ravel()[places])
+        pair = (v[index].ravel()[places] for v in (source, output))
+        curve = RisingCurve(*pair, top)
         carried[index][mask] = curve(source[index][mask].astype(float))
     return carried
 
