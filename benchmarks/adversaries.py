@@ -34,6 +34,8 @@ SIZES = (8, 10, 12, 16)                                          # mm, of what i
 KEPT = (.9, .81, .75, .65, .5)                                   # shares of a contrast
 LEAKS = (.1, .25, .5, 1.)                                        # shares of T1ce − T1
 CUTS = (99, 95, 90)                                              # percentiles of normal tissue
+SEARCHED = ('satellite', 'cyst', 'border', 'unmarked lesion cut off') # voxel by voxel; the rest only
+                                                                 # changes what is marked
 LOOK = np.array([.5, 1.2, 1.2, 1.2])[:, None, None, None]        # of the 98th percentile
 
 
@@ -252,9 +254,11 @@ def measured(cohort):
             for known in ([truth, None] if truth is not None and base != 'nyul' else [None]):
                 own = dict(subject=case.id, base=base, group=group, kind=kind, strength=strength,
                            knows=known is not None)
-                found = local_change(source, scan, case.mask, case.affine, case.seg, known)
-                rows.append(dict(own, certain=int(found.certain.sum()), possible=len(found),
-                                 peak=found.peak.max()))
+                if kind in SEARCHED or group == 'honest':
+                    found = local_change(source, scan, case.mask, case.affine, case.seg, known)
+                    rows.append(dict(own, certain=int(found.certain.sum()), possible=len(found),
+                                     peak=found.peak.max()))
+                else: rows.append(dict(own, certain=0, possible=0, peak=np.nan))
                 figures = kept_figures(places[id(source)][1], source, scan, known)
                 kept.append(figures.assign(**own, method='harmonized', direction='a2b'))
         print(cohort.name, case.id, flush=True)

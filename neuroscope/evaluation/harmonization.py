@@ -23,6 +23,8 @@ from .baselines import BASELINES, DIRECTIONS, MORE_BASELINES, FolderMethod, appl
 from .domain_gap import gap_features, rough_tissues, site_effect, tissue_masks
 from .downstream import PARTS, downstream_dice, downstream_gain, site_case
 from .image_quality import subject_metrics
+from .kept import KEPT_COLUMNS, find_places, kept_alarms, kept_figures, kept_summary, power_words
+from .local_change import CHANGE_COLUMNS, change_alarms, local_change
 from .lesions import LesionCase, LesionReference, check_seg, foretold, lesion_summary, other_patient, subject_lesions
 from .radiomics import radiomic_regions, radiomics_engine, radiomics_summary, region_features
 from .report import METRIC_COLUMNS, STYLE, figure_uri, flat_settings, result_rows, summary_table, verdict, write_metrics_csv
@@ -343,6 +345,34 @@ def _lesion_table(ev, found, opts):
 
 _LOOK['lesions'],_TABLE['lesions'] = _look_lesions,_lesion_table
 
+# %% ../../nbs/evaluation/09_harmonization.ipynb #c4a9e002
+def _look_kept(case, name, vol, opts):
+    "Contrast, border and leak of one scan"
+    if name in (*OWN, 'target', 'rescan') or case.seg is None: return None
+    if opts.get('places', (None,))[0] is not case:
+        codes = np.where(case.mask, _tissues_of(case, opts)[0], 0)
+        places = find_places(case.vols['a'], case.mask, case.seg, case.affine, codes)
+        opts['places'] = case, places
+    found = kept_figures(opts['places'][1], case.vols['a'], vol, case.vols.get('b'))
+    return found.assign(subject=case.id, method=name)
+
+def _look_changes(case, name, vol, opts):
+    "Clusters of new and lost contrast of one scan"
+    if name in (*OWN, 'target', 'rescan') or name in MORE_BASELINES: return None
+    found = local_change(case.vols['a'], vol, case.mask, case.affine, case.seg, case.vols.get('b'))
+    return found.assign(subject=case.id, method=name)
+
+def _tidy(part, columns):
+    "A function that makes one table of what was found"
+    def table(ev, found, opts):
+        found = [rows for rows in found if len(rows)]
+        rows = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
+        ev.tables[part] = rows.assign(direction=ev.direction)[columns]
+    return table
+
+_LOOK['kept'], _TABLE['kept'] = _look_kept, _tidy('kept', KEPT_COLUMNS)
+_LOOK['changes'], _TABLE['changes'] = _look_changes, _tidy('changes', CHANGE_COLUMNS)
+
 # %% ../../nbs/evaluation/09_harmonization.ipynb #532c801a
 def _look_features(case, name, vol, opts):
     if case.seg is None: return
@@ -510,26 +540,44 @@ def _reader_words(readers):
 NOTHING_MEASURED = ('Nothing was measured: none of the harmonized scans could be used. '
                     'What was left out is named, with what to do.')
 
+def _lesion_parts(ev, method):
+    "Alarms of contrast, border and local change, what could not be judged, and is an alarm grave?"
+    alarms, grave, loose = [], False, ''
+    if 'kept' in ev.tables:
+        alarms, grave = kept_alarms(ev.tables['kept'], method)
+        loose = power_words(ev.tables['kept'], method)
+    if 'changes' in ev.tables:
+        changes, certain = change_alarms(ev.tables['changes'], method)
+        alarms, grave = alarms + changes, grave or certain
+    return alarms, grave, loose
+
 def _tissue_answer(ev, method):
-    "Outcome (None: nothing wrong), alarms and the worst tissue of one direction"
-    table = ev.tables.get('tissues')
-    if table is None or method not in set(table.method): return None, [], ''
-    alarms = tissue_alarms(table, method) + contrast_alarms(table, method)
-    grave = any(a.startswith(APPEARS_IN_T1) for a in alarms)
-    return ('loses' if grave else 'mixed' if alarms else None), alarms, worst_tissue(table, method)
+    "Outcome (None: nothing wrong), alarms, and sentences of one direction"
+    alarms, grave, loose = _lesion_parts(ev, method)
+    table, worst = ev.tables.get('tissues'), ''
+    if table is not None and method in set(table.method):
+        by_tissue = tissue_alarms(table, method)
+        if 'kept' not in ev.tables: by_tissue += contrast_alarms(table, method)
+        shown = [a for a in by_tissue if a.startswith(APPEARS_IN_T1)]
+        grave = grave or bool(shown)
+        told = any(a.startswith(APPEARS_IN_T1) for a in alarms)
+        alarms = [a for a in by_tissue if not (told and a in shown)] + alarms
+        worst = worst_tissue(table, method)
+    return ('loses' if grave else 'mixed' if alarms else None), alarms, worst, loose
 
 def _with_tissues(answers, evs, method):
     "The answer about the biology, with what was seen tissue by tissue"
-    biology, worst = answers[2], []
+    biology, worst, unseen = answers[2], [], []
     for ev in evs:
-        outcome, alarms, place = _tissue_answer(ev, method)
+        outcome, alarms, place, loose = _tissue_answer(ev, method)
         way = f'{DIRECTION_LABELS[ev.direction]}: ' if len(evs)>1 else ''
         if place: worst.append(way + place)
+        if loose: unseen.append(way + loose)
         if outcome is None: continue
         biology['outcome'] = min(biology['outcome'], outcome, key=_WORST.index)
         biology['alarms'] = [*biology['alarms'], *(way+a for a in alarms)]
         biology['tissue_alarm'] = True
-    biology['text'] = ' '.join([biology['text'], *worst])
+    biology['text'] = ' '.join([biology['text'], *worst, *unseen])
     if worst: biology['worst_tissue'] = worst
     return answers
 
@@ -890,7 +938,7 @@ def evaluate_harmonization(source, # folder or `Cohort`: preprocessed scans of o
     "Everything that can be measured of a harmonization, and a page that says it"
     ev = plan_evaluation(source, harmonized, target, truth, direction, baselines, methods, rescan, simulated, progress, fit_source, fit_target)
     if reverse: ev.reverse = plan_evaluation(**(dict(source=target, target=source, fit_source=fit_target, fit_target=fit_source)|dict(reverse)), direction=DIRECTIONS[1-DIRECTIONS.index(direction)], baselines=baselines, simulated=ev.simulated, progress=progress)
-    parts = ('quality','site_effect','tissues','anatomy','lesions') + (('features',) if radiomics else ())
+    parts = ('quality','site_effect','tissues','anatomy','lesions','kept','changes') + (('features',) if radiomics else ())
     ev.measure(*parts, n_permutations=n_permutations, radiomics=radiomics if isinstance(radiomics, dict) else None, progress=progress, n_jobs=n_jobs)
     if downstream or isinstance(downstream, dict): ev.measure_downstream(progress, **(downstream if isinstance(downstream, dict) else {}))
     if output_dir is not None:

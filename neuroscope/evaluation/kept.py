@@ -190,7 +190,7 @@ def kept_summary(table, # of `kept_figures`, of one direction
     return out.loc[order].reset_index(drop=True)
 
 # %% ../../nbs/evaluation/03b_kept.ipynb #469ed5ee
-LEAK = dict(alarm=.08, grave=.25, wider=.12)   # shares of the enhancement
+LEAK = dict(alarm=.08, grave=.15, wider=.12)   # shares of the enhancement
 
 def leak_shares(table, # of `kept_figures`, of one direction
                 method='harmonized', # who is judged
