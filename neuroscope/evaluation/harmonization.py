@@ -582,9 +582,10 @@ def _with_tissues(answers, evs, method):
     return answers
 
 def _nothing_green(answers):
-    "No plain yes while a tissue alarm stands, two questions are open, or a classifier got better"
+    "No plain yes while the biology has an alarm, two questions are open, or a classifier got better"
     unknown = sum(a['outcome']=='unknown' for a in answers)
-    if answers[2].get('tissue_alarm') or unknown>=2 or _BETTER in answers[1]['alarms']:
+    alarm = answers[2].get('tissue_alarm') or answers[2]['alarms']
+    if alarm or unknown>=2 or _BETTER in answers[1]['alarms']:
         for a in answers[:3]:
             if a['outcome']=='beats': a['outcome'] = 'ahead'
     return answers
@@ -745,6 +746,27 @@ def _contrast_section(table):
     return dict(head=[SEQUENCE_WORDS[q] for q in SEQUENCES], rows=rows,
                 caption=_CONTRAST_CAPTION.format(origin))
 
+# %% ../../nbs/evaluation/09_harmonization.ipynb #c4a9e004
+_KEPT_CAPTION = ('Each contrast and border over that of {}, geometric mean over patients with '
+                 "Student's 95 % interval; 1 is right. Marked with !: an alarm.")
+_FIGURE_WORDS = dict(contrast='contrast to white matter', border='volume at half contrast')
+
+def _kept_section(ev):
+    "Ratios of contrasts and borders of the method under trial, and what was found voxel by voxel"
+    table = ev.tables['kept']
+    summary, rows = kept_summary(table, JUDGED), []
+    for (figure, part), group in summary.groupby(['figure', 'part'], sort=False):
+        by = group.set_index('sequence')
+        cells = [_interval(*by.loc[q, ['ratio', 'low', 'high']]) + ' !'*bool(by.alarm[q])
+                 if q in by.index else '–' for q in SEQUENCES]
+        label = f'{TISSUE_WORDS.get(part, part)}: {_FIGURE_WORDS[figure]}'
+        rows.append(dict(method=JUDGED, label=label, cells=cells))
+    alarms, _, loose = _lesion_parts(ev, JUDGED)
+    say = '; '.join(alarms) or 'Nothing that the scan before does not explain was found.'
+    origin = 'the true scan' if table.truth.notna().any() else 'a rising curve of the scan before'
+    return dict(head=[SEQUENCE_WORDS[q] for q in SEQUENCES], rows=rows,
+                caption=_KEPT_CAPTION.format(origin), say=f'{say} {loose}'.strip())
+
 # %% ../../nbs/evaluation/09_harmonization.ipynb #1f0c5b61
 def _downstream_section(ev):
     "Rows of the Dice, a method each"
@@ -841,6 +863,7 @@ PAGE = '''<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name=
 {% macro table(t, caption) %}<div class="scroll"><table><caption>{{ caption }}</caption><thead><tr><th></th>{% for h in t.head %}<th scope="col">{{ h }}</th>{% endfor %}</tr></thead><tbody>{% for r in t.rows %}<tr class="{{ 'judged' if r.method==judged else 'reference' if r.method in references }}"><th scope="row">{{ r.label }}</th>{% for c in r.cells %}<td{% if c is mapping and c.best %} class="best"{% endif %}>{{ c.text if c is mapping else c }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>{% endmacro %}
 <h2>At a glance</h2>{{ table(glance, 'How each question is answered for every row of the tables below: yes, on average (not beyond chance), in part, no. The method under trial is held against all others, every other row against the baselines.') }}
 {% if tissues %}<h2>Tissue by tissue</h2>{% for d in tissues %}{% if tissues|length>1 %}<h3>{{ d.label }}</h3>{% endif %}{{ table(d, d.caption) }}{% if d.contrasts.rows %}{{ table(d.contrasts, d.contrasts.caption) }}{% endif %}{% endfor %}{% endif %}
+{% if kept %}<h2>What the lesions keep</h2>{% for d in kept %}{% if kept|length>1 %}<h3>{{ d.label }}</h3>{% endif %}{% if d.rows %}{{ table(d, d.caption) }}{% endif %}<p>{{ d.say }}</p>{% endfor %}{% endif %}
 {% if quality %}<h2>Is the image right?</h2>{{ table(quality, 'Mean ± standard deviation over subjects of the mean over four sequences, in the brain, against the true scan; the best in bold.' ~ (' Italics: the same people scanned a second time at the target site, better than which no method can be told to be.' if has_rescan else '')) }}{% for c in quality.charts %}<figure><img src="{{ c }}" alt="by method and subject"></figure>{% endfor %}{% endif %}
 {% if site %}<h2>Is the site effect gone?</h2>{% for d in site %}{% if site|length>1 %}<h3>{{ d.label }}</h3>{% endif %}{{ table(d, 'AUC of a classifier trained anew for each row, held-out subjects, 95 % interval over subjects, p by permuting labels; unbiased MMD² beside what two halves of the target differ by; W: Wasserstein distance of grey values. Italics: the real scans of the same people, which is as good as it gets.') }}<figure><img src="{{ d.map }}" alt="Subjects by site" style="max-width:32rem"><figcaption>Each dot is a subject: principal components of histogram features, fitted on source and target.</figcaption></figure>{% endfor %}{% endif %}
 {% if lesions %}<h2>Is the biology still there?</h2>{% for d in lesions %}{% if lesions|length>1 %}<h3>{{ d.label }}</h3>{% endif %}{{ table(d, 'Mean over patients with Student’s 95 % interval where there are three or more. Contrast is that of the lesion parts with the mirrored side; kept: over the true contrast, 1 is right.') }}{% if d.scatter %}<figure><img src="{{ d.scatter }}" alt="Lesion contrast"><figcaption>A dot is a part of one patient in one sequence. On the line the contrast is the true one.</figcaption></figure>{% endif %}{% endfor %}{% endif %}
@@ -892,7 +915,7 @@ def write(self:Evaluation,
     out,evs,ans = Path(output_dir),self.directions,self.answers(readers); out.mkdir(parents=True, exist_ok=True)
     who = [(f'{DIRECTION_LABELS[e.direction]}: ' if self.reverse else '')+_first_words(e) for e in evs]
     html = Environment(autoescape=True, trim_blocks=True).from_string(PAGE).render(title=title, style=STYLE, simulated=self.simulated, answers=ans, badges=_BADGES, say=summing_up(ans), judged=JUDGED, references=REFERENCES,
-        worst=min((a['outcome'] for a in ans[:3]), key=_WORST.index), few=sample_size_note(min(len(e.source) for e in evs)), who=' '.join(who), fitted=self.fitted, flattered=self.flattered, problems=self.notes(), glance=_glance(evs), tissues=_sections(evs, 'tissues', _tissue_section), has_rescan=any(len(e.rescans) for e in evs),
+        worst=min((a['outcome'] for a in ans[:3]), key=_WORST.index), few=sample_size_note(min(len(e.source) for e in evs)), who=' '.join(who), fitted=self.fitted, flattered=self.flattered, problems=self.notes(), glance=_glance(evs), tissues=_sections(evs, 'tissues', _tissue_section), kept=_sections(evs, 'kept', _kept_section), has_rescan=any(len(e.rescans) for e in evs),
         quality=_quality_section(evs) if any('quality' in e.tables for e in evs) else None, site=_sections(evs, 'site_effect', lambda e: _site_section(e)|dict(map=figure_uri(site_map(e)))),
         lesions=_sections(evs, 'lesions', _with_scatter), features=_sections(evs, 'features', _with_bland), downstream=_sections(evs, 'downstream', _downstream_section),
         pictures=[p for e in evs for p in _pictures(e, 3 if len(evs)==1 else 2, f'{DIRECTION_LABELS[e.direction]}, '*(len(evs)>1))], versions=versions(), date=datetime.date.today().isoformat(), settings=flat_settings((settings or {}) | versions()))
