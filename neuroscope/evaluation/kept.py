@@ -167,7 +167,8 @@ def departures(table, # of `kept_figures`, of one method and direction
     rows['departure'] = _log_ratio(rows.value, reference)
     rows['tolerance'] = rows.figure.map(TOLERANCE_TRUTH).where(has_truth, blind)
     as_before = _log_ratio(rows.value, rows.carried)
-    left_alone = has_truth & (rows.unlike < A_CURVE) & (np.abs(as_before) <= blind)
+    little = np.abs(as_before) <= rows.figure.map(TOLERANCE_BLIND)
+    left_alone = has_truth & (rows.unlike < A_CURVE) & little
     rows.loc[left_alone, 'departure'] = 0.
     return rows[shows & np.isfinite(rows.departure)]
 
@@ -261,7 +262,7 @@ def kept_alarms(table, # of `kept_figures`, of one direction
         more = f', and {len(wrong) - 1} more' if len(wrong) > 1 else ''
         out.append(_figure_words(wrong.iloc[0], has_truth) + more)
     rim = summary[(summary.figure == 'contrast') & (summary.part == 'enhancing')
-                  & (summary.sequence == 't1ce') & summary.alarm]
+                  & (summary.sequence == 't1ce') & summary.alarm & (summary.n >= FEW_SUBJECTS)]
     return out, bool(grave or has_truth and (rim.high < LOST_ENHANCEMENT).any())
 
 # %% ../../nbs/evaluation/03b_kept.ipynb #8a8329e2
