@@ -72,8 +72,8 @@ def carry_source(source, # (4,X,Y,Z) the scan that was given
     places = places[::max(1, len(places)//MOST)]
     carried = np.zeros(output.shape, np.float32)
     for index in range(len(output)):
-        pair = (v[index].ravel()[places] for v in (source, output))
-        curve = RisingCurve(*pair, top)
+        before, after = (v[index].ravel()[places] for v in (source, output))
+        curve = RisingCurve(before, after, top)
         carried[index][mask] = curve(source[index][mask].astype(float))
     return carried
 
