@@ -1,12 +1,18 @@
 #!/usr/bin/env python
-"""Which spoiled scans the voxelwise checks catch, by kind, strength and size, and how often honest scans raise an alarm.
+"""Which spoiled scans the verdict catches, by kind and strength, beside how often it blames honest ones.
 
-Simulated patients (seeds from 7000, 4 mm) are spoiled on top of their true scan. Real patients (at
-2 mm) are spoiled on top of a monotone map of each sequence. A row of `adversaries.csv` is one scan,
-with truth or without. Patients that are in the table already are not measured again.
-The stored table holds one simulated patient and no real one; its borders were not measured.
+Simulated cohorts (4 mm, patients and other people of the target site; seeds from 30000, where no limit was
+set) and real patients of two sites (2 mm, glioma scans beside the project). Adversaries are made on top of
+the true scan, and on top of Nyúl's map of the scan before. Two files are written to `results`:
+
+`adversaries.csv` has a row for each cohort, scan and knowledge of the truth: in how many patients a local
+change is certain or possible, what the lesion alarms say, and whether the page would sound an alarm.
+`adversaries_patients.csv` has the local changes patient by patient.
+
+A simulated patient takes about half a minute of processor time, a real one some three minutes. Cohorts in the table are not run again.
 """
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -14,37 +20,44 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage as ndi
 
-from neuroscope.core import SEQUENCES, find_subjects, shared_data
-from neuroscope.evaluation.baselines import HistogramMatching, JointToneMapBaseline, Nyul, load_pair
-from neuroscope.evaluation.lesions import LesionCase, erase_lesion, normal_tissue, patient_axis
-from neuroscope.evaluation.lesions import simulated_case
-from neuroscope.evaluation.local_change import border_change, contrast_ratio, local_change
-from neuroscope.evaluation.local_change import masked_blur
+from neuroscope.core import find_subjects, image_data, shared_data
+from neuroscope.evaluation.baselines import HistogramMatching, JointToneMapBaseline, Nyul
+from neuroscope.evaluation.carried import masked_blur
+from neuroscope.evaluation.kept import find_places, kept_alarms, kept_figures
+from neuroscope.evaluation.lesions import LesionCase, normal_tissue, patient_axis, simulated_case
+from neuroscope.evaluation.local_change import local_change
 from neuroscope.imaging.tissues import TISSUE_CODES, tissue_codes
+from neuroscope.models.site_match import apply_site_match, fit_site_match, summarize_scan
 
-RESULTS = Path(__file__).parent/'results'/'adversaries.csv'
-N = 8
-SATELLITE = np.array([.5, 1.2, 1.2, 1.2])[:, None, None, None]  # of the 98th percentile
-DARK = 2      # percentile of a cyst's T1, T1ce and FLAIR
+RESULTS = Path(__file__).parent/'results'
+SIZES = (8, 12, 16)                                              # mm, of what is painted
+KEPT = (.9, .81, .65, .5)                                        # shares of a contrast
+LEAKS = (.1, .25, .5)                                            # shares of T1ce − T1
+CUTS = (99, 90)                                                  # percentiles of normal tissue
+SEARCHED = ('satellite', 'cyst', 'border', 'unmarked lesion cut off') # voxel by voxel; the rest only
+                                                                 # changes what is marked
+LOOK = np.array([.5, 1.2, 1.2, 1.2])[:, None, None, None]        # of the 98th percentile
 
 
-def spot(case, size, rng, beside):
-    "The middle of a ball in normal tissue; beside: in slices that hold the lesion"
+# Where something is painted
+
+def spot(case, size, random, beside):
+    "The middle of a ball in normal tissue; beside: in slices that hold the lesion. None without room"
     zooms = nib.affines.voxel_sizes(case.affine)
     depth = ndi.distance_transform_edt(np.pad(case.mask, 1), sampling=zooms)[1:-1, 1:-1, 1:-1]
-    room = (depth >= size/2) & normal_tissue(case.seg, case.mask, case.affine)
+    room = (depth >= size/2 + 1) & normal_tissue(case.seg, case.mask, case.affine)
     axis = patient_axis(case.affine, 2)
     others = tuple(k for k in range(3) if k != axis)
     level = np.expand_dims((case.seg > 0).any(others), others)
     if beside and (room & level).any(): room &= level
     places = np.argwhere(room)
-    return places[rng.integers(len(places))]
+    return places[random.integers(len(places))] if len(places) else None
 
 
-def ball(case, size, rng, beside):
+def ball(case, size, at):
     "Weights of a ball, 0 to 1, soft over a voxel"
     zooms = nib.affines.voxel_sizes(case.affine)
-    offset = np.indices(case.mask.shape).T - spot(case, size, rng, beside)
+    offset = np.indices(case.mask.shape).T - at
     distance = np.sqrt(((offset*zooms)**2).sum(-1)).T
     return np.clip((size/2 - distance)/zooms.min() + .5, 0, 1)*case.mask
 
@@ -54,86 +67,92 @@ def blend(scan, look, weight):
     return (scan*(1 - weight) + look*weight).astype(np.float32)
 
 
-def spoiled(case, scan, rng):
-    "Every adversary: kind, strength, size and scan"
-    at = lambda p: np.percentile(scan[:, case.mask], p, axis=1)[:, None, None, None]
-    bright, cyst = at(98)*SATELLITE, at(DARK)
-    cyst[SEQUENCES.index('t2')] = at(98)[SEQUENCES.index('t2')]
-    for size in (8, 10, 12, 16, 20):
-        yield 'satellite', 1., size, blend(scan, bright, ball(case, size, rng, True))
-    for strength in (.25, .5):
-        yield 'satellite', strength, 16, blend(scan, bright, strength*ball(case, 16, rng, True))
-    for size in (10, 12, 16):
-        yield 'cyst', 1., size, blend(scan, cyst, ball(case, size, rng, False))
-    yield 'erased', 1., np.nan, erase_lesion(scan, case.mask, case.seg, case.affine)
-    yield from spoiled_parts(case, scan)
+# What is spoiled: each yields (kind, strength, scan)
+
+def painted(case, scan, seed):
+    "Blobs and cysts of several sizes"
+    random = np.random.default_rng(seed)
+    top, bottom = (np.percentile(scan[:, case.mask], p, axis=1)[:, None, None, None] for p in (98, 2))
+    cyst = bottom.copy()
+    cyst[2] = top[2]
+    for size in SIZES:
+        for kind, look, beside in (('satellite', top*LOOK, True), ('cyst', cyst, False)):
+            at = spot(case, size, random, beside)
+            if at is not None: yield kind, size, blend(scan, look, ball(case, size, at))
 
 
-def spoiled_parts(case, scan):
-    "What is done to the lesion itself"
-    codes = tissue_codes(case.vols['a'], case.mask, case.seg)
-    rim = codes == TISSUE_CODES['enhancing']
-    white = [np.median(v[codes == TISSUE_CODES['wm']]) for v in scan]
-    for kept in (.5, .65, .81, .9):
-        out = scan.copy()
-        out[1][rim] = white[1] + kept*(scan[1][rim] - white[1])
-        yield 'enhancement', kept, np.nan, out
+def faded(case, scan, codes):
+    "Enhancement, and the whole lesion in FLAIR, at a share of their contrast"
+    white = np.median(scan[:, codes == TISSUE_CODES['wm']], axis=1)
+    enhancing, lesion = codes == TISSUE_CODES['enhancing'], codes > 3
+    for kind, index, where in (('enhancement', 1, enhancing), ('FLAIR lesion', 3, lesion)):
+        if where.sum() < 10: continue
+        for share in KEPT:
+            out = scan.copy()
+            out[index][where] = white[index] + share*(scan[index][where] - white[index])
+            yield kind, share, out
+
+
+def bordered(case, scan, codes):
+    "A lesion one voxel smaller, or larger, all round; the strength is in voxels"
     lesion = (case.seg > 0) & case.mask
-    for voxels in (1, 2):
-        edge = lesion & ~ndi.binary_erosion(lesion, iterations=voxels)
+    tissue = (codes == TISSUE_CODES['gm']) | (codes == TISSUE_CODES['wm'])
+    sigma = 8/nib.affines.voxel_sizes(case.affine)
+    around = np.stack([masked_blur(v, tissue, sigma) for v in scan])
+    edge = lesion & ~ndi.binary_erosion(lesion)
+    yield 'border', -1, np.where(edge, around, scan).astype(np.float32)
+    oedema = codes == TISSUE_CODES['edema']
+    ring = ndi.binary_dilation(lesion) & ~lesion & case.mask & (codes != TISSUE_CODES['csf'])
+    if oedema.sum() < 10: return
+    look = np.median(scan[:, oedema], axis=1)[:, None, None, None]
+    yield 'border', 1, np.where(ring, look, scan).astype(np.float32)
+
+
+def leaking(case, scan, codes):
+    "What T1ce has over T1, written into T1"
+    gain = scan[1] - scan[0]
+    gain = np.clip(gain - np.median(gain[(codes > 0) & (codes <= 3)]), 0, None)*case.mask
+    for share in LEAKS:
         out = scan.copy()
-        for k, value in enumerate(white): out[k][edge] = value
-        yield 'border', float(voxels), np.nan, out
-    for share in (.25, .5):
-        out = scan.copy()
-        gain = scan[1] - scan[0]
-        out[0] += share*(gain - np.median(gain[case.mask & ~lesion]))*case.mask
-        yield 'leak', share, np.nan, out
+        out[0] += share*gain
+        yield 'leak', share, out
 
 
-def honest_of(case, scan):
-    "Honest scans that need no cohort"
-    zooms = nib.affines.voxel_sizes(case.affine)
-    source = case.vols['a']
-    yield 'identity', source
-    yield 'base', scan
-    axis = np.eye(3)[patient_axis(case.affine, 2)]
-    yield '5 mm slices', blurred(source, case.mask, 2*axis/zooms)
-    yield 'denoised', blurred(source, case.mask, 1/zooms)
-    yield 'sharpened', 1.5*source - .5*blurred(source, case.mask, 1/zooms)
-    if 'b' in case.rescans: yield 'second scan', case.rescans['b']*case.mask
+def second_lesion(case, scans, codes, seed, size=16):
+    "Scans with an oedema more, which no mask marks; None without room"
+    at = spot(case, size, np.random.default_rng(seed + 99), True)
+    oedema = codes == TISSUE_CODES['edema']
+    if at is None or oedema.sum() < 30: return None
+    weight = ball(case, size, at)
+    for scan in scans:
+        tissue = (codes == TISSUE_CODES['gm']) | (codes == TISSUE_CODES['wm'])
+        look = np.median(scan[:, oedema], axis=1)[:, None, None, None]
+        brighter = (np.median(scan[:, tissue], axis=1) + 3.5*scan[:, tissue].std(1))[:, None, None, None]
+        look[3] = max(look[3], brighter[3])
+        yield blend(scan, look, weight)
 
 
-def blurred(vol, mask, sigma):
-    "All sequences blurred inside the brain"
-    return np.stack([masked_blur(v, mask, sigma)*mask for v in vol]).astype(np.float32)
+def cut(case, scan, codes, percentile):
+    "T1ce, T2 and FLAIR cut off above a percentile of grey and white matter, outside the mask"
+    tissue = (codes == TISSUE_CODES['gm']) | (codes == TISSUE_CODES['wm'])
+    outside = case.mask & ~(case.seg > 0)
+    out = scan.copy()
+    for index in (1, 2, 3):
+        top = np.percentile(scan[index][tissue], percentile)
+        out[index][outside] = np.minimum(scan[index][outside], top)
+    return out
 
 
-def figures(case, output, truth):
-    "What the checks say of one scan"
-    source = case.vols['a']
-    found = local_change(source, output, case.mask, case.affine, case.seg, truth)
-    codes = tissue_codes(source, case.mask, case.seg)
-    base = source if truth is None else truth
-    ratio = contrast_ratio(base, output, codes, case.affine).set_index(['part', 'sequence']).ratio
-    border = border_change(base, output, case.mask, case.seg, case.affine).set_index(['part', 'sequence'])
-    return dict(certain=int(found.certain.sum()), doubt=len(found), peak=found.peak.max(),
-                enhancement=ratio.get(('enhancing', 't1ce'), np.nan),
-                t1_enhancing=ratio.get(('enhancing', 't1'), np.nan),
-                border=border.ratio.get(('lesion', 'flair'), np.nan))
+# A cohort
 
-
-def patient_rows(case, scan, data, methods):
-    "A row for each scan and knowledge of the truth"
-    rng = np.random.default_rng(0)
-    scans = [('honest', k, np.nan, np.nan, v) for k, v in honest_of(case, scan)]
-    scans += [('honest', k, np.nan, np.nan, m.translate(case.vols['a'], case.mask, 'a2b'))
-              for k, m in methods.items()]
-    scans += [('adversary', *row) for row in spoiled(case, scan, rng)]
-    for group, kind, strength, size, out in scans:
-        for truth in ([None, case.vols['b']] if 'b' in case.vols else [None]):
-            yield dict(data=data, subject=case.id, group=group, kind=kind, strength=strength, size=size,
-                       truth=truth is not None, **figures(case, out, truth))
+@dataclass
+class Cohort:
+    "Patients, and the honest maps of their scans"
+    data: str     # 'simulated' or 'real'
+    name: str
+    seed: int
+    cases: list   # `LesionCase`s
+    methods: dict # name -> function of a case
 
 
 def masked(case):
@@ -142,46 +161,155 @@ def masked(case):
     return case
 
 
-def simulated(n):
-    "Simulated cases, their true scans and the fitted honest methods"
-    cases = [masked(simulated_case(7000 + k)) for k in range(n)]
-    others = [simulated_case(7050 + k, sites='b', rescan=False) for k in range(n)]
-    pairs = [(c.vols['a'], c.mask) for c in cases], [(c.vols['b'], c.mask) for c in others]
-    kinds = (HistogramMatching, Nyul, JointToneMapBaseline)
-    methods = {k.name: k().fit(*pairs) for k in kinds}
-    for case in cases: yield case, case.vols['b'], methods
+def honest(cases, others, direction):
+    "Maps fitted on two sites' patients"
+    here, there = direction[0], direction[-1]
+    pair = [(c.vols[here], c.mask) for c in cases], [(c.vols[there], c.mask) for c in others]
+    if direction == 'b2a': pair = pair[::-1]
+    fitted = [k().fit(*pair) for k in (Nyul, HistogramMatching, JointToneMapBaseline)]
+    looks = [[summarize_scan(c.id, c.vols[site], c.mask, c.seg) for c in people]
+             for people, site in ((cases, here), (others, there))]
+    match = fit_site_match(*(looks if direction == 'a2b' else looks[::-1]))
+
+    def of(method): return lambda case: method.translate(case.vols[here], case.mask, direction)
+
+    def site_match(case):
+        return apply_site_match(match, case.vols[here], case.mask, direction, case.seg)[0]
+    return {m.name: of(m) for m in fitted} | dict(site_match=site_match)
 
 
-def real(n):
-    "Real cases at 2 mm and a monotone map of each sequence"
+def simulated(seed, n, spacing=4.):
+    "A cohort of the simulator"
+    cases = [masked(simulated_case(seed + k, spacing)) for k in range(n)]
+    others = [masked(simulated_case(seed + 50 + k, spacing, sites='b', rescan=False)) for k in range(n)]
+    return Cohort('simulated', f'S{seed}', seed, cases, honest(cases, others, 'a2b'))
+
+
+def real_case(subject, site):
+    "A real patient at 2 mm, every sequence over its 99.5th percentile"
+    vols = [image_data(image) for image in subject.load_all().values()]
+    mask = np.logical_and.reduce([v > 0 for v in vols])[::2, ::2, ::2]
+    vol = np.stack([ndi.uniform_filter(np.asarray(v, np.float32), 2)[::2, ::2, ::2] for v in vols])
+    vol = vol/np.percentile(vol[:, mask], 99.5, axis=1)[:, None, None, None]
+    seg = np.asarray(image_data(subject.load_seg(), None))[::2, ::2, ::2]
+    affine = subject.load('t1').affine@np.diag([2, 2, 2, 1])
+    return LesionCase(subject.id, {site: np.where(mask, vol, 0).astype(np.float32)}, {site: mask},
+                      seg, affine)
+
+
+def real(direction, n):
+    "The real patients of one site, and maps to the other; None where they are not at hand"
     root = shared_data()
-    if root is None:
-        print('The real scans are not here: skipped.')
-        return
-    for subject in [s for site in ('tcga', 'upenn') for s in find_subjects(root/'two_sites'/site)
-                    if s.complete][:n]:
-        vol, mask = load_pair(subject)
-        seg = np.asarray(subject.load_seg().dataobj)[::2, ::2, ::2]
-        mask = mask[::2, ::2, ::2]
-        vol = ndi.uniform_filter(vol, (0, 2, 2, 2))[:, ::2, ::2, ::2]*mask
-        vol /= np.percentile(vol[:, mask], 99.5, axis=1)[:, None, None, None]
-        affine = subject.load('t1').affine@np.diag([2, 2, 2, 1])
-        case = LesionCase(subject.id, dict(a=vol.astype(np.float32)), dict(a=mask), seg, affine)
-        yield case, np.clip(case.vols['a'], 0, None)**.8, {}
+    if root is None: return None
+    folders = dict(a=[root/'two_sites'/'upenn'], b=[root/'two_sites'/'tcga', root/'glioma'])
+    found = {site: [s for folder in places for s in find_subjects(folder)
+                    if s.complete and s.load_seg() is not None] for site, places in folders.items()}
+    cases = {site: [real_case(s, site) for s in subjects] for site, subjects in found.items()}
+    here, there = direction[0], direction[-1]
+    methods = honest(cases[here], cases[there], direction)
+    for case in cases[here]: case.vols = dict(a=case.vols[here])
+    renamed = {k: _from_a(m, here) for k, m in methods.items()}
+    return Cohort('real', f'{direction} of real patients', 0, cases[here][:n], renamed)
+
+
+def _from_a(method, here):
+    "A method that finds the scan under its own site"
+    def of(case):
+        return method(LesionCase(case.id, {here: case.vols['a']}, case.masks, case.seg, case.affine))
+    return of
+
+
+def scans_of(case, cohort):
+    "Every scan of a patient: (base, group, kind, strength, scan, source, truth)"
+    source, truth = case.vols['a'], case.vols.get('b')
+    codes = tissue_codes(source, case.mask, case.seg)
+    mapped = {k: m(case) for k, m in cohort.methods.items()}
+    yield '-', 'honest', 'identity', 0, source, source, truth
+    for name, scan in mapped.items(): yield '-', 'honest', name, 0, scan, source, truth
+    if truth is not None:
+        yield '-', 'honest', 'true scan', 0, truth, source, truth
+        yield '-', 'honest', 'second scan', 0, case.rescans['b']*case.mask, source, truth
+    for base, scan in (('true scan', truth), ('nyul', mapped['nyul'])):
+        if scan is None: continue
+        for kind, strength, spoilt in (*painted(case, scan, cohort.seed), *faded(case, scan, codes),
+                                       *bordered(case, scan, codes), *leaking(case, scan, codes)):
+            yield base, 'adversary', kind, strength, spoilt, source, truth
+        more = list(second_lesion(case, [source, scan], codes, cohort.seed) or ())
+        if not more: continue
+        known = None if truth is None else more[1] if base == 'true scan' else truth
+        for percentile in CUTS:
+            yield (base, 'adversary', 'unmarked lesion cut off', percentile,
+                   cut(case, more[1], codes, percentile), more[0], known)
+
+
+def measured(cohort):
+    "Local changes of every scan of every patient, and what is kept of lesions"
+    rows, kept = [], []
+    for case in cohort.cases:
+        places = {}
+        for base, group, kind, strength, scan, source, truth in scans_of(case, cohort):
+            if id(source) not in places:                 # the source is kept, so its id stays its own
+                places[id(source)] = source, find_places(source, case.mask, case.seg, case.affine)
+            # on top of Nyúl's map there is no truth to depart from but the scanner's
+            for known in ([truth, None] if truth is not None and base != 'nyul' else [None]):
+                own = dict(subject=case.id, base=base, group=group, kind=kind, strength=strength,
+                           knows=known is not None)
+                if kind in SEARCHED or group == 'honest':
+                    found = local_change(source, scan, case.mask, case.affine, case.seg, known)
+                    rows.append(dict(own, certain=int(found.certain.sum()), possible=len(found),
+                                     peak=found.peak.max()))
+                else: rows.append(dict(own, certain=0, possible=0, peak=np.nan))
+                figures = kept_figures(places[id(source)][1], source, scan, known)
+                kept.append(figures.assign(**own, method='harmonized', direction='a2b'))
+        print(cohort.name, case.id, flush=True)
+    return pd.DataFrame(rows), pd.concat(kept)
+
+
+def summed(cohort, rows, kept):
+    "A row a cohort, scan and knowledge of the truth"
+    keys = ['base', 'group', 'kind', 'strength', 'knows']
+    lesions = dict(list(kept.groupby(keys, sort=False)))
+    for key, group in rows.groupby(keys, sort=False):
+        said, grave = kept_alarms(lesions[key]) if key in lesions else ([], False)
+        certain, possible = int((group.certain > 0).sum()), int((group.possible > 0).sum())
+        yield dict(data=cohort.data, cohort=cohort.name, **dict(zip(keys, key)), n=len(group),
+                   certain=certain, possible=possible, said='; '.join(said),
+                   alarm=bool(possible or said), forbidden=bool(certain or grave))
+
+
+def run(cohort):
+    "Measure a cohort and add it to the tables"
+    rows, kept = measured(cohort)
+    for name, table in (('adversaries', pd.DataFrame(summed(cohort, rows, kept))),
+                        ('adversaries_patients', rows.assign(data=cohort.data, cohort=cohort.name))):
+        path = RESULTS/f'{name}.csv'
+        old = [pd.read_csv(path)] if path.exists() else []
+        pd.concat([*old, table]).to_csv(path, index=False, float_format='%.4g')
+    return kept
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--simulated', type=int, default=N, help='patients')
-    parser.add_argument('--real', type=int, default=N, help='patients')
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--seeds', nargs='*', type=int, default=[30000], help='of cohorts')
+    parser.add_argument('--patients', type=int, default=4, help='of a simulated cohort')
+    parser.add_argument('--real', type=int, default=0, help='patients of each real site')
+    parser.add_argument('--keep', type=Path, help='folder for what was measured of lesions')
     args = parser.parse_args()
-    for data, cases in (('simulated', simulated(args.simulated)), ('real', real(args.real))):
-        for case, scan, methods in cases:
-            done = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(dict(subject=[]))
-            if case.id in set(done.subject): continue
-            rows = pd.DataFrame(patient_rows(case, scan, data, methods))
-            pd.concat([done, rows]).to_csv(RESULTS, index=False, float_format='%.4g')
-            print(data, case.id, flush=True)
+    path = RESULTS/'adversaries.csv'
+    done = set(pd.read_csv(path).cohort) if path.exists() else set()
+    for seed in args.seeds:
+        if f'S{seed}' in done: continue
+        kept = run(simulated(seed, args.patients))
+        if args.keep: kept.to_pickle(args.keep/f'kept_S{seed}.pkl')
+    for direction in ('a2b', 'b2a') if args.real else ():
+        cohort = real(direction, args.real)
+        if cohort is None:
+            print('The real scans are not here: skipped.')
+            continue
+        if cohort.name in done: continue
+        kept = run(cohort)
+        if args.keep: kept.to_pickle(args.keep/f'kept_{direction}.pkl')
 
 
 if __name__ == '__main__': main()

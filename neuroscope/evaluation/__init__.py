@@ -15,6 +15,9 @@ _NAMES = dict(   # module -> what it gives; a module is loaded when one of its n
         travelling_pairs apply_method evaluate_pairs fit_baselines baseline_table''',
     tissues = 'TISSUE_COLUMNS tissue_errors part_contrasts part_surroundings tissue_table tissue_changes contrast_ratios appearing_parts tissue_alarms contrast_alarms worst_tissue tissue_summary',
     side_by_side = 'compare_runs write_side_by_side',
+    carried = 'RisingCurve carry_source unlike_curve',
+    local_change = 'lost_spots change_alarms',
+    kept = 'find_places kept_figures kept_summary kept_alarms leak_shares',
     radiomics = 'FEATURES radiomics_engine radiomic_features region_features evaluate_radiomics feature_agreement radiomics_summary',
     lesions = '''LesionCase LesionReference load_case simulated_case patient_axis mirrored normal_tissue lesion_masks lesion_contrast lost_lesions false_lesions
         unexplained foretold subject_lesions evaluate_lesions lesion_summary adversaries prevalence_bias prevalence_effect''',
@@ -23,7 +26,7 @@ _NAMES = dict(   # module -> what it gives; a module is loaded when one of its n
         weighted_kappa''',
     downstream = 'site_case train_lesion_net segment dice downstream_dice downstream_gain',
     reader_study = 'create_study Reading ReadingRoom read_answers analyse_study study_verdict StudyResult',
-    report = 'METRIC_COLUMNS write_metrics_csv subject_means summary_table compare_methods bootstrap_interval verdict write_report',
+    report = 'METRIC_COLUMNS write_metrics_csv subject_means summary_table compare_methods subject_interval verdict write_report',
 )
 _HOME = {n: m for m,names in _NAMES.items() for n in names.split()}
 __all__ = list(_HOME)

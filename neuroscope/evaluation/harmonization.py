@@ -23,6 +23,8 @@ from .baselines import BASELINES, DIRECTIONS, MORE_BASELINES, FolderMethod, appl
 from .domain_gap import gap_features, rough_tissues, site_effect, tissue_masks
 from .downstream import PARTS, downstream_dice, downstream_gain, site_case
 from .image_quality import subject_metrics
+from .kept import KEPT_COLUMNS, find_places, kept_alarms, kept_figures, kept_summary, power_words
+from .local_change import CHANGE_COLUMNS, change_alarms, local_change
 from .lesions import LesionCase, LesionReference, check_seg, foretold, lesion_summary, other_patient, subject_lesions
 from .radiomics import radiomic_regions, radiomics_engine, radiomics_summary, region_features
 from .report import METRIC_COLUMNS, STYLE, figure_uri, flat_settings, result_rows, summary_table, verdict, write_metrics_csv
@@ -379,6 +381,34 @@ def _lesion_table(ev, found, opts):
 
 _LOOK['lesions'],_TABLE['lesions'] = _look_lesions,_lesion_table
 
+# %% ../../nbs/evaluation/09_harmonization.ipynb #c4a9e002
+def _look_kept(case, name, vol, opts):
+    "Contrast, border and leak of one scan"
+    if name in (*OWN, 'target', 'rescan') or case.seg is None: return None
+    if opts.get('places', (None,))[0] is not case:
+        codes = np.where(case.mask, _tissues_of(case, opts)[0], 0)
+        places = find_places(case.vols['a'], case.mask, case.seg, case.affine, codes)
+        opts['places'] = case, places
+    found = kept_figures(opts['places'][1], case.vols['a'], vol, case.vols.get('b'))
+    return found.assign(subject=case.id, method=name)
+
+def _look_changes(case, name, vol, opts):
+    "Clusters of new and lost contrast of one scan"
+    if name in (*OWN, 'target', 'rescan') or name in MORE_BASELINES: return None
+    found = local_change(case.vols['a'], vol, case.mask, case.affine, case.seg, case.vols.get('b'))
+    return found.assign(subject=case.id, method=name)
+
+def _tidy(part, columns):
+    "A function that makes one table of what was found"
+    def table(ev, found, opts):
+        found = [rows for rows in found if len(rows)]
+        rows = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
+        ev.tables[part] = rows.assign(direction=ev.direction)[columns]
+    return table
+
+_LOOK['kept'], _TABLE['kept'] = _look_kept, _tidy('kept', KEPT_COLUMNS)
+_LOOK['changes'], _TABLE['changes'] = _look_changes, _tidy('changes', CHANGE_COLUMNS)
+
 # %% ../../nbs/evaluation/09_harmonization.ipynb #532c801a
 def _look_features(case, name, vol, opts):
     if case.seg is None: return
@@ -546,33 +576,52 @@ def _reader_words(readers):
 NOTHING_MEASURED = ('Nothing was measured: none of the harmonized scans could be used. '
                     'What was left out is named, with what to do.')
 
+def _lesion_parts(ev, method):
+    "Alarms of contrast, border and local change, what could not be judged, and is an alarm grave?"
+    alarms, grave, loose = [], False, ''
+    if 'kept' in ev.tables:
+        alarms, grave = kept_alarms(ev.tables['kept'], method)
+        loose = power_words(ev.tables['kept'], method)
+    if 'changes' in ev.tables:
+        changes, certain = change_alarms(ev.tables['changes'], method)
+        alarms, grave = alarms + changes, grave or certain
+    return alarms, grave, loose
+
 def _tissue_answer(ev, method):
-    "Outcome (None: nothing wrong), alarms and the worst tissue of one direction"
-    table = ev.tables.get('tissues')
-    if table is None or method not in set(table.method): return None, [], ''
-    alarms = tissue_alarms(table, method) + contrast_alarms(table, method)
-    grave = any(a.startswith(APPEARS_IN_T1) for a in alarms)
-    return ('loses' if grave else 'mixed' if alarms else None), alarms, worst_tissue(table, method)
+    "Outcome (None: nothing wrong), alarms, and sentences of one direction"
+    alarms, grave, loose = _lesion_parts(ev, method)
+    table, worst = ev.tables.get('tissues'), ''
+    if table is not None and method in set(table.method):
+        by_tissue = tissue_alarms(table, method)
+        if 'kept' not in ev.tables: by_tissue += contrast_alarms(table, method)
+        shown = [a for a in by_tissue if a.startswith(APPEARS_IN_T1)]
+        grave = grave or bool(shown)
+        told = any(a.startswith(APPEARS_IN_T1) for a in alarms)
+        alarms = [a for a in by_tissue if not (told and a in shown)] + alarms
+        worst = worst_tissue(table, method)
+    return ('loses' if grave else 'mixed' if alarms else None), alarms, worst, loose
 
 def _with_tissues(answers, evs, method):
     "The answer about the biology, with what was seen tissue by tissue"
-    biology, worst = answers[2], []
+    biology, worst, unseen = answers[2], [], []
     for ev in evs:
-        outcome, alarms, place = _tissue_answer(ev, method)
+        outcome, alarms, place, loose = _tissue_answer(ev, method)
         way = f'{DIRECTION_LABELS[ev.direction]}: ' if len(evs)>1 else ''
         if place: worst.append(way + place)
+        if loose: unseen.append(way + loose)
         if outcome is None: continue
         biology['outcome'] = min(biology['outcome'], outcome, key=_WORST.index)
         biology['alarms'] = [*biology['alarms'], *(way+a for a in alarms)]
         biology['tissue_alarm'] = True
-    biology['text'] = ' '.join([biology['text'], *worst])
+    biology['text'] = ' '.join([biology['text'], *worst, *unseen])
     if worst: biology['worst_tissue'] = worst
     return answers
 
 def _nothing_green(answers):
-    "No plain yes while a tissue alarm stands, two questions are open, or a classifier got better"
+    "No plain yes while the biology has an alarm, two questions are open, or a classifier got better"
     unknown = sum(a['outcome']=='unknown' for a in answers)
-    if answers[2].get('tissue_alarm') or unknown>=2 or _BETTER in answers[1]['alarms']:
+    alarm = answers[2].get('tissue_alarm') or answers[2]['alarms']
+    if alarm or unknown>=2 or _BETTER in answers[1]['alarms']:
         for a in answers[:3]:
             if a['outcome']=='beats': a['outcome'] = 'ahead'
     return answers
@@ -733,6 +782,27 @@ def _contrast_section(table):
     return dict(head=[SEQUENCE_WORDS[q] for q in sequences], rows=rows,
                 caption=_CONTRAST_CAPTION.format(origin))
 
+# %% ../../nbs/evaluation/09_harmonization.ipynb #c4a9e004
+_KEPT_CAPTION = ('Each contrast and border over that of {}, geometric mean over patients with '
+                 "Student's 95 % interval; 1 is right. Marked with !: an alarm.")
+_FIGURE_WORDS = dict(contrast='contrast to white matter', border='volume at half contrast')
+
+def _kept_section(ev):
+    "Ratios of contrasts and borders of the method under trial, and what was found voxel by voxel"
+    table = ev.tables['kept']
+    summary, rows = kept_summary(table, JUDGED), []
+    for (figure, part), group in summary.groupby(['figure', 'part'], sort=False):
+        by = group.set_index('sequence')
+        cells = [_interval(*by.loc[q, ['ratio', 'low', 'high']]) + ' !'*bool(by.alarm[q])
+                 if q in by.index else '–' for q in SEQUENCES]
+        label = f'{TISSUE_WORDS.get(part, part)}: {_FIGURE_WORDS[figure]}'
+        rows.append(dict(method=JUDGED, label=label, cells=cells))
+    alarms, _, loose = _lesion_parts(ev, JUDGED)
+    say = '; '.join(alarms) or 'Nothing that the scan before does not explain was found.'
+    origin = 'the true scan' if table.truth.notna().any() else 'a rising curve of the scan before'
+    return dict(head=[SEQUENCE_WORDS[q] for q in SEQUENCES], rows=rows,
+                caption=_KEPT_CAPTION.format(origin), say=f'{say} {loose}'.strip())
+
 # %% ../../nbs/evaluation/09_harmonization.ipynb #1f0c5b61
 def _downstream_section(ev):
     "Rows of the Dice, a method each"
@@ -829,6 +899,7 @@ PAGE = '''<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name=
 {% macro table(t, caption) %}<div class="scroll"><table><caption>{{ caption }}</caption><thead><tr><th></th>{% for h in t.head %}<th scope="col">{{ h }}</th>{% endfor %}</tr></thead><tbody>{% for r in t.rows %}<tr class="{{ 'judged' if r.method==judged else 'reference' if r.method in references }}"><th scope="row">{{ r.label }}</th>{% for c in r.cells %}<td{% if c is mapping and c.best %} class="best"{% endif %}>{{ c.text if c is mapping else c }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>{% endmacro %}
 <h2>At a glance</h2>{{ table(glance, 'How each question is answered for every row of the tables below: yes, on average (not beyond chance), in part, no. The method under trial is held against all others, every other row against the baselines.') }}
 {% if tissues %}<h2>Tissue by tissue</h2>{% for d in tissues %}{% if tissues|length>1 %}<h3>{{ d.label }}</h3>{% endif %}{{ table(d, d.caption) }}{% if d.contrasts.rows %}{{ table(d.contrasts, d.contrasts.caption) }}{% endif %}{% endfor %}{% endif %}
+{% if kept %}<h2>What the lesions keep</h2>{% for d in kept %}{% if kept|length>1 %}<h3>{{ d.label }}</h3>{% endif %}{% if d.rows %}{{ table(d, d.caption) }}{% endif %}<p>{{ d.say }}</p>{% endfor %}{% endif %}
 {% if quality %}<h2>Is the image right?</h2>{{ table(quality, 'Mean ± standard deviation over subjects of the mean over the sequences, in the brain, against the true scan; the best in bold.' ~ rescanned) }}{% for c in quality.charts %}<figure><img src="{{ c }}" alt="by method and subject"></figure>{% endfor %}{% endif %}
 {% if site %}<h2>Is the site effect gone?</h2>{% for d in site %}{% if site|length>1 %}<h3>{{ d.label }}</h3>{% endif %}{{ table(d, 'AUC of a classifier trained anew for each row, held-out subjects, 95 % interval over subjects, p by permuting labels; unbiased MMD² beside what two halves of the target differ by; W: Wasserstein distance of grey values. Italics: the real scans of the same people, which is as good as it gets.') }}<figure><img src="{{ d.map }}" alt="Subjects by site" style="max-width:32rem"><figcaption>Each dot is a subject: principal components of histogram features, fitted on source and target.</figcaption></figure>{% endfor %}{% endif %}
 {% if lesions %}<h2>Is the biology still there?</h2>{% for d in lesions %}{% if lesions|length>1 %}<h3>{{ d.label }}</h3>{% endif %}{{ table(d, 'Mean over patients with Student’s 95 % interval where there are three or more. Contrast is that of the lesion parts with the mirrored side; kept: over the true contrast, 1 is right.') }}{% if d.scatter %}<figure><img src="{{ d.scatter }}" alt="Lesion contrast"><figcaption>A dot is a part of one patient in one sequence. On the line the contrast is the true one.</figcaption></figure>{% endif %}{% endfor %}{% endif %}
@@ -889,7 +960,7 @@ def write(self:Evaluation,
     out,evs,ans = Path(output_dir),self.directions,self.answers(readers); out.mkdir(parents=True, exist_ok=True)
     who = [(f'{DIRECTION_LABELS[e.direction]}: ' if self.reverse else '')+_first_words(e) for e in evs]
     html = Environment(autoescape=True, trim_blocks=True).from_string(PAGE).render(title=title, style=STYLE, simulated=self.simulated, answers=ans, badges=_BADGES, say=summing_up(ans), judged=JUDGED, references=REFERENCES,
-        worst=min((a['outcome'] for a in ans[:3]), key=_WORST.index), few=sample_size_note(min(len(e.source) for e in evs)), who=' '.join(who), fitted=self.fitted, flattered=self.flattered, problems=self.notes(), glance=_glance(evs), tissues=_sections(evs, 'tissues', _tissue_section), rescanned=_rescan_caption(evs),
+        worst=min((a['outcome'] for a in ans[:3]), key=_WORST.index), few=sample_size_note(min(len(e.source) for e in evs)), who=' '.join(who), fitted=self.fitted, flattered=self.flattered, problems=self.notes(), glance=_glance(evs), tissues=_sections(evs, 'tissues', _tissue_section), kept=_sections(evs, 'kept', _kept_section), rescanned=_rescan_caption(evs),
         quality=_quality_section(evs) if any('quality' in e.tables for e in evs) else None, site=_sections(evs, 'site_effect', lambda e: _site_section(e)|dict(map=figure_uri(site_map(e)))),
         lesions=_sections(evs, 'lesions', _with_scatter), features=_sections(evs, 'features', _with_bland), downstream=_sections(evs, 'downstream', _downstream_section),
         pictures=[p for e in evs for p in _pictures(e, 3 if len(evs)==1 else 2, f'{DIRECTION_LABELS[e.direction]}, '*(len(evs)>1))], versions=versions(), date=datetime.date.today().isoformat(), settings=flat_settings((settings or {}) | versions()))
@@ -935,7 +1006,7 @@ def evaluate_harmonization(source, # folder or `Cohort`: preprocessed scans of o
     "Everything that can be measured of a harmonization, and a page that says it"
     ev = plan_evaluation(source, harmonized, target, truth, direction, baselines, methods, rescan, simulated, progress, fit_source, fit_target)
     if reverse: ev.reverse = plan_evaluation(**(dict(source=target, target=source, fit_source=fit_target, fit_target=fit_source)|dict(reverse)), direction=DIRECTIONS[1-DIRECTIONS.index(direction)], baselines=baselines, simulated=ev.simulated, progress=progress)
-    parts = ('quality','site_effect','tissues','anatomy','lesions') + (('features',) if radiomics else ())
+    parts = ('quality','site_effect','tissues','anatomy','lesions','kept','changes') + (('features',) if radiomics else ())
     ev.measure(*parts, n_permutations=n_permutations, radiomics=radiomics if isinstance(radiomics, dict) else None, progress=progress, n_jobs=n_jobs)
     if downstream or isinstance(downstream, dict): ev.measure_downstream(progress, **(downstream if isinstance(downstream, dict) else {}))
     if output_dir is not None:

@@ -6,9 +6,9 @@ Docs: https://ishrith-gowda.github.io/neuroscope/evaluation/report.html.md"""
 
 # %% auto #0
 __all__ = ['METRIC_COLUMNS', 'STYLE', 'PAGE', 'HEAD', 'RESULTS', 'PICTURES', 'BACKGROUND', 'check_metrics', 'write_metrics_csv',
-           'subject_means', 'summary_table', 'bootstrap_interval', 'compare_methods', 'outcome', 'gain_text',
-           'in_prose', 'headline', 'verdict', 'mean_sd', 'best_of', 'result_rows', 'sequence_table', 'figure_uri',
-           'flat_settings', 'gain_rows', 'uneven_methods', 'write_report']
+           'subject_means', 'summary_table', 'subject_interval', 'compare_methods', 'outcome', 'gain_text', 'in_prose',
+           'headline', 'verdict', 'mean_sd', 'best_of', 'result_rows', 'sequence_table', 'figure_uri', 'flat_settings',
+           'gain_rows', 'uneven_methods', 'write_report']
 
 # %% ../../nbs/evaluation/05_report.ipynb #01c31bb4
 import base64, io, datetime, numpy as np, pandas as pd, matplotlib.pyplot as plt
@@ -17,7 +17,7 @@ from jinja2 import Environment, DictLoader
 from matplotlib.figure import Figure
 from ..core import SEQUENCES, SEQUENCE_LABELS, InputError, atomic_path, versions as core_versions
 from .image_quality import LOWER_IS_BETTER
-from .statistics import FEW_SUBJECTS, bootstrap_statistic, mean_interval, mean_over_subjects
+from .statistics import FEW_SUBJECTS, mean_interval
 from ..visualization.figures import DIRECTION_LABELS, METRIC_LABELS, method_label, metric_plot, training_curves
 
 # %% ../../nbs/evaluation/05_report.ipynb #161357ad
@@ -55,14 +55,13 @@ def summary_table(metrics, # tidy table
     return g.agg(n='size', mean='mean', sd='std').reset_index()
 
 # %% ../../nbs/evaluation/05_report.ipynb #6f6da5ea
-def bootstrap_interval(values, # one number a subject
-                       level=.95, # coverage aimed at
-                       n_boot=10_000, # draws
-                       seed=0, # of the draws
-                      )->tuple|None: # (low, high); None with fewer than 3 subjects
-    "Percentile bootstrap interval of the mean over subjects"
-    v = np.asarray(values, float); lo,hi = bootstrap_statistic(mean_over_subjects, v[np.isfinite(v)], level=level, n_boot=n_boot, seed=seed)
-    return None if np.isnan(lo) else (lo,hi)
+def subject_interval(values, # one number a subject
+                     level=.95, # coverage aimed at
+                    )->tuple|None: # (low, high); None with fewer than 3 subjects
+    "Student's interval of the mean over subjects"
+    values = np.asarray(values, float)
+    low, high = mean_interval(values[np.isfinite(values)], level)
+    return None if np.isnan(low) else (low, high)
 
 # %% ../../nbs/evaluation/05_report.ipynb #bb491e65
 def compare_methods(metrics, # tidy table

@@ -13,6 +13,8 @@ from jinja2 import Environment
 from pathlib import Path
 
 from ..core import SEQUENCES, InputError, atomic_path
+from .kept import KEPT_COLUMNS, kept_alarms
+from .local_change import CHANGE_COLUMNS, change_alarms
 from .report import STYLE
 from .tissues import (SEQUENCE_WORDS, TISSUE_COLUMNS, contrast_ratios,
                                            tissue_alarms, tissue_summary)
@@ -58,6 +60,20 @@ def _site_row(site, direction, method):
     found = {(r.metric, r.features): r.value for r in rows.itertuples()}
     return {label: found[key] for key, label in shown.items() if key in found}
 
+def _lesion_alarms(run, direction, method):
+    "What the run says of lesions and local changes; nothing where an older version wrote it"
+    said = []
+    for name, columns, alarms in (('kept', KEPT_COLUMNS, kept_alarms),
+                                  ('changes', CHANGE_COLUMNS, change_alarms)):
+        path = Path(run)/f'{name}.csv'
+        if not path.is_file(): continue
+        table = pd.read_csv(path, dtype=dict(subject=str))
+        if missing := [c for c in columns if c not in table]:
+            raise InputError(f'the table has no column {", ".join(missing)}', path=path,
+                             fix='Evaluate again.')
+        said += alarms(table[table.direction == direction], method)[0]
+    return said
+
 def compare_runs(runs:dict, # name -> folder of an evaluation
                  method='harmonized', # the method of every run that is compared
                 )->pd.DataFrame: # rows (direction, run); columns: tissues, contrasts, classifiers
@@ -73,7 +89,8 @@ def compare_runs(runs:dict, # name -> folder of an evaluation
                             | _site_row(site, direction, 'identity'))
             rows.append(dict(direction=direction, run=name) | _figures(t, method)
                         | _site_row(site, direction, method)
-                        | dict(alarms='; '.join(tissue_alarms(t, method))))
+                        | dict(alarms='; '.join(tissue_alarms(t, method)
+                                                + _lesion_alarms(runs[name], direction, method))))
     return pd.DataFrame(rows).set_index(['direction', 'run'])
 
 def _figures(t, method):
