@@ -42,7 +42,7 @@ class ScanSummary:
     medians: np.ndarray    # (4,6) `tissue_medians`
     sharpness: np.ndarray  # (4,3) along each axis, in units of the tissue contrast
     sequences: tuple = SEQUENCES # of the rows
-    quantiles: np.ndarray = None # (4,3,24) `tissue_quantiles`
+    quantiles: np.ndarray | None = None # (4,3,24) `tissue_quantiles`
 
 def summarize_scan(id,     # of the patient
                    vol,    # (4,X,Y,Z) normalized, axes to right, front and top
@@ -62,7 +62,7 @@ def summarize_scan(id,     # of the patient
 _POOLED_AT = np.linspace(1, 99, 25)
 
 def pooled_values(summaries, # of a site's patients
-                 )->np.ndarray: # (C,25); None where a patient lacks a tissue
+                 )->np.ndarray | None: # (C,25); None where a patient lacks a tissue
     "Quantiles of healthy tissue of a site, each tissue and patient with the same weight"
     if any(s.quantiles is None or np.isnan(s.quantiles).any() for s in summaries): return None
     together = np.stack([s.quantiles for s in summaries], axis=1)
@@ -85,7 +85,7 @@ class SiteLook:
     medians: np.ndarray     # (4,3) of fluid, grey and white matter
     sharpness: np.ndarray   # (4,3)
     n: int                  # patients
-    pooled: np.ndarray = None   # (4,25) grey values of healthy tissue, tissues and patients alike
+    pooled: np.ndarray | None = None   # (4,25) grey values of healthy tissue, tissues and patients alike
     spread: float = float('nan') # `sharpness_spread`
 
 def site_look(summaries, # of the site's patients

@@ -205,7 +205,7 @@ class _Scan:
     codes: np.ndarray
     inside: np.ndarray   # `inner_healthy`
     summary: ScanSummary
-    shares: np.ndarray   # `tissue_shares`; None without a lesion mask
+    shares: np.ndarray | None   # `tissue_shares`; None without a lesion mask
 
 def _scan_of(vol, mask, seg, sequences):
     "What is found once a scan"
