@@ -185,7 +185,7 @@ def kept_summary(table, # of `kept_figures`, of one direction
         middle, n = group.departure.mean(), len(group)
         beyond = int((group.departure*np.sign(middle) > group.tolerance).sum())
         low, high = mean_interval(group.departure)
-        sure = n < FEW_SUBJECTS or low > 0 or high < 0
+        sure = n < MIN_SUBJECTS or low > 0 or high < 0
         least = LONE if n < MIN_SUBJECTS and group.truth.isna().all() else 0.
         limit = max(group.tolerance.mean(), least)
         alarm = bool(beyond >= MAJORITY*n and abs(middle) > limit and sure)
