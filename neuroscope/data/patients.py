@@ -138,5 +138,5 @@ def patients_differ(a, # `patient_table` of one site
     else:
         x, y = ((t.enhancing > _SHOWS).to_numpy() for t in with_mask)
         said += _volumes_differ(*with_mask, names) + _shares_differ(x, y, names, 'enhance')
-    high = [(t.grade[t.grade != ''] == 'high').to_numpy() for t in (a, b)]
-    return said + _shares_differ(*high, names, 'have a high grade')
+    high_a, high_b = ((t.grade[t.grade != ''] == 'high').to_numpy() for t in (a, b))
+    return said + _shares_differ(high_a, high_b, names, 'have a high grade')
