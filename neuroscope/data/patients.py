@@ -137,6 +137,6 @@ def patients_differ(a, # `patient_table` of one site
                     'Tumour then counts as normal tissue there.')
     else:
         x, y = ((t.enhancing > _SHOWS).to_numpy() for t in with_mask)
-        said += _volumes_differ(*with_mask, names) + _shares_differ(x, y, names, 'enhance')
+        said += _volumes_differ(with_mask[0], with_mask[1], names) + _shares_differ(x, y, names, 'enhance')
     high_a, high_b = ((t.grade[t.grade != ''] == 'high').to_numpy() for t in (a, b))
     return said + _shares_differ(high_a, high_b, names, 'have a high grade')
