@@ -23,6 +23,7 @@ import pandas as pd
 
 from neuroscope.cli import evaluate, preprocess_volumes, train_cyclegan, translate
 from neuroscope.core import shared_data
+from neuroscope.models.site_match import load_site_match, save_site_match
 
 RESULTS = Path(__file__).parent/'results'/'real_pairs.csv'
 VISITS = dict(first=('ms_patient01', 1), second=('ms_patient01', 2),
@@ -41,6 +42,13 @@ def link_visits(data, work):
         for scan in (data/'wholehead'/person).glob(f'study{number}_*.nii.gz'):
             link = folder/scan.name.replace(f'study{number}', person)
             if not link.exists(): link.symlink_to(scan)
+
+
+def make_it_change(folder):
+    "Tell a model to change every sequence, which it would not do with one patient of a site"
+    model = load_site_match(folder)
+    model.choice = {direction: dict.fromkeys(model.sequences, 'matched') for direction in model.choice}
+    save_site_match(model, folder)
 
 
 def checked(status, what):
@@ -68,6 +76,7 @@ def harmonize(work, name, source, target):
     if not (root/'checkpoints'/'pair'/'config.json').exists():
         checked(train_cyclegan.main(['--data-root', f'{root}/pair', '--preset', 'fast', '--name', 'pair',
                                      '--checkpoints-dir', f'{root}/checkpoints']), 'train')
+    make_it_change(f'{root}/checkpoints/pair')
     checked(translate.main(['--model', f'{root}/checkpoints/pair', '--input-dir', f'{root}/pair/site_a',
                             '--output-dir', f'{root}/harmonized']), 'translate')
     return root

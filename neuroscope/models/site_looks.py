@@ -68,7 +68,7 @@ def pooled_values(summaries, # of a site's patients
     together = np.stack([s.quantiles for s in summaries], axis=1)
     return np.percentile(together.reshape(len(together), -1), _POOLED_AT, axis=1).T
 
-ONE_PROTOCOL = .1   # spread of sharpness below which a site counts as one protocol
+ONE_PROTOCOL = .13  # spread of sharpness below which a site counts as one protocol
 
 def sharpness_spread(summaries, # of a site's patients
                     )->float: # about the relative standard deviation; NaN with one patient
