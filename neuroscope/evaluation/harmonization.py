@@ -387,7 +387,7 @@ def _look_kept(case, name, vol, opts):
     if name in (*OWN, 'target', 'rescan') or case.seg is None: return None
     if opts.get('places', (None,))[0] is not case:
         codes = np.where(case.mask, _tissues_of(case, opts)[0], 0)
-        places = find_places(case.vols['a'], case.mask, case.seg, case.affine, codes)
+        places = find_places(case.vols['a'], case.mask, case.seg, case.affine, codes, case.sequences)
         opts['places'] = case, places
     found = kept_figures(opts['places'][1], case.vols['a'], vol, case.vols.get('b'))
     return found.assign(subject=case.id, method=name)
@@ -395,7 +395,8 @@ def _look_kept(case, name, vol, opts):
 def _look_changes(case, name, vol, opts):
     "Clusters of new and lost contrast of one scan"
     if name in (*OWN, 'target', 'rescan') or name in MORE_BASELINES: return None
-    found = local_change(case.vols['a'], vol, case.mask, case.affine, case.seg, case.vols.get('b'))
+    found = local_change(case.vols['a'], vol, case.mask, case.affine, case.seg, case.vols.get('b'),
+                         case.sequences)
     return found.assign(subject=case.id, method=name)
 
 def _tidy(part, columns):

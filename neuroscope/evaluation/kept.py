@@ -36,6 +36,7 @@ class LesionPlaces:
     parts: dict = field(default_factory=dict)   # part -> indices of its voxels
     borders: dict = field(default_factory=dict) # (part, sequence) -> indices of zone, core, far tissue
     shell: tuple = ()      # indices around what enhances
+    sequences: tuple = SEQUENCES # of the scans' channels
 
     @property
     def normal(self)->np.ndarray:
@@ -66,10 +67,11 @@ def find_places(source, # (4,X,Y,Z) the scan that was given
                 seg, # (X,Y,Z) lesion labels
                 affine, # (4,4) voxel to mm
                 codes=None, # (X,Y,Z) `tissue_codes`, if they are there already
+                sequences=SEQUENCES, # of the channels
                )->LesionPlaces: # empty parts where there is no lesion
     "Everything that is measured of a lesion, found once"
-    codes = tissue_codes(source, mask, seg) if codes is None else codes
-    out = LesionPlaces(mask, np.asarray(affine, float), codes)
+    if codes is None: codes = tissue_codes(source, mask, seg, sequences=sequences)
+    out = LesionPlaces(mask, np.asarray(affine, float), codes, sequences=tuple(sequences))
     lesion = (np.asarray(seg) > 0) & mask
     if not lesion.any(): return out
     for part in LESION_PARTS:
@@ -81,14 +83,15 @@ def find_places(source, # (4,X,Y,Z) the scan that was given
     room = tuple(int(FAR_MM/z) + 2 for z in zooms)
     box = tuple(slice(max(0, s.start - r), s.stop + r)
                 for s, r in zip(ndi.find_objects(lesion.astype(np.uint8))[0], room))
-    fluid = tissue_codes(source, mask) == TISSUE_CODES['csf']
+    fluid = tissue_codes(source, mask, sequences=sequences) == TISSUE_CODES['csf']
     enhancing = codes == TISSUE_CODES['enhancing']
-    for name, part, sequences in (('lesion', lesion, ('t2', 'flair')),
-                                  ('enhancing', enhancing, ('t1ce',))):
+    for name, part, shown_by in (('lesion', lesion, ('t2', 'flair')),
+                                 ('enhancing', enhancing, ('t1ce',))):
         if part.sum() < MIN_TISSUE/3: continue
         wet = fluid & ~part                        # oedema is called fluid too, by its T2
         found = _border_places(part[box], codes[box], mask[box], wet[box], zooms)
-        if found: out.borders |= {(name, s): _boxed(found, box) for s in sequences}
+        shown_by = [s for s in shown_by if s in sequences]
+        if found: out.borders |= {(name, s): _boxed(found, box) for s in shown_by}
     return out
 
 # %% ../../nbs/evaluation/03b_kept.ipynb #a9f3449e
@@ -110,15 +113,16 @@ def _figures(scan, places):
     white = places.codes == TISSUE_CODES['wm']
     out = {}
     for part, inside in places.parts.items():
-        for image, sequence in zip(scan, SEQUENCES):
+        for image, sequence in zip(scan, places.sequences):
             out['contrast', part, sequence] = _contrast(image, inside, white)
     size = abs(np.linalg.det(places.affine[:3, :3]))
     for (part, sequence), where in places.borders.items():
-        out['border', part, sequence] = _half_volume(scan[SEQUENCES.index(sequence)], *where)*size
-    if places.shell and 'enhancing' in places.parts:
+        out['border', part, sequence] = _half_volume(scan[places.sequences.index(sequence)], *where)*size
+    if places.shell and 'enhancing' in places.parts and 't1ce' in places.sequences:
         at = places.parts['enhancing'], places.shell
-        out['leak', 'enhancing', 't1'] = _contrast(scan[0], *at)
-        out['gain', 'enhancing', 't1'] = _contrast(scan[1], *at) - out['leak', 'enhancing', 't1']
+        t1, t1ce = (_contrast(scan[places.sequences.index(s)], *at) for s in ('t1', 't1ce'))
+        out['leak', 'enhancing', 't1'] = t1
+        out['gain', 'enhancing', 't1'] = t1ce - t1
     return out
 
 def _unlike_on(output, carried, places):
@@ -139,7 +143,7 @@ def kept_figures(places, # of `find_places`
     unlike = _unlike_on(output, carried, places)
     own, before = _figures(output, places), _figures(carried, places)
     true = {} if truth is None else _figures(truth, places)
-    rows = [(*key, value, before[key], true.get(key, np.nan), unlike[SEQUENCES.index(key[2])])
+    rows = [(*key, value, before[key], true.get(key, np.nan), unlike[places.sequences.index(key[2])])
             for key, value in own.items()]
     return pd.DataFrame(rows, columns=KEPT_COLUMNS[3:])
 

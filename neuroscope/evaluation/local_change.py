@@ -147,6 +147,7 @@ def lost_spots(source, # (4,X,Y,Z) the scan that was given
                affine, # (4,4) voxel to mm
                codes, # (X,Y,Z) `tissue_codes` of the source
                truth=None, # (4,X,Y,Z) the true scan
+               sequences=SEQUENCES, # of the channels
               )->pd.DataFrame: # rows of `local_change`
     "Bright places outside the marked lesion that are gone"
     zooms = nib.affines.voxel_sizes(affine)
@@ -158,7 +159,8 @@ def lost_spots(source, # (4,X,Y,Z) the scan that was given
     straight = [carry_source(v, output, mask, normal, SPOT['top']) for v in origins]
     rows = []
     for sequence in ('t1ce', 'flair'):
-        index = SEQUENCES.index(sequence)
+        if sequence not in sequences: continue
+        index = sequences.index(sequence)
         drops = [_fallen(v[index], output[index], mask, codes, DETECTION_MM/zooms)
                  for v, u in zip(straight, unlike) if u[index] < A_CURVE]
         if not drops: continue
@@ -175,10 +177,11 @@ def local_change(source, # (4,X,Y,Z) the scan that was given
                  affine, # (4,4) voxel to mm
                  seg=None, # (X,Y,Z) lesion labels, if there are any
                  truth=None, # (4,X,Y,Z) the same person at the target site, if known
+                 sequences=SEQUENCES, # of the channels
                 )->pd.DataFrame: # a row a cluster: mm³, peak in spreads of normal tissue, place in mm
     "New (+) and lost (-) local contrast that the source does not foretell"
     step = coarse_step(affine)
-    codes = coarse_labels(tissue_codes(source, mask, seg), step)
+    codes = coarse_labels(tissue_codes(source, mask, seg, sequences=sequences), step)
     source, output = (coarse_means(np.where(mask, v, 0), step) for v in (source, output))
     truth = None if truth is None else coarse_means(np.where(mask, truth, 0), step)
     mask = coarse_means(mask, step) > .99
@@ -188,20 +191,20 @@ def local_change(source, # (4,X,Y,Z) the scan that was given
     unlike = unlike_curve(carry_source(source, output, mask, normal), output, normal, affine)
     if truth is not None:
         change = _beyond(change, source_residual(source, truth, mask, affine, normal))
-    table = _change_table(change, output, mask, affine, codes, unlike, truth is not None)
-    spots = lost_spots(source, output, mask, affine, codes, truth)
+    table = _change_table(change, output, mask, affine, codes, unlike, truth is not None, sequences)
+    spots = lost_spots(source, output, mask, affine, codes, truth, sequences)
     both = [part for part in (table, spots) if len(part)]
     if not both: return table
     return pd.concat(both).sort_values('peak', ascending=False, ignore_index=True)
 
-def _change_table(change, output, mask, affine, codes, unlike, has_truth):
+def _change_table(change, output, mask, affine, codes, unlike, has_truth, sequences):
     "Clusters of every sequence and sign, the largest peak first"
     zooms = nib.affines.voxel_sizes(affine)
     inner = _inner(mask, zooms)
     lesion = ndi.binary_dilation(mask & ((codes > 3) | (codes == 0)))
     low, sure = ('truth', 'truth') if has_truth else ('doubt', 'blind')
     rows = []
-    for index, sequence in enumerate(SEQUENCES):
+    for index, sequence in enumerate(sequences):
         loose = not has_truth and unlike[index] >= A_CURVE
         limit = np.where(lesion, np.inf if loose else IN_LESION[low], LIMITS[low])
         unit = np.mean([output[index][mask & (codes == k)].std() for k in (2, 3)]) + 1e-9
