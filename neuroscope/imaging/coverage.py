@@ -11,7 +11,7 @@ __all__ = ['LEAST_GAP', 'STAND_INS', 'find_gaps', 'gap_words', 'fill_gaps']
 import numpy as np
 from scipy import ndimage
 
-from ..core import SEQUENCES, SEQUENCE_LABELS
+from ..core import SEQUENCES, SEQUENCE_LABELS, GridMismatchError
 
 # %% ../../nbs/imaging/02_coverage.ipynb #92c409d7
 LEAST_GAP = .003   # of the brain's voxels
@@ -29,6 +29,9 @@ def find_gaps(vol,  # (4,X,Y,Z) sequences on one grid, background 0
              )->np.ndarray: # (4,X,Y,Z) bool: brain that the sequence does not cover
     "Where a sequence shows nothing although there is brain"
     shown = np.asarray(vol) != 0
+    if np.shape(mask) != shown.shape[1:]:
+        raise GridMismatchError(f'a brain mask of {np.shape(mask)} for scans of {shown.shape[1:]}',
+                                fix='Give a mask on the grid of the scans.')
     gaps = np.zeros(shown.shape, bool)
     for q in range(len(shown)):
         zero = mask & ~shown[q] & shown.any(0)
