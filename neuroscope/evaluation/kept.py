@@ -90,8 +90,8 @@ def find_places(source, # (4,X,Y,Z) the scan that was given
         if part.sum() < MIN_TISSUE/3: continue
         wet = fluid & ~part                        # oedema is called fluid too, by its T2
         found = _border_places(part[box], codes[box], mask[box], wet[box], zooms)
-        shown_by = [s for s in shown_by if s in sequences]
-        if found: out.borders |= {(name, s): _boxed(found, box) for s in shown_by}
+        used = [s for s in shown_by if s in sequences]
+        if found: out.borders |= {(name, s): _boxed(found, box) for s in used}
     return out
 
 # %% ../../nbs/evaluation/03b_kept.ipynb #a9f3449e
