@@ -83,7 +83,7 @@ def _looks(subjects, progress):
     "id -> figures of every scan that can be read"
     rows = {}
     for subject in progress_bar(subjects, 'looking at the scans', progress=progress, unit='subject'):
-        try: rows[subject.id] = site_figures([summarize_scan(subject.id, *read_scan(subject))])[0]
+        try: rows[subject.id] = site_figures([summarize_scan(subject.id, *read_scan(subject), subject.sequences)])[0]
         except NeuroscopeError as e: _log.debug('%s: %s', subject.id, e)     # the translation will say it
     return rows
 

@@ -67,10 +67,9 @@ def _curve_of(method, summary, own, look, sequence):
     if method == 'pooled': return PooledCurve(own.pooled[sequence], look.pooled[sequence])
     return tone_curve(summary, look, sequence, anchored=method == 'matched')
 
-def _distances(source, look, real, fold):
+def _distances(source, own, look, real, fold):
     "Rows of one fold: mean distance of each tissue from the patients left out, after each method"
     rows = []
-    own = site_look(source)
     for method in METHODS:
         if method == 'pooled' and not _can_pool(own, look): continue
         for q, sequence in enumerate(source[0].sequences):
@@ -86,11 +85,12 @@ def judge(source, # summaries of the site that is to be changed
          )->pd.DataFrame: # fold, method, sequence, tissue, distance: mean over the source's patients
     "How far every tissue is from the other site after each method, on patients left out"
     rows = []
+    own = site_look(source)
     group = np.arange(len(target)) % most
     for fold in np.unique(group):
         fitted = [s for s, g in zip(target, group) if g != fold] or list(target)
         real = site_look([s for s, g in zip(target, group) if g == fold]).medians
-        rows += _distances(source, site_look(fitted), real, int(fold))
+        rows += _distances(source, own, site_look(fitted), real, int(fold))
     return pd.DataFrame(rows, columns=['fold', 'method', 'sequence', 'tissue', 'distance'])
 
 # %% ../../nbs/models/03_site_match.ipynb #7428357d
@@ -235,7 +235,9 @@ def _match_sequence(image, scan, look, q, anchored):
     wanted = look.sharpness[q]*tissue_contrast(scan.summary.medians)[q]
     amounts = sharpness_amounts(image, scan.mask, scan.inside, wanted)
     shifting = anchored and scan.shares is not None
-    for strength, shifted in [(s, shifting) for s in _STRENGTHS] + [(0., False)]:
+    tries = [(strength, shifting) for strength in _STRENGTHS]
+    if shifting: tries.append((0., False))
+    for strength, shifted in tries:
         filtered = apply_amounts(image, scan.mask, strength*amounts)
         now = _with_image(scan.summary, filtered, scan.mask, scan.codes, q)
         result = tone_curve(now, look, q, anchored)(filtered)
@@ -306,7 +308,7 @@ def _read_look(numbers):
     "A `SiteLook` from what JSON holds"
     percentiles, medians, sharp = (np.asarray(numbers[name], float)
                                    for name in ('percentiles', 'medians', 'sharpness'))
-    pooled = numbers.get('pooled')      # models of version 0.0.2 and before have none
+    pooled = numbers.get('pooled')      # models saved before there was a pooled curve have none
     if pooled is not None: pooled = np.asarray(pooled, float)
     return SiteLook(percentiles, medians, sharp, numbers['n'], pooled,
                     float(numbers.get('spread') or 'nan'))
