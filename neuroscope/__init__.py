@@ -11,11 +11,13 @@ __all__ = []
 __version__ = "0.1.0"
 
 # %% ../nbs/explanations/package.ipynb #e6498ffb
-_rooms = ('core', 'simulate', 'preprocessing', 'data', 'models', 'trainers', 'utils', 'visualization', 'evaluation', 'cli')
+_rooms = ('core', 'simulate', 'preprocessing', 'data', 'models', 'trainers', 'utils',
+          'visualization', 'evaluation', 'cli')
 
 def __getattr__(name):
     import importlib
     if name in _rooms: return importlib.import_module(f'neuroscope.{name}')
-    raise AttributeError(f"module 'neuroscope' has no attribute '{name}'; its rooms are {', '.join(_rooms)}")
+    raise AttributeError(
+        f"module 'neuroscope' has no attribute '{name}'; its rooms are {', '.join(_rooms)}")
 
 def __dir__(): return sorted([*globals(), *_rooms])

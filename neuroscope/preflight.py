@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .core import (InputError, NeuroscopeError, file_hash, get_logger, image_data, progress_bar,
-                             read_json, read_sidecar)
+from .core import (InputError, NeuroscopeError, file_hash, get_logger, image_data,
+                             progress_bar, read_json, read_sidecar)
 from .models.direction import check_sides, site_figures
 from .models.site_match import SiteMatch, summarize_scan
 from .site_fit import read_scan
@@ -21,7 +21,8 @@ from .site_fit import read_scan
 _log = get_logger('preflight')
 
 # %% ../nbs/06b_preflight.ipynb #85da43b1
-_OPTIONS = dict(skull_strip='--skull-strip', registration='--register', z_score_normalization='--normalize z_score')
+_OPTIONS = dict(skull_strip='--skull-strip', registration='--register',
+                z_score_normalization='--normalize z_score')
 
 def _steps_of(subject):
     "The names of the steps that a subject's record tells; None without a record"
@@ -38,7 +39,8 @@ def preprocess_command(cohort, # preprocessed `Subject`s
     return ' '.join(['neuroscope preprocess', *given])
 
 def is_raw(subject, # `Subject`
-          )->bool: # True where intensities are far from 0 to 1 and no record says that they were normalized
+          # True where intensities are far from 0 to 1 and no record says that they were normalized
+          )->bool:
     "Are a subject's scans not preprocessed yet?"
     steps = _steps_of(subject)
     if steps is not None: return not any('normalization' in s for s in steps)
@@ -50,17 +52,21 @@ def check_preprocessed(model,  # with its `meta`
                        folder, # that they were found in
                       ):
     "Raise where raw scans go to a model of preprocessed ones, and name the command"
-    command = model.meta.get('preprocessing') or ('neuroscope preprocess' if isinstance(model, SiteMatch) else None)
+    command = model.meta.get('preprocessing') or ('neuroscope preprocess'
+                                                  if isinstance(model, SiteMatch) else None)
     if not command: return
     raw = []
     for subject in cohort:
         try: raw += [subject.id] if is_raw(subject) else []
-        except NeuroscopeError as e: _log.debug('%s: %s', subject.id, e)     # the translation will say it
+        except NeuroscopeError as e:
+            _log.debug('%s: %s', subject.id, e)   # the translation will say it
     if not raw: return
     who = ', '.join(raw[:3]) + (f' and {len(raw) - 3} more' if len(raw) > 3 else '')
     ready = f'{str(folder).rstrip("/")}_preprocessed'
-    raise InputError(f'the scans of {who} are raw, and the model was fitted on preprocessed ones', path=folder,
-                     fix=f'Run `{command} --input-dir {folder} --output-dir {ready}` and give {ready}, or add --anyway.')
+    raise InputError(f'the scans of {who} are raw, and the model was fitted on preprocessed ones',
+                     path=folder,
+                     fix=f'Run `{command} --input-dir {folder} --output-dir {ready}` and give '
+                         f'{ready}, or add --anyway.')
 
 # %% ../nbs/06b_preflight.ipynb #b58d4bfd
 def check_outputs(translator, # `Translator`
@@ -72,7 +78,8 @@ def check_outputs(translator, # `Translator`
     strange = []
     for subject in cohort:
         old = read_sidecar(Path(dest)/subject.id/subject.id)
-        if old and old.get('step') == 'translate' and (said := translator.made_otherwise(old, direction)):
+        if old and old.get('step') == 'translate' and (
+            said := translator.made_otherwise(old, direction)):
             strange.append(said)
     if not strange: return
     raise InputError(f'{len(strange)} of {len(cohort)} results here are {strange[0]}', path=dest,
@@ -82,15 +89,20 @@ def check_outputs(translator, # `Translator`
 def _looks(subjects, progress):
     "id -> figures of every scan that can be read"
     rows = {}
-    for subject in progress_bar(subjects, 'looking at the scans', progress=progress, unit='subject'):
-        try: rows[subject.id] = site_figures([summarize_scan(subject.id, *read_scan(subject), subject.sequences)])[0]
-        except NeuroscopeError as e: _log.debug('%s: %s', subject.id, e)     # the translation will say it
+    for subject in progress_bar(subjects, 'looking at the scans', progress=progress,
+                                unit='subject'):
+        try:
+            rows[subject.id] = site_figures([summarize_scan(subject.id, *read_scan(subject),
+                                                            subject.sequences)])[0]
+        except NeuroscopeError as e:
+            _log.debug('%s: %s', subject.id, e)   # the translation will say it
     return rows
 
 def _trained_there(model, cohort, site):
     "Ids of subjects whose T1 is one that the model was fitted on as the scan of a site"
     marks = set(model.meta.get('trained_on', {}).get(site, []))
-    return [s.id for s in cohort if marks and 't1' in s.paths and file_hash(s.paths['t1'])[:16] in marks]
+    return [s.id for s in cohort if marks and 't1' in s.paths
+            and file_hash(s.paths['t1'])[:16] in marks]
 
 def check_direction(model,     # `SiteMatch`
                     cohort,    # `Subject`s that are to be translated
@@ -99,27 +111,35 @@ def check_direction(model,     # `SiteMatch`
                     progress=True, # show a bar?
                    )->list: # sentences: single scans that are odd
     "Raise where a cohort is of the site that it is to be brought to, or of neither"
-    own, other = direction[0], direction[-1]
+    own = direction[0]
+    other = direction[-1]
     back = f'{other}2{own}'
     fix = f'Give --direction {back} if they are of site {other.upper()}, or add --anyway.'
     if known := _trained_there(model, cohort, other):
-        raise InputError(f'{", ".join(known[:3])} trained the model as scans of site {other.upper()}, '
-                         f'and {direction} is for scans of site {own.upper()}', path=folder, fix=fix)
-    names, said = model.meta.get('site_names', {}), []
+        raise InputError(
+            f'{", ".join(known[:3])} trained the model as scans of site {other.upper()}, '
+            f'and {direction} is for scans of site {own.upper()}', path=folder, fix=fix)
+    names = model.meta.get('site_names', {})
+    said = []
     here = Path(folder).resolve().name if folder else None
     if here and here == names.get(other) and here != names.get(own):
-        said.append(f'the folder is called {here}, as site {other.upper()} of the model was, and {direction} is for scans of site {own.upper()}')
+        said.append(f'the folder is called {here}, as site {other.upper()} of the model was, '
+                    f'and {direction} is for scans of site {own.upper()}')
     sides = model.meta.get('sides', {})
     if not sides: return said
     found = check_sides(_looks(cohort, progress), sides[own], sides[other])
     if found.verdict == 'unknown':
-        return said + ['the direction was not checked: the scans that the model was fitted on, or these, do not tell the sites apart']
+        return said + ['the direction was not checked: the scans that the model was fitted on, or '
+                       'these, do not tell the sites apart']
     if found.verdict == 'other':
-        raise InputError(f'these scans look like site {other.upper()} already, and {direction} is for scans of site {own.upper()}', path=folder, fix=fix)
+        raise InputError(f'these scans look like site {other.upper()} already, and {direction} is '
+                         f'for scans of site {own.upper()}', path=folder, fix=fix)
     if found.verdict == 'neither':
-        raise InputError('these scans look like neither site of the model', path=folder,
-                         fix='Fit a model on scans of their own site with `neuroscope train`, or add --anyway.')
-    said += [f'{i} looks like site {other.upper()} already: is it of site {own.upper()}?' for i in found.looks_other]
+        raise InputError(
+            'these scans look like neither site of the model', path=folder,
+            fix='Fit a model on scans of their own site with `neuroscope train`, or add --anyway.')
+    said += [f'{i} looks like site {other.upper()} already: is it of site {own.upper()}?'
+             for i in found.looks_other]
     return said + [f'{i} looks like neither site of the model' for i in found.looks_neither]
 
 # %% ../nbs/06b_preflight.ipynb #9c0a4217

@@ -29,12 +29,14 @@ from nibabel.affines import apply_affine, from_matvec, voxel_sizes
 from scipy import ndimage as ndi
 from scipy.interpolate import make_interp_spline
 
-from .core import InputError, Subject, atomic_path, find_subjects, progress_bar, sequence_filename, save_volume, write_json, versions
+from .core import (InputError, Subject, atomic_path, find_subjects, progress_bar,
+                             sequence_filename, save_volume, write_json, versions)
 
 # %% ../nbs/01_simulate.ipynb #32e0587e
 def named_rng(seed:int, # the one number that a user gives
               *keys,    # words and integers that say what the numbers are for
-             )->np.random.Generator: # the same generator for the same seed and keys, in every process
+             # the same generator for the same seed and keys, in every process
+             )->np.random.Generator:
     "A random generator that depends on `seed` and `keys` only"
     spawn_key = tuple(zlib.crc32(k.encode()) if isinstance(k, str) else int(k) for k in keys)
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=spawn_key))
@@ -65,18 +67,23 @@ class Relaxation:
 def _power_law(at_15, at_3, tesla): return at_15*(at_3/at_15)**np.log2(tesla/1.5)
 
 def relaxation_times(field_strength:float=1.5,   # tesla, 1 to 7
-                     deviations:np.ndarray=None, # (6, 3) factors on PD, T1 and T2: how this patient differs from the table
-                    )->Relaxation: # PD, T1 and T2 of each of `TISSUES`, (6,) each, at that field strength
+                     # (6, 3) factors on PD, T1 and T2: how this patient differs from the table
+                     deviations:np.ndarray=None,
+                    # PD, T1 and T2 of each of `TISSUES`, (6,) each, at that field strength
+                    )->Relaxation:
     "Relaxation times of the six tissues at a field strength"
     if not 1 <= field_strength <= 7:
-        raise InputError(f'field strength of {field_strength} T is outside 1 to 7 T', fix='Give a field strength that scanners have, such as 1.5 or 3')
+        raise InputError(f'field strength of {field_strength} T is outside 1 to 7 T',
+                         fix='Give a field strength that scanners have, such as 1.5 or 3')
     pd, t1_15, t2_15, t1_3, t2_3, gd = np.array([TISSUE_TABLE[t] for t in TISSUES]).T
     f = np.ones((len(TISSUES), 3)) if deviations is None else deviations
-    return Relaxation(field_strength, pd*f[:,0], _power_law(t1_15, t1_3, field_strength)*f[:,1], _power_law(t2_15, t2_3, field_strength)*f[:,2], gd)
+    return Relaxation(field_strength, pd*f[:,0], _power_law(t1_15, t1_3, field_strength)*f[:,1],
+                      _power_law(t2_15, t2_3, field_strength)*f[:,2], gd)
 
 # %% ../nbs/01_simulate.ipynb #17729fdf
 @patch
-def with_gadolinium(self:Relaxation)->Relaxation: # shorter T1 where there is gadolinium, the rest as it was
+# shorter T1 where there is gadolinium, the rest as it was
+def with_gadolinium(self:Relaxation)->Relaxation:
     "The same tissues after gadobutrol: T1 shortened by the concentration in each"
     r1 = _power_law(GADOBUTROL_R1[1.5], GADOBUTROL_R1[3.], self.field_strength)
     return replace(self, t1=1/(1/self.t1 + r1*self.gd/1000)) # r1 is per second, T1 in ms
@@ -85,7 +92,8 @@ def with_gadolinium(self:Relaxation)->Relaxation: # shorter T1 where there is ga
 @dataclass(frozen=True)
 class Protocol:
     "Settings of one sequence"
-    kind:str                # name of a signal equation: 'se', 'tse', 'flair', 'spgr', 'mprage', or one of your own
+    # name of a signal equation: 'se', 'tse', 'flair', 'spgr', 'mprage', or one of your own
+    kind:str
     tr:float                # repetition time, ms
     te:float                # (effective) echo time, ms
     ti:float=0.             # inversion time, ms
@@ -97,8 +105,12 @@ class Protocol:
     thickness:float=1.      # slice thickness, mm
 
     def __post_init__(self):
-        if self.kind not in SIGNAL_EQUATIONS: raise InputError(f'no signal equation named {self.kind!r}', fix=f'Known: {", ".join(SIGNAL_EQUATIONS)}')
-        if self.tr <= max(self.te, self.ti): raise InputError(f'TR {self.tr} ms must be longer than TE {self.te} and TI {self.ti} ms')
+        if self.kind not in SIGNAL_EQUATIONS:
+            raise InputError(f'no signal equation named {self.kind!r}',
+                             fix=f'Known: {", ".join(SIGNAL_EQUATIONS)}')
+        if self.tr <= max(self.te, self.ti):
+            raise InputError(
+                f'TR {self.tr} ms must be longer than TE {self.te} and TI {self.ti} ms')
 
     def signal(self, rx:Relaxation)->np.ndarray: # (6,) signed; relative to fully relaxed water
         "Signal of each tissue in this sequence"
@@ -107,7 +119,9 @@ class Protocol:
 # %% ../nbs/01_simulate.ipynb #8b6343cc
 SIGNAL_EQUATIONS = {}
 
-def signal_equation(f, # a function of a `Protocol` and a `Relaxation` that gives the signal of each tissue
+def signal_equation(
+    # a function of a `Protocol` and a `Relaxation` that gives the signal of each tissue
+    f,
                    )->Callable: # `f`, unchanged
     "Register `f(protocol, relaxation)` as the signal equation named `f.__name__`"
     SIGNAL_EQUATIONS[f.__name__] = f
@@ -139,7 +153,8 @@ def flair(
     rx, # `Relaxation` of the tissues
 )->np.ndarray: # (6,) signal, proton density 1
     "Turbo spin echo after an inversion that nulls the fluid"
-    return rx.pd*(1 - 2*np.exp(-p.ti/rx.t1) + np.exp(-(p.tr-_last_echo(p))/rx.t1))*np.exp(-p.te/rx.t2)
+    return rx.pd*(1 - 2*np.exp(-p.ti/rx.t1)
+                  + np.exp(-(p.tr-_last_echo(p))/rx.t1))*np.exp(-p.te/rx.t2)
 
 # %% ../nbs/01_simulate.ipynb #141d1069
 R2_PRIME = 2. # per second and tesla
@@ -155,7 +170,8 @@ def spgr(
     rx, # `Relaxation` of the tissues
 )->np.ndarray: # (6,) signal, proton density 1
     "Spoiled gradient echo"
-    a, e1 = np.deg2rad(p.flip), np.exp(-p.tr/rx.t1)
+    a = np.deg2rad(p.flip)
+    e1 = np.exp(-p.tr/rx.t1)
     return rx.pd*np.sin(a)*(1-e1)/(1-e1*np.cos(a))*np.exp(-p.te/t2_star(rx))
 
 # %% ../nbs/01_simulate.ipynb #26d8c85a
@@ -168,10 +184,14 @@ def mprage(
     n_cycles=30, # repetitions until the steady state
 )->np.ndarray: # (6,) signal, proton density 1
     "Inversion, then a train of gradient echoes, in the steady state"
-    a, half = np.deg2rad(p.flip), p.n_pulses//2
+    a = np.deg2rad(p.flip)
+    half = p.n_pulses//2
     before = p.ti - half*p.echo_spacing
     after = p.tr - before - p.n_pulses*p.echo_spacing
-    if min(before, after) < 0: raise InputError(f'a train of {p.n_pulses} pulses does not fit in TI {p.ti} and TR {p.tr} ms', fix='Shorten echo_spacing or n_pulses')
+    if min(before, after) < 0:
+        raise InputError(
+            f'a train of {p.n_pulses} pulses does not fit in TI {p.ti} and TR {p.tr} ms',
+            fix='Shorten echo_spacing or n_pulses')
     mz = np.ones_like(rx.t1)
     for _ in range(n_cycles):
         mz = _recover(-mz, before, rx.t1)
@@ -189,8 +209,10 @@ class Site:
     field_strength:float       # tesla
     protocols:dict             # sequence name -> `Protocol`
     scheme:str='brats'         # naming scheme of its files
-    noise:float=.025           # standard deviation of the noise in each channel, as a fraction of the mean signal in the brain
-    bias:tuple=(.2, .35)       # range of the coil's unevenness: .3 means from 1/1.3 to 1.3 within the brain
+    # standard deviation of the noise in each channel, as a fraction of the mean signal in the brain
+    noise:float=.025
+    # range of the coil's unevenness: .3 means from 1/1.3 to 1.3 within the brain
+    bias:tuple=(.2, .35)
     gain:tuple=(35., 105.)     # range of the mean grey value in the brain, one draw per scan
 
 # %% ../nbs/01_simulate.ipynb #9bc4ece7
@@ -200,10 +222,14 @@ def t1_pair(
     "One protocol before and after gadolinium"
     return dict(t1=protocol, t1ce=replace(protocol, gadolinium=True))
 
-SITE_A = Site('a', 1.5, scheme='brats', protocols=dict(**t1_pair(Protocol('se', tr=500, te=14, thickness=5)),
-    t2=Protocol('tse', tr=4000, te=100, thickness=5), flair=Protocol('flair', tr=9000, te=110, ti=2200, thickness=5)))
-SITE_B = Site('b', 3., scheme='upenn', noise=.02, protocols=dict(**t1_pair(Protocol('mprage', tr=1760, te=3.1, ti=950, flip=15)),
-    t2=Protocol('tse', tr=4680, te=85), flair=Protocol('flair', tr=9420, te=141, ti=2500)))
+SITE_A = Site('a', 1.5, scheme='brats',
+              protocols=dict(**t1_pair(Protocol('se', tr=500, te=14, thickness=5)),
+                             t2=Protocol('tse', tr=4000, te=100, thickness=5),
+                             flair=Protocol('flair', tr=9000, te=110, ti=2200, thickness=5)))
+SITE_B = Site('b', 3., scheme='upenn', noise=.02,
+              protocols=dict(**t1_pair(Protocol('mprage', tr=1760, te=3.1, ti=950, flip=15)),
+                             t2=Protocol('tse', tr=4680, te=85),
+                             flair=Protocol('flair', tr=9420, te=141, ti=2500)))
 SITES = dict(a=SITE_A, b=SITE_B)
 
 # %% ../nbs/01_simulate.ipynb #c000fb37
@@ -216,19 +242,24 @@ def signals(self:Site,
     return {seq: p.signal(rx) for seq,p in self.protocols.items()}
 
 # %% ../nbs/01_simulate.ipynb #bc9966ff
-FIELD_OF_VIEW = np.array([[-98.,98], [-134,98], [-80,112]]) # mm: x, y, z; the template and some room below
+# mm: x, y, z; the template and some room below
+FIELD_OF_VIEW = np.array([[-98.,98], [-134,98], [-80,112]])
 
 def make_grid(spacing=2.,       # mm, one number or three
               orientation='LPS', # where the voxel axes run
               tilt:float=0.,    # degrees about the left-right axis: an oblique acquisition
              )->tuple: # shape (3,), affine (4, 4)
     "A voxel grid that spans the template's field of view"
-    if not (np.all(np.asarray(spacing)>=.5) and np.all(np.asarray(spacing)<=10) and np.size(spacing) in (1, 3)):
-        raise InputError(f'spacing {spacing} is not a voxel size in mm', fix='Give one number or three between 0.5 and 10')
+    if not (np.all(np.asarray(spacing)>=.5) and np.all(np.asarray(spacing)<=10)
+            and np.size(spacing) in (1, 3)):
+        raise InputError(f'spacing {spacing} is not a voxel size in mm',
+                         fix='Give one number or three between 0.5 and 10')
     ornt = nib.orientations.axcodes2ornt(orientation)
-    turn = np.zeros((3,3)); turn[ornt[:,0].astype(int), range(3)] = ornt[:,1]
+    turn = np.zeros((3,3))
+    turn[ornt[:,0].astype(int), range(3)] = ornt[:,1]
     shape = np.ceil(np.abs(turn).T @ (np.diff(FIELD_OF_VIEW)[:,0]+1)/spacing).astype(int)
-    c, s = np.cos(np.deg2rad(tilt)), np.sin(np.deg2rad(tilt))
+    c = np.cos(np.deg2rad(tilt))
+    s = np.sin(np.deg2rad(tilt))
     m = np.array([[1,0,0], [0,c,-s], [0,s,c]]) @ turn @ np.diag(np.broadcast_to(spacing, 3))
     return tuple(int(n) for n in shape), from_matvec(m, FIELD_OF_VIEW.mean(1) - m@((shape-1)/2))
 
@@ -243,7 +274,8 @@ def smooth_lattice(mm:float, # distance of the random knots
     size = _BOX[1]-_BOX[0]
     f = rng.normal(size=np.ceil(size/mm).astype(int)+4)
     for ax in range(3):
-        knots, points = np.arange(f.shape[ax])*mm, np.arange(0, size[ax]+step, step) + mm
+        knots = np.arange(f.shape[ax])*mm
+        points = np.arange(0, size[ax]+step, step) + mm
         f = make_interp_spline(knots, f, k=3, axis=ax)(points)
     return (f-f.mean())/f.std()
 
@@ -255,23 +287,30 @@ def sample_lattice(f:np.ndarray,      # a lattice from `smooth_lattice`
     return ndi.map_coordinates(f, (points-_BOX[0][:,None])/step, order=1, mode='nearest')
 
 # %% ../nbs/01_simulate.ipynb #a6f70609
-TEMPLATE = 'ICBM152 2009a nonlinear symmetric, 1 mm (mni_icbm152_*_tal_nlin_sym_09a as shipped by nilearn)'
+TEMPLATE = ('ICBM152 2009a nonlinear symmetric, 1 mm (mni_icbm152_*_tal_nlin_sym_09a '
+            'as shipped by nilearn)')
 
 @lru_cache(maxsize=1)
 def template_maps()->tuple: # (4,X,Y,Z) float32 maps of gm, wm, csf and brain, 0 to 1; affine (4, 4)
     "Tissue maps of the template at 1 mm"
-    from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template, load_mni152_brain_mask # slow to import: only where needed
-    gm, wm = load_mni152_gm_template(1), load_mni152_wm_template(1)
-    g, w = gm.get_fdata(), wm.get_fdata()
+    # slow to import: only where needed
+    from nilearn.datasets import (load_mni152_gm_template, load_mni152_wm_template,
+                                  load_mni152_brain_mask)
+    gm = load_mni152_gm_template(1)
+    wm = load_mni152_wm_template(1)
+    g = gm.get_fdata()
+    w = wm.get_fdata()
     brain = ndi.binary_fill_holes(load_mni152_brain_mask(1).get_fdata() > 0)
-    return np.stack([g*brain, w*brain, np.clip(brain-g-w, 0, 1), brain]).astype(np.float32), gm.affine
+    return np.stack([g*brain, w*brain, np.clip(brain-g-w, 0, 1),
+                     brain]).astype(np.float32), gm.affine
 
 # %% ../nbs/01_simulate.ipynb #c81ddbec
 @lru_cache(maxsize=2)
 def _smoothed_template(spacing):
     maps, affine = template_maps()
     sigma = .4*np.sqrt(max(spacing**2 - 1, 0))
-    return np.stack([ndi.gaussian_filter(m*255, sigma).round().astype(np.uint8) for m in maps]), np.linalg.inv(affine)
+    return np.stack([ndi.gaussian_filter(m*255, sigma).round().astype(np.uint8)
+                     for m in maps]), np.linalg.inv(affine)
 
 def sample_template(points:np.ndarray,  # (3,N) template mm
                     index:int,          # 0 gm, 1 wm, 2 csf, 3 brain
@@ -279,7 +318,8 @@ def sample_template(points:np.ndarray,  # (3,N) template mm
                    )->np.ndarray: # (N,) 0 to 1
     "A tissue map of the template at any point"
     maps, inv = _smoothed_template(float(spacing))
-    return ndi.map_coordinates(maps[index], inv[:3,:3]@points + inv[:3,3:], order=1, output=float)/255
+    return ndi.map_coordinates(maps[index], inv[:3,:3]@points + inv[:3,3:], order=1,
+                               output=float)/255
 
 # %% ../nbs/01_simulate.ipynb #d00776c4
 def push(points:np.ndarray,  # (3,N) mm
@@ -322,7 +362,8 @@ def tumour_centres()->np.ndarray: # (N,3) template mm
     maps = maps[:, ::2, ::2, ::2]
     deep = 2*ndi.distance_transform_edt(maps[3]) > 12
     centres = apply_affine(affine, 2*np.argwhere((maps[1]>.7) & deep))
-    return centres[(centres[:,2] > 2) & (np.abs(centres[:,0]) > 12)] # above the brain stem and cerebellum, off the midline
+    # above the brain stem and cerebellum, off the midline
+    return centres[(centres[:,2] > 2) & (np.abs(centres[:,0]) > 12)]
 
 # %% ../nbs/01_simulate.ipynb #d0a471c5
 def distance_from(centre:np.ndarray, # (3,) template mm
@@ -338,10 +379,13 @@ def distance_from(centre:np.ndarray, # (3,) template mm
 def _soft_step(x): return 1/(1+np.exp(-np.clip(x, -30, 30)))
 
 def draw_tumour(rng:np.random.Generator, # source of the random numbers
-               )->dict: # centre (template mm), core radius and edema extent (mm), necrotic share of the radius
+               # centre (template mm), core radius and edema extent (mm), necrotic share of the
+               # radius
+               )->dict:
     "Draw where a tumour sits and how large its parts are"
     centres = tumour_centres()
-    return dict(centre=centres[rng.integers(len(centres))], radius=rng.uniform(8, 21), edema=rng.uniform(6, 22), necrosis=rng.uniform(.4, .8))
+    return dict(centre=centres[rng.integers(len(centres))], radius=rng.uniform(8, 21),
+                edema=rng.uniform(6, 22), necrosis=rng.uniform(.4, .8))
 
 def tumour_parts(tumour:dict, # what `draw_tumour` drew
                  points,      # (3,N) world mm, where the irregular borders are drawn
@@ -352,13 +396,15 @@ def tumour_parts(tumour:dict, # what `draw_tumour` drew
                  rng,         # source of the irregular borders
                 )->np.ndarray: # (3,N) edema, enhancing, necrosis: fractions
     "Fractions of edema, enhancing tumour and necrosis at each point"
-    noise = lambda mm: sample_lattice(smooth_lattice(mm, rng), points).clip(-2.5, 2.5)
-    r, width = tumour['radius'], .3 + .3*max(spacing, 1)
+    def noise(mm): return sample_lattice(smooth_lattice(mm, rng), points).clip(-2.5, 2.5)
+    r = tumour['radius']
+    width = .3 + .3*max(spacing, 1)
     edge = distance_from(tumour['centre'], q)/r + .2*noise(16) + .08*noise(7)
     core = _soft_step((1-edge)*r/width)
     necrosis = core*_soft_step((tumour['necrosis'] - edge - .12*noise(9))*r/width)
     extent = tumour['edema']*np.exp(.5*noise(25))
-    edema = (1-core)*_soft_step((extent - (edge-1)*r)/(2+width))*(.9+.1*noise(12)).clip(0, 1)*(wm + .35*gm)
+    edema = (1-core)*_soft_step(
+        (extent - (edge-1)*r)/(2+width))*(.9+.1*noise(12)).clip(0, 1)*(wm + .35*gm)
     return np.stack([edema, core-necrosis, necrosis])
 
 # %% ../nbs/01_simulate.ipynb #b0b94410
@@ -366,7 +412,8 @@ def tumour_parts(tumour:dict, # what `draw_tumour` drew
 class Phantom:
     "One simulated patient: anatomy, tumour and tissue properties"
     seed:int            # that it was made from
-    maps:np.ndarray     # (6,X,Y,Z) float32 fractions in the order of `TISSUES`: sum one in the brain, zero outside
+    # (6,X,Y,Z) float32 fractions in the order of `TISSUES`: sum one in the brain, zero outside
+    maps:np.ndarray
     texture:np.ndarray  # (X,Y,Z) float32 factor on proton density
     affine:np.ndarray   # (4, 4) voxels to mm
     tumour:dict         # centre, radius, edema, necrosis as drawn
@@ -374,7 +421,9 @@ class Phantom:
     @property
     def brain(self)->np.ndarray: return np.asarray(self.maps.any(0))   # (X,Y,Z) bool
     @property
-    def points(self)->np.ndarray: return apply_affine(self.affine, np.argwhere(self.brain)).T # (3,N) world mm of the brain's voxels
+    # (3,N) world mm of the brain's voxels
+    def points(self)->np.ndarray:
+        return apply_affine(self.affine, np.argwhere(self.brain)).T
 
 # %% ../nbs/01_simulate.ipynb #cdb95e6d
 LESION_LABELS = dict(edema=2, enhancing=4, necrosis=1)
@@ -399,11 +448,13 @@ SPREAD = np.array([(.01, .05, .04),  # gm
 def deviations(self:Phantom, field_strength:float, # tesla
               )->np.ndarray: # (6, 3) factors on PD, T1 and T2
     "How the patient's tissues differ from the table at a field strength"
-    draw = lambda *keys: named_rng(self.seed, 'relaxation', *keys).normal(size=SPREAD.shape).clip(-2, 2)
+    def draw(*keys):
+        return named_rng(self.seed, 'relaxation', *keys).normal(size=SPREAD.shape).clip(-2, 2)
     return np.exp(SPREAD*(np.sqrt(.9)*draw() + np.sqrt(.1)*draw(round(100*field_strength))))
 
 # %% ../nbs/01_simulate.ipynb #a7dec003
-_HEAD = np.array([[0.,-17,7], [95,116,102]]) # mm: centre and half axes of an ellipsoid that holds every brain
+# mm: centre and half axes of an ellipsoid that holds every brain
+_HEAD = np.array([[0.,-17,7], [95,116,102]])
 
 def _largest_part(mask):
     label, n = ndi.label(mask)
@@ -411,14 +462,16 @@ def _largest_part(mask):
 
 def _crop(brain, margin):
     "Slices of the brain's bounding box plus a margin"
-    return tuple(slice(max(int(i.min())-margin, 0), int(i.max())+margin+1) for i in np.nonzero(brain))
+    return tuple(slice(max(int(i.min())-margin, 0), int(i.max())+margin+1)
+                 for i in np.nonzero(brain))
 
 # %% ../nbs/01_simulate.ipynb #9992e284
 def simulate_subject(seed:int=0,         # one patient per seed
                      spacing=2.,         # voxel size, mm: one number or three
                      orientation='LPS',  # where the voxel axes run
                      tilt:float=0.,      # degrees: oblique grid
-                     margin:int=None,    # voxels left around the brain; the whole field of view unless told
+                     # voxels left around the brain; the whole field of view unless told
+                     margin:int=None,
                     )->Phantom: # its tissue maps, texture and tumour on that grid
     "Simulate one patient with a glioma"
     shape, affine = make_grid(spacing, orientation, tilt)
@@ -426,41 +479,47 @@ def simulate_subject(seed:int=0,         # one patient per seed
     idx = np.indices(shape).reshape(3,-1)
     points = apply_affine(affine, idx.T).T
     head = (((points-_HEAD[0][:,None])/_HEAD[1][:,None])**2).sum(0) < 1
-    idx, points = idx[:,head], points[:,head]
-    q0, tumour = deform(points, named_rng(seed, 'anatomy')), draw_tumour(named_rng(seed, 'tumour'))
+    idx = idx[:,head]
+    points = points[:,head]
+    q0 = deform(points, named_rng(seed, 'anatomy'))
+    tumour = draw_tumour(named_rng(seed, 'tumour'))
     q = push(q0, tumour['centre'], tumour['radius'], .2*tumour['radius'])      # mass effect
-    brain = np.zeros(shape, bool); brain[tuple(idx)] = sample_template(q, 3, mm) > .5
+    brain = np.zeros(shape, bool)
+    brain[tuple(idx)] = sample_template(q, 3, mm) > .5
     brain = _largest_part(brain)
     keep = brain[tuple(idx)]
     maps, texture = _fill_brain(tumour, points[:,keep], q0[:,keep], q[:,keep], mm, seed)
     cut = (slice(None),)*3 if margin is None else _crop(brain, margin)
-    volume = lambda v: _unmask(v, brain)[cut]
+    def volume(v): return _unmask(v, brain)[cut]
     affine = from_matvec(affine[:3,:3], apply_affine(affine, [s.start or 0 for s in cut]))
     return Phantom(seed, np.stack([volume(m) for m in maps]), volume(texture), affine, tumour)
 
 # %% ../nbs/01_simulate.ipynb #770a3919
 def _unmask(values, brain):
-    out = np.zeros(brain.shape, np.float32); out[brain] = values
+    out = np.zeros(brain.shape, np.float32)
+    out[brain] = values
     return out
 
 def _fill_brain(tumour, points, q0, q, spacing, seed):
     "Tissue fractions (6,N) and texture (N,) of the brain's voxels"
     gm, wm, csf = healthy_tissue(q, spacing)
     parts = tumour_parts(tumour, points, q0, wm, gm, spacing, named_rng(seed, 'outline'))
-    room = 1 - parts[1] - parts[2]                                  # what the core leaves of every tissue
+    # what the core leaves of every tissue
+    room = 1 - parts[1] - parts[2]
     edema_gm = parts[0]*.35*gm/(wm + .35*gm + 1e-9)
     maps = np.stack([gm*room - edema_gm, wm*room - (parts[0]-edema_gm), csf*room, *parts]).clip(0)
-    noise = sample_lattice(named_rng(seed, 'texture').normal(size=(56,66,59)), points)  # grainy over 4 mm
+    # grainy over 4 mm
+    noise = sample_lattice(named_rng(seed, 'texture').normal(size=(56,66,59)), points)
     return maps/maps.sum(0), 1 + .02*noise.clip(-3, 3)
 
 # %% ../nbs/01_simulate.ipynb #e1709830
 def _blur_slices(values, brain, affine, thickness):
-    "Average over the slice profile (Gaussian, full width `thickness` mm) along the slice axis, within the brain"
+    "Average over a Gaussian slice profile (full width `thickness` mm) along the slice axis"
     axis = int(np.flatnonzero(nib.io_orientation(affine)[:,0]==2)[0])
     mm = voxel_sizes(affine)[axis]
     sigma = np.sqrt(max(thickness**2 - mm**2, 0))/2.355/mm
     if not sigma: return values
-    blur = lambda v: ndi.gaussian_filter1d(v, sigma, axis=axis, mode='constant')[brain]
+    def blur(v): return ndi.gaussian_filter1d(v, sigma, axis=axis, mode='constant')[brain]
     return blur(_unmask(values, brain).astype(float))/blur(brain.astype(float))
 
 @patch
@@ -494,32 +553,41 @@ def rician(
     rng:np.random.Generator, # source of the noise
 )->np.ndarray: # of the same shape
     "Magnitude of a signal with noise in both channels"
-    return np.hypot(signal + sigma*rng.normal(size=signal.shape), sigma*rng.normal(size=signal.shape))
+    return np.hypot(signal + sigma*rng.normal(size=signal.shape),
+                    sigma*rng.normal(size=signal.shape))
 
 # %% ../nbs/01_simulate.ipynb #daf1c935
 Acquisition = namedtuple('Acquisition', 'scan truth bias gain sigma')
-Acquisition.__doc__ = "A scan, its noise-free bias-free gain-free truth and its bias (images), its gain, and its noise before gain"
+Acquisition.__doc__ = ("A scan, its noise-free bias-free gain-free truth and its bias (images), "
+                       "its gain, and its noise before gain")
 
 def _header_image(data, affine):
     "A NIfTI image in mm whose sform and qform agree"
     img = nib.Nifti1Image(data, affine)
     img.header.set_xyzt_units('mm')
-    img.set_sform(affine, 1); img.set_qform(affine, 1)
+    img.set_sform(affine, 1)
+    img.set_qform(affine, 1)
     return img
 
 def acquire(phantom:Phantom, # the patient
             site:Site,       # the scanner, its protocols, noise and bias
             seq:str,         # one of the site's sequences
             draw:int=0,      # noise: another number is a rescan in the same session
-           )->Acquisition: # the scan as stored, its truth without noise and bias, bias, gain and noise
+           # the scan as stored, its truth without noise and bias, bias, gain and noise
+           )->Acquisition:
     "Scan one sequence of a patient at a site"
-    p, seed, brain = site.protocols[seq], phantom.seed, phantom.brain
+    p = site.protocols[seq]
+    seed = phantom.seed
+    brain = phantom.brain
     truth = phantom.ideal_signal(p, site.field_strength)
     bias = coil_bias(phantom.points, seed, site.name, seq, site.bias)
-    gain, sigma = named_rng(seed, site.name, 'gain', seq).uniform(*site.gain)/truth.mean(), site.noise*truth.mean()
+    gain = named_rng(seed, site.name, 'gain', seq).uniform(*site.gain)/truth.mean()
+    sigma = site.noise*truth.mean()
     scan = gain*rician(truth*bias, sigma, named_rng(seed, site.name, 'noise', seq, draw))
-    img = lambda v, dtype=np.float32: _header_image(_unmask(v, brain).astype(dtype), phantom.affine)
-    return Acquisition(img(scan.round().clip(1), np.int16), img(truth), img(bias), float(gain), float(sigma))
+    def img(v, dtype=np.float32):
+        return _header_image(_unmask(v, brain).astype(dtype), phantom.affine)
+    return Acquisition(img(scan.round().clip(1), np.int16), img(truth), img(bias), float(gain),
+                       float(sigma))
 
 # %% ../nbs/01_simulate.ipynb #f720892c
 def scan(phantom:Phantom, # the patient
@@ -536,9 +604,13 @@ _OURS = ('README.md', 'simulation.json', 'truth', 'travelling')
 def _check_destination(dest, overwrite):
     "Refuse to write over anything that is not a simulated cohort"
     found = sorted(p.name for p in dest.iterdir()) if dest.exists() else []
-    if found and not overwrite: raise InputError('the folder is not empty', path=dest, fix='Name a new folder, or ask to overwrite')
+    if found and not overwrite:
+        raise InputError('the folder is not empty', path=dest,
+                         fix='Name a new folder, or ask to overwrite')
     others = [n for n in found if n not in _OURS and not n.startswith('site_')]
-    if others: raise InputError(f'the folder holds what is not a simulated cohort ({others[0]})', path=dest, fix='Name a new folder')
+    if others:
+        raise InputError(f'the folder holds what is not a simulated cohort ({others[0]})',
+                         path=dest, fix='Name a new folder')
 
 # %% ../nbs/01_simulate.ipynb #cca569f3
 def subject_seed(seed:int,  # random seed of the cohort
@@ -552,13 +624,16 @@ def _plan(sites, n_subjects, n_travelling, seed):
     "(id, seed, {folder: site}) of every patient"
     groups = [(s.name, n, {f'site_{s.name}': s}, s.name.upper()) for s,n in zip(sites, n_subjects)]
     groups += [('travelling', n_travelling, {f'travelling/{s.name}': s for s in sites}, 'TRAVEL')]
-    name = 'sub-SIM{}{:03d}' if any(s.scheme=='bids' for s in sites) else 'SIM-{}-{:03d}' # BIDS allows letters and digits only
-    return [(name.format(tag, i+1), subject_seed(seed, g, i), where) for g,n,where,tag in groups for i in range(n)]
+    # BIDS allows letters and digits only
+    name = 'sub-SIM{}{:03d}' if any(s.scheme=='bids' for s in sites) else 'SIM-{}-{:03d}'
+    return [(name.format(tag, i+1), subject_seed(seed, g, i), where) for g,n,where,tag in groups
+            for i in range(n)]
 
 def _as_sites(sites, protocols, schemes):
     "Sites by name or as they are, with protocols and naming schemes exchanged where told"
     sites = [SITES[s] if isinstance(s, str) else s for s in sites]
-    return [replace(s, protocols={**s.protocols, **(protocols or {}).get(s.name, {})}, scheme=(schemes or {}).get(s.name, s.scheme)) for s in sites]
+    return [replace(s, protocols={**s.protocols, **(protocols or {}).get(s.name, {})},
+                    scheme=(schemes or {}).get(s.name, s.scheme)) for s in sites]
 
 # %% ../nbs/01_simulate.ipynb #0ba44e04
 def _save_scans(images, lesion, folder, id, scheme):
@@ -566,20 +641,29 @@ def _save_scans(images, lesion, folder, id, scheme):
     folder = Path(folder)/id
     folder.mkdir(parents=True, exist_ok=True)
     for seq,img in images.items(): save_volume(img, folder/sequence_filename(id, seq, scheme))
-    save_volume(_header_image(lesion, next(iter(images.values())).affine), folder/sequence_filename(id, 'seg', scheme))
+    save_volume(_header_image(lesion, next(iter(images.values())).affine),
+                folder/sequence_filename(id, 'seg', scheme))
 
 def _simulate_one(dest, id, seed, where, truth, rescan, grid):
     "Simulate and write one patient; what happened, for the record"
-    ph, facts = simulate_subject(seed, **grid), {}
-    lesion, travels = ph.lesion, any(f.startswith('travelling') for f in where)
+    ph = simulate_subject(seed, **grid)
+    facts = {}
+    lesion = ph.lesion
+    travels = any(f.startswith('travelling') for f in where)
     for folder,site in where.items():
         acq = {q: acquire(ph, site, q) for q in site.protocols}
         _save_scans({q: a.scan for q,a in acq.items()}, lesion, dest/folder, id, site.scheme)
-        if travels and truth: _save_scans({q: a.truth for q,a in acq.items()}, lesion, dest/'truth'/id/site.name, id, site.scheme)
-        if travels and rescan: _save_scans(scan(ph, site, draw=1), lesion, dest/f'{folder}_rescan', id, site.scheme)
+        if travels and truth:
+            _save_scans({q: a.truth for q,a in acq.items()}, lesion, dest/'truth'/id/site.name, id,
+                        site.scheme)
+        if travels and rescan:
+            _save_scans(scan(ph, site, draw=1), lesion, dest/f'{folder}_rescan', id, site.scheme)
         facts[folder] = {q: dict(gain=a.gain, noise=a.sigma) for q,a in acq.items()}
-    if travels and truth: save_volume(_header_image(np.moveaxis(ph.maps, 0, -1), ph.affine), dest/'truth'/id/'tissues.nii.gz')
-    ml = {t: float(m.sum(dtype=float)*np.abs(np.linalg.det(ph.affine[:3,:3]))/1000) for t,m in zip(TISSUES, ph.maps)}
+    if travels and truth:
+        save_volume(_header_image(np.moveaxis(ph.maps, 0, -1), ph.affine),
+                    dest/'truth'/id/'tissues.nii.gz')
+    ml = {t: float(m.sum(dtype=float)*np.abs(np.linalg.det(ph.affine[:3,:3]))/1000)
+          for t,m in zip(TISSUES, ph.maps)}
     return dict(id=id, seed=seed, millilitres=ml, tumour=ph.tumour, scans=facts)
 
 # %% ../nbs/01_simulate.ipynb #07ecb3ae
@@ -627,8 +711,9 @@ def cohort_command(dest,         # folder of the cohort
                    rescan,       # are travelling patients scanned a second time?
                   )->str: # a shell command, its folder quoted
     "The command that makes a cohort of the two built-in sites"
-    words = ['python -m neuroscope.cli.simulate --output-dir', shlex.quote(str(dest)), '--n-subjects', *map(str, n_subjects), '--n-travelling', n_travelling,
-             '--spacing', *np.ravel(grid['spacing']), '--seed', seed]
+    words = ['python -m neuroscope.cli.simulate --output-dir', shlex.quote(str(dest)),
+             '--n-subjects', *map(str, n_subjects), '--n-travelling', n_travelling, '--spacing',
+             *np.ravel(grid['spacing']), '--seed', seed]
     if grid['margin'] is not None: words += ['--margin', grid['margin']]
     if not truth: words.append('--no-truth')
     if rescan: words.append('--rescan')
@@ -636,18 +721,30 @@ def cohort_command(dest,         # folder of the cohort
 
 def _write_records(dest, name, sites, built_in, settings, subjects):
     "Write README.md and simulation.json of a cohort"
-    rows = [f'`site_{s.name}/` | {n} patient(s) at site {s.name.upper()}: {s.field_strength:g} T, files named as in {s.scheme}' for s,n in zip(sites, settings['n_subjects'])]
-    if settings['n_travelling']: rows.append(f"`travelling/{{{', '.join(s.name for s in sites)}}}/` | {settings['n_travelling']} patient(s), each at every site")
-    if settings['n_travelling'] and settings['truth']: rows.append('`truth/` | of the travelling patients: images without noise, bias and gain, and tissue maps')
-    command = cohort_command(name, **settings) if built_in else 'simulate_cohort with the settings in simulation.json'
+    rows = [f'`site_{s.name}/` | {n} patient(s) at site {s.name.upper()}: '
+            f'{s.field_strength:g} T, files named as in {s.scheme}'
+            for s,n in zip(sites, settings['n_subjects'])]
+    if settings['n_travelling']:
+        rows.append(f"`travelling/{{{', '.join(s.name for s in sites)}}}/` | "
+                    f"{settings['n_travelling']} patient(s), each at every site")
+    if settings['n_travelling'] and settings['truth']:
+        rows.append('`truth/` | of the travelling patients: images without noise, bias and '
+                    'gain, and tissue maps')
+    command = (cohort_command(name, **settings) if built_in
+               else 'simulate_cohort with the settings in simulation.json')
     grid = settings['grid']
-    text = _README.format(table='\n'.join(f'| {r} |' for r in rows), template=TEMPLATE, command=command, spacing=' × '.join(f'{s:g}' for s in np.ravel(grid['spacing'])))
+    text = _README.format(
+        table='\n'.join(f'| {r} |' for r in rows), template=TEMPLATE, command=command,
+        spacing=' × '.join(f'{s:g}' for s in np.ravel(grid['spacing'])))
     (dest/'README.md').write_text(text, encoding='utf-8')
-    write_json(dict(simulated=True, template=TEMPLATE, settings=settings, sites=[asdict(s) for s in sites], tissues=TISSUES, tissue_table=TISSUE_TABLE,
+    write_json(dict(simulated=True, template=TEMPLATE, settings=settings,
+                    sites=[asdict(s) for s in sites], tissues=TISSUES, tissue_table=TISSUE_TABLE,
                     versions=versions(), subjects=subjects), dest/'simulation.json')
 
 # %% ../nbs/01_simulate.ipynb #c9f6a65a
-def simulate_cohort(dest,                  # new folder; an older simulated cohort is replaced with `overwrite`
+def simulate_cohort(
+    # new folder; an older simulated cohort is replaced with `overwrite`
+    dest,
                     sites=('a','b'),       # names of built-in sites, or `Site`s
                     n_subjects=(6,6),      # training patients of each site
                     n_travelling:int=3,    # patients scanned at every site
@@ -656,16 +753,20 @@ def simulate_cohort(dest,                  # new folder; an older simulated coho
                     protocols:dict=None,   # site name -> {sequence: `Protocol`} to use instead
                     schemes:dict=None,     # site name -> naming scheme to use instead
                     truth:bool=True,       # also write the truth of travelling patients
-                    rescan:bool=False,     # also scan travelling patients a second time, with other noise
-                    margin:int=None,       # voxels left around the brain; the whole field of view unless told
+                    # also scan travelling patients a second time, with other noise
+                    rescan:bool=False,
+                    # voxels left around the brain; the whole field of view unless told
+                    margin:int=None,
                     overwrite:bool=False,  # may an older simulated cohort in `dest` be replaced?
                     n_jobs:int=1,          # processes to use
                     progress:bool=True,    # show a progress bar
                    )->Path: # `dest`
     "Simulate a two-site study: unpaired training patients, and travelling patients with truth"
-    dest, built_in = Path(dest), tuple(sites)==('a','b') and not (protocols or schemes)
+    dest = Path(dest)
+    built_in = tuple(sites)==('a','b') and not (protocols or schemes)
     sites = _as_sites(sites, protocols, schemes)
-    settings = dict(n_subjects=tuple(int(n) for n in np.broadcast_to(n_subjects, len(sites))), n_travelling=n_travelling, seed=seed, truth=truth, rescan=rescan,
+    settings = dict(n_subjects=tuple(int(n) for n in np.broadcast_to(n_subjects, len(sites))),
+                    n_travelling=n_travelling, seed=seed, truth=truth, rescan=rescan,
                     grid=dict(spacing=spacing, margin=margin))
     _check_destination(dest, overwrite)
     plan = _plan(sites, settings['n_subjects'], n_travelling, seed)
@@ -688,14 +789,18 @@ def _synth_maps(shape, rng):
     "Tissue maps (6,X,Y,Z) of a toy head; zero outside the brain, sum one within"
     axes = [np.linspace(-1, 1, n) for n in shape]
     pts = np.stack(np.meshgrid(*axes, indexing='ij'))
-    radius = lambda c, r: np.sqrt((((pts.T - c)/r)**2).sum(-1)).T
+    def radius(c, r): return np.sqrt((((pts.T - c)/r)**2).sum(-1)).T
     wobble = 1 + .06*_smooth_noise(shape, 2, rng)
     rho = radius(0, rng.uniform(.8, .9, 3))*wobble
     side = rng.choice([-1, 1])
-    centre = [a[np.abs(a-c).argmin()] for a,c in zip(axes, (side*rng.uniform(.3, .4), rng.uniform(-.35, .35), rng.uniform(-.15, .15)))]
+    centre = [a[np.abs(a-c).argmin()]
+              for a,c in zip(axes, (side*rng.uniform(.3, .4), rng.uniform(-.35, .35),
+                                    rng.uniform(-.15, .15)))]
     tumour = radius(centre, rng.uniform(.85, 1.15))*(1 + .1*_smooth_noise(shape, 1.5, rng))
-    label = np.select([tumour<.14, tumour<.25, tumour<.42, radius(0, (.12, .3, .25))<1, rho>.93, rho<.68], [5, 4, 3, 2, 2, 1], 0)
-    maps = np.stack([ndi.gaussian_filter((label==i).astype(float), .5) for i in range(len(TISSUES))])
+    label = np.select([tumour<.14, tumour<.25, tumour<.42, radius(0, (.12, .3, .25))<1, rho>.93,
+                       rho<.68], [5, 4, 3, 2, 2, 1], 0)
+    maps = np.stack(
+        [ndi.gaussian_filter((label==i).astype(float), .5) for i in range(len(TISSUES))])
     return maps/maps.sum(0)*(rho<1), label*(rho<1)
 
 # %% ../nbs/01_simulate.ipynb #475d9ca7
@@ -704,11 +809,13 @@ def _synth_scan(maps, signal, rng, dtype, noise=.02):
     brain = maps.sum(0) > 0
     vol = np.abs(np.tensordot(signal, maps, 1))*(1 + .03*_smooth_noise(brain.shape, 1, rng))
     vol /= vol[brain].mean()
-    vol = np.hypot(vol + noise*rng.normal(size=vol.shape), noise*rng.normal(size=vol.shape))*rng.uniform(250, 750)
+    vol = np.hypot(vol + noise*rng.normal(size=vol.shape),
+                   noise*rng.normal(size=vol.shape))*rng.uniform(250, 750)
     vol = np.where(brain, np.maximum(vol, 1), 0)
     return (vol.round() if np.issubdtype(dtype, np.integer) else vol).astype(dtype)
 
-SYNTH_AFFINE = np.array([[-7.,0,0,80],[0,-7,0,94],[0,0,7,-66],[0,0,0,1]]) # a head's size at the default shape, voxels run to L, P, S as in BraTS
+# a head's size at the default shape, voxels run to L, P, S as in BraTS
+SYNTH_AFFINE = np.array([[-7.,0,0,80],[0,-7,0,94],[0,0,7,-66],[0,0,0,1]])
 
 # %% ../nbs/01_simulate.ipynb #5d4f195f
 def synth_volume(shape=(24,28,20),     # voxels
@@ -719,7 +826,8 @@ def synth_volume(shape=(24,28,20),     # voxels
     "A toy T1 of a stripped head with a tumour: exact zero outside the brain, above zero within"
     rng = named_rng(seed, 'synth_volume')
     maps, _ = _synth_maps(shape, rng)
-    return _header_image(_synth_scan(maps, SITE_A.signals()['t1'], rng, dtype), SYNTH_AFFINE if affine is None else affine)
+    return _header_image(_synth_scan(maps, SITE_A.signals()['t1'], rng, dtype),
+                         SYNTH_AFFINE if affine is None else affine)
 
 # %% ../nbs/01_simulate.ipynb #254b507d
 def synth_subject(folder,          # the subject's folder is made in it
@@ -731,14 +839,17 @@ def synth_subject(folder,          # the subject's folder is made in it
                  )->Subject: # with the paths of its sequences and its segmentation
     "Write a toy subject, four sequences and a segmentation, and return it"
     site = SITES[site] if isinstance(site, str) else site
-    scheme, folder = scheme or site.scheme, Path(folder)/id
+    scheme = scheme or site.scheme
+    folder = Path(folder)/id
     folder.mkdir(parents=True, exist_ok=True)
     maps, label = _synth_maps(shape, named_rng(seed, 'synth_subject'))
-    path = lambda seq: folder/sequence_filename(id, seq, scheme)
+    def path(seq): return folder/sequence_filename(id, seq, scheme)
     for seq,s in site.signals().items():
-        save_volume(_header_image(_synth_scan(maps, s, named_rng(seed, site.name, seq), np.int16), SYNTH_AFFINE), path(seq))
+        save_volume(_header_image(_synth_scan(maps, s, named_rng(seed, site.name, seq), np.int16),
+                                  SYNTH_AFFINE), path(seq))
     save_volume(_header_image(_LABEL_OF[label], SYNTH_AFFINE), path('seg'))
-    return Subject(id, {s: path(s) for s in site.protocols}, seg=path('seg'), site=site.name, scheme=scheme)
+    return Subject(id, {s: path(s) for s in site.protocols}, seg=path('seg'), site=site.name,
+                   scheme=scheme)
 
 # %% ../nbs/01_simulate.ipynb #2442b33d
 def synth_sites(folder,           # `site_a` and `site_b` are made in it
@@ -749,5 +860,7 @@ def synth_sites(folder,           # `site_a` and `site_b` are made in it
     "Two toy cohorts of different patients on disk, each named in its site's scheme"
     folder = Path(folder)
     for j,(k,site) in enumerate(SITES.items()):
-        for i in range(n): synth_subject(folder/f'site_{k}', f'{k.upper()}{i+1:03d}', site, shape=shape, seed=seed*1000 + j*100 + i)
+        for i in range(n):
+            synth_subject(folder/f'site_{k}', f'{k.upper()}{i+1:03d}', site, shape=shape,
+                          seed=seed*1000 + j*100 + i)
     return tuple(find_subjects(folder/f'site_{k}', site=k) for k in SITES)

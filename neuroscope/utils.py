@@ -15,13 +15,16 @@ from typing import Any
 import nibabel as nib, numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from fastcore.imports import noop
-from .core import (SEQUENCES, Cohort, EmptyVolumeError, InputError, MissingSequenceError, NeuroscopeError, Subject, check_same_grid, file_hash, find_subjects, get_logger,
-    image_data, is_image, load_volume, new_like, read_sidecar, save_volume, sidecar_path, write_sidecar)
+from .core import (SEQUENCES, Cohort, EmptyVolumeError, InputError, MissingSequenceError,
+                             NeuroscopeError, Subject, check_same_grid, file_hash, find_subjects,
+                             get_logger, image_data, is_image, load_volume, new_like, read_sidecar,
+                             save_volume, sidecar_path, write_sidecar)
 from .imaging.coverage import STAND_INS, fill_gaps, find_gaps, gap_words
 from .preprocessing.skull_strip import brain_mask, subject_mask
 from .preprocessing.normalization import PercentileNormalizer
 from .preprocessing.pipeline import _clear_stale
-from .preprocessing.slices import PLANES, brain_box, extract_slices, from_model_range, from_plane, from_ras, to_model_range, to_plane, to_ras
+from .preprocessing.slices import (PLANES, brain_box, extract_slices, from_model_range,
+                                             from_plane, from_ras, to_model_range, to_plane, to_ras)
 from .data.loaders import common_size, pad_crop
 from .models.components import with_neighbours
 from .models.implementations import CycleGAN, CycleGAN3D, load_model
@@ -39,18 +42,23 @@ def _open_4d(img, sequences=SEQUENCES):
     if img.shape[-1]!=len(sequences):
         raise InputError(f'this 4-D image has {img.shape[-1]} volumes, {len(sequences)} are needed',
                          path=img.get_filename(), fix=f'Their order is {", ".join(sequences)}.')
-    return dict(zip(sequences, nib.four_to_three(img))), lambda imgs: new_like(img, np.moveaxis(_values(imgs, None), 0, -1), dtype=wide_type(img))
+    return dict(zip(sequences, nib.four_to_three(img))), lambda imgs: new_like(
+        img, np.moveaxis(_values(imgs, None), 0, -1), dtype=wide_type(img))
 
 def _open_array(x, sequences=SEQUENCES):
     x = np.asarray(x)
     if x.ndim!=4 or len(x)!=len(sequences):
-        raise InputError(f'an array has to be ({len(sequences)},X,Y,Z), sequences first; this one is {x.shape}', fix='np.moveaxis(x, -1, 0) brings the last axis to the front.')
-    return {s: nib.Nifti1Image(o.astype(wide_type(o), copy=False), np.eye(4)) for s,o in zip(sequences, x)}, lambda imgs: _values(imgs, wide_type(x))
+        raise InputError(
+            f'an array has to be ({len(sequences)},X,Y,Z), sequences first; this one is {x.shape}',
+            fix='np.moveaxis(x, -1, 0) brings the last axis to the front.')
+    return {s: nib.Nifti1Image(o.astype(wide_type(o), copy=False), np.eye(4))
+            for s,o in zip(sequences, x)}, lambda imgs: _values(imgs, wide_type(x))
 
 def wide_type(
     x, # array, or nibabel image
 )->type: # float64 for data in float64, else float32: the type to compute in
-    return np.float64 if (x.get_data_dtype() if hasattr(x, 'get_data_dtype') else x.dtype)==np.float64 else np.float32
+    return np.float64 if (x.get_data_dtype() if hasattr(x, 'get_data_dtype')
+                          else x.dtype)==np.float64 else np.float32
 
 # %% ../nbs/06_utils.ipynb #0a77e5d1
 def fill_missing(
@@ -59,12 +67,23 @@ def fill_missing(
     sequences=SEQUENCES, # that are needed
 )->dict: # all that are needed
     "The sequences needed, by the rule of `missing` where there are fewer"
-    if missing not in ('refuse','stand_in'): raise InputError(f"there is no rule '{missing}' for missing sequences", fix="Take 'refuse' or 'stand_in'.")
+    if missing not in ('refuse','stand_in'):
+        raise InputError(f"there is no rule '{missing}' for missing sequences",
+                         fix="Take 'refuse' or 'stand_in'.")
     miss = [s for s in sequences if s not in imgs]
     if miss and len(sequences)<len(SEQUENCES):
-        raise MissingSequenceError(f'no {", ".join(miss)}', fix=f'This model needs {", ".join(sequences)}.')
-    if miss and missing=='refuse': raise MissingSequenceError(f'no {", ".join(miss)}', fix="All four sequences are needed; the rule 'stand_in' for missing ones (--missing stand_in, in Python missing='stand_in') puts the nearest contrast in their place.")
-    if both := [s for s in miss if STAND_INS[s] in miss]: raise MissingSequenceError(f'no {" and no ".join(both)}, so neither can stand in for the other', fix='At least one of T1 and T1ce and one of T2 and FLAIR are needed.')
+        raise MissingSequenceError(f'no {", ".join(miss)}',
+                                   fix=f'This model needs {", ".join(sequences)}.')
+    if miss and missing=='refuse':
+        raise MissingSequenceError(
+            f'no {", ".join(miss)}',
+            fix="All four sequences are needed; the rule 'stand_in' for missing ones "
+                "(--missing stand_in, in Python missing='stand_in') puts the nearest "
+                "contrast in their place.")
+    if both := [s for s in miss if STAND_INS[s] in miss]:
+        raise MissingSequenceError(
+            f'no {" and no ".join(both)}, so neither can stand in for the other',
+            fix='At least one of T1 and T1ce and one of T2 and FLAIR are needed.')
     return {s: imgs[s if s in imgs else STAND_INS[s]] for s in sequences}
 
 
@@ -72,15 +91,24 @@ def fill_missing(
 def _only_subject(folder):
     "The subject in a folder that holds one"
     found = find_subjects(folder)
-    if len(found)!=1: raise InputError(f'there are {len(found)} subjects in this folder, one is needed', path=folder, fix=f'Take one of find_subjects({str(folder)!r}), or all of them with translate_cohort.')
+    if len(found)!=1:
+        raise InputError(f'there are {len(found)} subjects in this folder, one is needed',
+                         path=folder,
+                         fix=f'Take one of find_subjects({str(folder)!r}), or all of them with '
+                             'translate_cohort.')
     return found[0]
 
 def _check_keys(x):
     "Raise if a dict has names for sequences that are not theirs"
-    if not any(s in x for s in SEQUENCES): raise MissingSequenceError(f'no sequence under the names {", ".join(map(repr, x)) or "of an empty dict"}', fix=f'Name them {", ".join(SEQUENCES)}.')
+    if not any(s in x for s in SEQUENCES):
+        raise MissingSequenceError(
+            f'no sequence under the names {", ".join(map(repr, x)) or "of an empty dict"}',
+            fix=f'Name them {", ".join(SEQUENCES)}.')
 
 def open_input(
-    x, # folder of one subject, 4-D image or its path, dict or list of four 3-D images or paths, `Subject` (also torchio's), or array (4,X,Y,Z)
+    # folder of one subject, 4-D image or its path, dict or list of four 3-D images or paths,
+    # `Subject` (also torchio's), or array (4,X,Y,Z)
+    x,
     missing='refuse', # a dict or `Subject` with gaps: 'refuse' it, or fill them by 'stand_in'
     sequences=SEQUENCES, # that are wanted; others of a dict or `Subject` are left out
 )->tuple: # dict of 3-D images; function from such a dict to the kind of `x`
@@ -88,10 +116,18 @@ def open_input(
     if isinstance(x, (str, Path)) and Path(x).is_dir(): x = _only_subject(x)
     if is_image(x): imgs,pack = _open_4d(x, sequences)
     elif isinstance(x, (np.ndarray, torch.Tensor)): imgs,pack = _open_array(x, sequences)
-    elif isinstance(x, Subject): imgs,pack = x.load_all(require=sequences if missing=='refuse' else ()),dict
-    elif isinstance(x, dict): _check_keys(x); imgs,pack = x,dict
-    elif len(x)==len(sequences): imgs,pack = dict(zip(sequences, x)),lambda imgs: list(imgs.values())
-    else: raise MissingSequenceError(f'{len(x)} images, {len(sequences)} are needed', fix=f'Their order is {", ".join(sequences)}.')
+    elif isinstance(x, Subject):
+        imgs = x.load_all(require=sequences if missing=='refuse' else ())
+        pack = dict
+    elif isinstance(x, dict):
+        _check_keys(x)
+        imgs = x
+        pack = dict
+    elif len(x)==len(sequences):
+        imgs,pack = dict(zip(sequences, x)),lambda imgs: list(imgs.values())
+    else:
+        raise MissingSequenceError(f'{len(x)} images, {len(sequences)} are needed',
+                                   fix=f'Their order is {", ".join(sequences)}.')
     have = [s for s in sequences if s in imgs]
     imgs = fill_missing({s: load_volume(imgs[s]) for s in have}, missing, sequences)
     check_same_grid(imgs)
@@ -104,42 +140,62 @@ def usable_device(
 )->torch.device: # the same, tried
     "A device, if this machine has it"
     try: torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as e: raise InputError(f"there is no device '{device}' here for this build of PyTorch ({torch.__version__})", fix="Take 'cpu', or install PyTorch for the GPU that the machine has.") from e
+    except (RuntimeError, AssertionError, NotImplementedError) as e:
+        raise InputError(
+            f"there is no device '{device}' here for this build of PyTorch ({torch.__version__})",
+            fix="Take 'cpu', or install PyTorch for the GPU that the machine has.") from e
     return torch.device(device)
 
 class Translator:
     "Applies a trained `CycleGAN` or `CycleGAN3D` to whole volumes"
     def __init__(self,
         model, # `CycleGAN`, `CycleGAN3D` or `SiteMatch`, or the folder of a saved one
-        batch_size=None, # slices (8) or patches (1) translated at once: changes speed and memory, not the result
+        # slices (8) or patches (1) translated at once: changes speed and memory, not the result
+        batch_size=None,
         size=None, # (H, W) that slices are padded to at least; default: what the brain needs
         device=None, # default: where the model is
-        planes=None, # of `PLANES`, one or several, fused by their median; default: the one the model was trained on
-        tile=None, # pixels on a side: larger slices are translated in overlapping tiles and blended; default: whole
+        # of `PLANES`, one or several, fused by their median; default: the one the model was trained
+        # on
+        planes=None,
+        # pixels on a side: larger slices are translated in overlapping tiles and blended; default:
+        # whole
+        tile=None,
         bf16=False, # bfloat16 where the processor has it; 'force': also where it is only emulated
         patch_size=None, # of a `CycleGAN3D`: (x,y,z) voxels; default: those of its training
-        overlap=None, # of a `CycleGAN3D`: (x,y,z) voxels that neighbouring patches share; default: half a patch
+        # of a `CycleGAN3D`: (x,y,z) voxels that neighbouring patches share; default: half a patch
+        overlap=None,
     ):
         if isinstance(model, (str, Path)): model = load_model(model)
         self.remarks:list = []    # what was said about the last volume
         self.by_curves = isinstance(model, SiteMatch)    # no network: nothing to batch, cut or move
-        self.model,self.in_3d = model if device is None or self.by_curves else model.to(usable_device(device)),isinstance(model, CycleGAN3D)
-        _refuse(self.in_3d, dict(size=size, planes=planes, tile=tile), dict(patch_size=patch_size, overlap=overlap))
-        self.batch_size,self.size = batch_size or (1 if self.in_3d else 8),size or model.meta.get('slice_size')
+        self.model = model if device is None or self.by_curves else model.to(usable_device(device))
+        self.in_3d = isinstance(model, CycleGAN3D)
+        _refuse(self.in_3d, dict(size=size, planes=planes, tile=tile),
+                dict(patch_size=patch_size, overlap=overlap))
+        self.batch_size = batch_size or (1 if self.in_3d else 8)
+        self.size = size or model.meta.get('slice_size')
         planes = () if self.in_3d or self.by_curves else planes or model.meta.get('plane', 'axial')
-        self.planes,self.tile = ((planes,) if isinstance(planes, str) else tuple(planes)),tile
-        self.patch_size,self.overlap = patch_size,overlap
-        if bad := [p for p in self.planes if p not in PLANES]: raise InputError(f"there is no plane '{bad[0]}'", fix=f'There are: {", ".join(PLANES)}.')
-        if tile is not None and tile<16: raise InputError(f'a tile of {tile} pixels is too small', fix='Take at least 16, and rather 256.')
+        self.planes = (planes,) if isinstance(planes, str) else tuple(planes)
+        self.tile = tile
+        self.patch_size = patch_size
+        self.overlap = overlap
+        if bad := [p for p in self.planes if p not in PLANES]:
+            raise InputError(f"there is no plane '{bad[0]}'",
+                             fix=f'There are: {", ".join(PLANES)}.')
+        if tile is not None and tile<16:
+            raise InputError(f'a tile of {tile} pixels is too small',
+                             fix='Take at least 16, and rather 256.')
         self.bf16 = bool(bf16) and (bf16=='force' or self.device.type!='cpu' or cpu_has_bf16())
-        if bf16 and not self.bf16: log.info('no bfloat16 on this processor: translating in single precision')
+        if bf16 and not self.bf16:
+            log.info('no bfloat16 on this processor: translating in single precision')
 
 def _refuse(in_3d, of_slices, of_volumes):
     "Raise where an option is given that belongs to the other kind of model"
     wrong,fine = (of_slices,of_volumes) if in_3d else (of_volumes,of_slices)
     kind,other = ('volumes','slices') if in_3d else ('slices','volumes')
     if given := [k for k,v in wrong.items() if v is not None]:
-        raise InputError(f'{given[0]} is an option for models of {other}, and this is a model of {kind}', fix=f'Leave it out; a model of {kind} takes {", ".join(fine)}.')
+        raise InputError(f'{given[0]} is an option for models of {other}, and this is a model of '
+                         f'{kind}', fix=f'Leave it out; a model of {kind} takes {", ".join(fine)}.')
 
 # %% ../nbs/06_utils.ipynb #a2b230ae
 @patch(as_prop=True)
@@ -153,12 +209,14 @@ def sequences(self:Translator):
     return self.model.sequences if self.by_curves else SEQUENCES
 
 @patch
-def __repr__(self:Translator): return f"Translator({self.model.kind}{', ' + ' + '.join(self.planes) + ' slices' if self.planes else ''}, {self.model.meta.get('sites', 'sites A and B')}, on {self.device})"
+def __repr__(self:Translator):
+    return f"Translator({self.model.kind}{', ' + ' + '.join(self.planes) + ' slices' if self.planes else ''}, {self.model.meta.get('sites', 'sites A and B')}, on {self.device})"
 
 @patch
 def _network(self:Translator, x, direction):
     "A batch in the model's range through the generator"
-    with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16): return self.model.translate(x, direction).float()
+    with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        return self.model.translate(x, direction).float()
 
 
 # %% ../nbs/06_utils.ipynb #28f1e2b7
@@ -178,14 +236,19 @@ def blend_tiles(
 )->torch.Tensor: # (B,C,H,W)
     "`f` of `x`, computed in overlapping tiles"
     h,w = (min(tile//4*4, n) for n in x.shape[-2:])
-    window = torch.outer(*(torch.sin(torch.pi*(torch.arange(n, dtype=torch.float64)+.5)/n)**2 for n in (h,w))).to(x)
-    out,total = None,torch.zeros_like(x[0,0])
+    window = torch.outer(*(torch.sin(torch.pi*(torch.arange(n, dtype=torch.float64)+.5)/n)**2
+                           for n in (h,w))).to(x)
+    out = None
+    total = torch.zeros_like(x[0,0])
     for i in tile_starts(x.shape[-2], h):
         for j in tile_starts(x.shape[-1], w):
             at = (...,slice(i,i+h),slice(j,j+w))
             y = f(x[at])
-            if out is None: out = y.new_zeros((*y.shape[:2], *x.shape[-2:]))   # a model that is shown neighbours puts out fewer channels than it takes
-            out[at] += window*y; total[at] += window
+            # a model that is shown neighbours puts out fewer channels than it takes
+            if out is None:
+                out = y.new_zeros((*y.shape[:2], *x.shape[-2:]))
+            out[at] += window*y
+            total[at] += window
     return out/total
 
 
@@ -197,12 +260,14 @@ def translate_slices(self:Translator,
     direction='a2b', # or 'b2a'
 )->np.ndarray: # (N,4,H,W) normalized
     "Slices through the model, in batches"
-    size,was_training = common_size(x.shape, self.size or (16,16)),self.model.training
+    size = common_size(x.shape, self.size or (16,16))
+    was_training = self.model.training
     k = getattr(self.model, 'neighbours', 0)
-    net = lambda b: self._network(b, direction)
+    def net(b): return self._network(b, direction)
     def one(i):
         b = x[np.arange(i-k, min(i+self.batch_size, len(x))+k).clip(0, len(x)-1)]
-        b = to_model_range(torch.from_numpy(np.ascontiguousarray(pad_crop(b, size))).to(self.device)).clamp(-1, 1)
+        b = to_model_range(
+            torch.from_numpy(np.ascontiguousarray(pad_crop(b, size))).to(self.device)).clamp(-1, 1)
         if k: b = with_neighbours(b, k)[k:-k]
         y = net(b) if self.tile is None or max(size)<=self.tile else blend_tiles(net, b, self.tile)
         return pad_crop(from_model_range(y.cpu()), x.shape[-2:]).numpy()
@@ -217,7 +282,8 @@ def _in_plane(self:Translator, vol, mask, direction, plane):
     "A normalized volume through the model, in slices of one plane"
     x,z = extract_slices(vol, mask, min_area=0, plane=plane)
     out = np.zeros_like(to_plane(vol, plane), dtype=np.float32)
-    out[(slice(None), *brain_box(to_plane(mask, plane))[:2], z)] = np.moveaxis(self.translate_slices(x, direction), 0, -1)
+    out[(slice(None), *brain_box(to_plane(mask, plane))[:2],
+         z)] = np.moveaxis(self.translate_slices(x, direction), 0, -1)
     return from_plane(out, plane)
 
 DARKEST = 1e-3         # normalized intensity that a voxel of brain has at least
@@ -231,7 +297,9 @@ def translate_normalized(self:Translator,
 )->np.ndarray: # (4,X,Y,Z) float32, normalized; 0 outside the mask and nowhere else
     "A normalized volume through the model"
     if self.by_curves: each = [apply_site_match(self.model, vol, mask, direction, seg)[0]]
-    elif self.in_3d: each = [translate_volume3d(self.model, vol, direction, mask, self.patch_size, self.overlap, self.batch_size, self.bf16)]
+    elif self.in_3d:
+        each = [translate_volume3d(self.model, vol, direction, mask, self.patch_size, self.overlap,
+                                   self.batch_size, self.bf16)]
     else: each = [self._in_plane(vol, mask, direction, p) for p in self.planes]
     y = each[0] if len(each)==1 else np.median(each, axis=0)
     return np.where(mask, np.maximum(y, DARKEST), 0).astype(np.float32)
@@ -256,21 +324,27 @@ def direction_of(
 )->str: # 'a2b' or 'b2a'
     "'a2b' or 'b2a'"
     if {source_domain, target_domain}!={'a','b'}:
-        raise InputError(f"cannot translate from domain '{source_domain}' to domain '{target_domain}'", fix="The domains are 'a' and 'b', one each.")
+        raise InputError(f"cannot translate from domain '{source_domain}' to domain "
+                         f"'{target_domain}'", fix="The domains are 'a' and 'b', one each.")
     return f'{source_domain}2{target_domain}'
 
 # %% ../nbs/06_utils.ipynb #e9cd0521
 def site_scale(
-    scans, # `Subject`s, or dicts of four images, of one site, as they came from the scanner (skull-stripped)
+    # `Subject`s, or dicts of four images, of one site, as they came from the scanner
+    # (skull-stripped)
+    scans,
     sequences=SEQUENCES, # which
 )->dict: # sequence -> (offset, width): grey values at 0, and from 0 to 1, of the normalized scale
     "The grey values that a site's scans have, the median over them"
-    if not len(scans): raise InputError('no scans to read a scale off', fix='Give at least one scan of the target site.')
+    if not len(scans):
+        raise InputError('no scans to read a scale off',
+                         fix='Give at least one scan of the target site.')
     each = []
     for s in scans:
         imgs,_ = open_input(s, sequences=sequences)
         mask = subject_mask(s, imgs) if isinstance(s, Subject) else brain_mask(imgs)
-        each.append([(n.offset, n.scale) for n in normalize_sequences(_values(imgs, np.float32), mask)[1]])
+        each.append(
+            [(n.offset, n.scale) for n in normalize_sequences(_values(imgs, np.float32), mask)[1]])
     return {s: tuple(float(v) for v in o) for s,o in zip(sequences, np.median(each, axis=0))}
 
 
@@ -280,14 +354,17 @@ SCALES = ('normalized','source','target')
 def on_scale(
     y, # (4,X,Y,Z) normalized intensities, a channel for each of `sequences`
     mask, # (X,Y,Z) bool, brain
-    scale, # 'normalized': as it is; 'source': as the scan was before; 'target': as the other site's scans are
+    # 'normalized': as it is; 'source': as the scan was before; 'target': as the other site's scans
+    # are
+    scale,
     norms, # fitted normalizers of the four scans; needed for 'source'
     reference, # sequence -> (offset, width) of `site_scale`; needed for 'target'
     sequences=SEQUENCES, # of the channels
 )->np.ndarray: # (4,X,Y,Z)
     "Normalized sequences on the scale that was asked for, background 0"
     if scale=='normalized': return y
-    scales = [(n.offset, n.scale) for n in norms] if scale=='source' else [reference[s] for s in sequences]
+    scales = ([(n.offset, n.scale) for n in norms] if scale=='source'
+              else [reference[s] for s in sequences])
     return np.stack([np.where(mask, v*width + offset, 0) for v,(offset,width) in zip(y, scales)])
 
 def _lesion_of(source, imgs):
@@ -299,23 +376,32 @@ def _lesion_of(source, imgs):
 
 @patch
 def translate_volume(self:Translator,
-    input_volume, # 4-D image, dict or list of four 3-D images, their paths, `Subject`, or array (4,X,Y,Z)
+    # 4-D image, dict or list of four 3-D images, their paths, `Subject`, or array (4,X,Y,Z)
+    input_volume,
     source_domain='a', # site that the volume is of, 'a' or 'b'
     target_domain='b', # site to bring it to, the other
     mask=None, # (X,Y,Z) brain, voxels as in the input; default: found
-    scale='normalized', # 'normalized': 0 to 1 between the percentiles; 'source': intensities of the input; 'target': those of `reference`
+    # 'normalized': 0 to 1 between the percentiles; 'source': intensities of the input; 'target':
+    # those of `reference`
+    scale='normalized',
     reference=None, # of `site_scale`, for scale='target'
     missing='refuse', # a dict or `Subject` with gaps: 'refuse' it, or fill them by 'stand_in'
     seg=None, # (X,Y,Z) lesion labels, voxels as in the input; default: the mask beside a `Subject`
 )->Any: # of the same kind and grid
     "The volume as the target site would have shown it, of the kind that came in, with its headers"
     direction = direction_of(source_domain, target_domain)
-    if scale not in SCALES: raise InputError(f"there is no scale '{scale}'", fix=f"Take {', '.join(map(repr, SCALES))}.")
-    if scale=='target' and reference is None: raise InputError("scale 'target' needs a reference", fix='Read it off scans of the target site with site_scale.')
+    if scale not in SCALES:
+        raise InputError(f"there is no scale '{scale}'",
+                         fix=f"Take {', '.join(map(repr, SCALES))}.")
+    if scale=='target' and reference is None:
+        raise InputError("scale 'target' needs a reference",
+                         fix='Read it off scans of the target site with site_scale.')
     imgs,pack = open_input(input_volume, missing, self.sequences)
     aff = next(iter(imgs.values())).affine
     vol = to_ras(_values(imgs, np.float32), aff)
-    if mask is None: mask = subject_mask(input_volume, imgs) if isinstance(input_volume, Subject) else brain_mask(imgs)
+    if mask is None:
+        mask = (subject_mask(input_volume, imgs) if isinstance(input_volume, Subject)
+                else brain_mask(imgs))
     mask = to_ras(np.asarray(mask, dtype=bool), aff)
     gaps = find_gaps(vol, mask)
     self.remarks = gap_words(gaps, mask, self.sequences)
@@ -324,9 +410,11 @@ def translate_volume(self:Translator,
     x = fill_gaps(x, mask, gaps, self.sequences)
     seg = _lesion_of(input_volume, imgs) if seg is None and self.by_curves else seg
     if seg is not None: seg = to_ras(np.asarray(seg), aff)
-    y = on_scale(self.translate_normalized(x, mask, direction, seg), mask, scale, norms, reference, self.sequences)
+    y = on_scale(self.translate_normalized(x, mask, direction, seg), mask, scale, norms, reference,
+                 self.sequences)
     y[gaps] = 0
-    return pack({s: new_like(o, v.astype(wide_type(o)), dtype=wide_type(o)) for (s,o),v in zip(imgs.items(), from_ras(y, aff))})
+    return pack({s: new_like(o, v.astype(wide_type(o)), dtype=wide_type(o))
+                 for (s,o),v in zip(imgs.items(), from_ras(y, aff))})
 
 
 # %% ../nbs/06_utils.ipynb #c4027838
@@ -340,22 +428,31 @@ def fingerprint(self:Translator):
         h.update(repr((self.model.choice, looks)).encode())
         return h.hexdigest()[:16]
     for k,v in self.model.state_dict().items():
-        if k.startswith('generator'): h.update(k.encode()); h.update(v.detach().cpu().contiguous().numpy().tobytes())
+        if k.startswith('generator'):
+            h.update(k.encode())
+            h.update(v.detach().cpu().contiguous().numpy().tobytes())
     return h.hexdigest()[:16]
 
 # %% ../nbs/06_utils.ipynb #987ec040
 def _is_done(marker, inputs, params, outs):
     "Did an earlier run make these outputs, of these inputs, in this way?"
     side = read_sidecar(marker)
-    if side is None or side['params']!=params or not all(p.exists() for p in outs.values()): return False
-    return {k: v['sha256'] for k,v in side['inputs'].items()}=={k: file_hash(p) for k,p in inputs.items()}
+    if side is None or side['params']!=params or not all(p.exists() for p in outs.values()):
+        return False
+    return {
+        k: v['sha256'] for k,v in side['inputs'].items()}=={k: file_hash(p)
+                                                            for k,p in inputs.items()}
 
 # %% ../nbs/06_utils.ipynb #7f3f3524
 @patch
 def _recipe(self:Translator, direction, **kwargs):
     "What decides, besides the files, what a translation looks like"
-    return dict(direction=direction, model=self.fingerprint, size=None if self.size is None else list(self.size), planes=list(self.planes), tile=self.tile, bf16=self.bf16,
-                **({k: getattr(self, k) for k in ('patch_size','overlap')} if self.in_3d else {}), **{k: {s: list(o) for s,o in v.items()} if isinstance(v, dict) else v for k,v in kwargs.items()})
+    return dict(direction=direction, model=self.fingerprint,
+                size=None if self.size is None else list(self.size), planes=list(self.planes),
+                tile=self.tile, bf16=self.bf16,
+                **({k: getattr(self, k) for k in ('patch_size','overlap')} if self.in_3d else {}),
+                **{k: {s: list(o) for s,o in v.items()} if isinstance(v, dict) else v
+                   for k,v in kwargs.items()})
 
 @patch
 def made_otherwise(self:Translator,
@@ -364,8 +461,10 @@ def made_otherwise(self:Translator,
 )->str: # how it differs; empty where model and direction are the same
     "Was a result made in another direction, or by another model?"
     made = side.get('params', {})
-    if made.get('direction') != direction: return f'of the direction {made.get("direction")}, not {direction}'
-    return '' if made.get('model') == self.fingerprint else f'of another model ({made.get("model")}, not {self.fingerprint})'
+    if made.get('direction') != direction:
+        return f'of the direction {made.get("direction")}, not {direction}'
+    return ('' if made.get('model') == self.fingerprint
+            else f'of another model ({made.get("model")}, not {self.fingerprint})')
 
 @patch
 def translate_subject(self:Translator,
@@ -375,24 +474,34 @@ def translate_subject(self:Translator,
     scale='normalized', # or 'source' or 'target', see `translate_volume`
     reference=None, # of `site_scale`, for scale='target'
     missing='refuse', # or 'stand_in': a missing sequence is not written, and the others are
-    overwrite=False, # True: translate again; False: keep what the same model made of the same files, refuse to replace what another model or direction made; 'changed': keep the one and replace the other
+    # True: translate again; False: keep what the same model made of the same files, refuse to
+    # replace what another model or direction made; 'changed': keep the one and replace the other
+    overwrite=False,
 )->Subject: # the files written
     "A subject's sequences, translated, as files"
-    start,folder = time.perf_counter(),Path(dest)/subject.id
-    inputs = {s: subject.paths[s] for s in fill_missing(subject.paths, missing, self.sequences) if s in subject.paths}
-    outs,marker = {s: folder/Path(p).name for s,p in inputs.items()},folder/subject.id
+    start = time.perf_counter()
+    folder = Path(dest)/subject.id
+    inputs = {s: subject.paths[s]
+              for s in fill_missing(subject.paths, missing, self.sequences) if s in subject.paths}
+    outs = {s: folder/Path(p).name for s,p in inputs.items()}
+    marker = folder/subject.id
     if any(p.resolve()==Path(inputs[s]).resolve() for s,p in outs.items()):
-        raise InputError('the harmonized files would replace the scans they are made from', path=folder, fix='Give another folder.')
+        raise InputError('the harmonized files would replace the scans they are made from',
+                         path=folder, fix='Give another folder.')
     params = self._recipe(direction, scale=scale, reference=reference, missing=missing)
     old = read_sidecar(marker)
     if not overwrite and old and (said := self.made_otherwise(old, direction)):
-        raise InputError(f'the result here is {said}', path=folder,
-                         fix='Give another folder (--output-dir), or have it replaced (--overwrite).')
+        raise InputError(
+            f'the result here is {said}', path=folder,
+            fix='Give another folder (--output-dir), or have it replaced (--overwrite).')
     if overwrite is True or not _is_done(marker, inputs, params, outs):
         _clear_stale(folder)
         sidecar_path(marker).unlink(missing_ok=True)
-        for s,img in self.translate_volume(subject, *direction.split('2'), scale=scale, reference=reference, missing=missing).items(): save_volume(img, outs[s])
-        write_sidecar(marker, 'translate', inputs, params, dict(remarks=self.remarks), time.perf_counter()-start)
+        for s,img in self.translate_volume(subject, *direction.split('2'), scale=scale,
+                                           reference=reference, missing=missing).items():
+            save_volume(img, outs[s])
+        write_sidecar(marker, 'translate', inputs, params, dict(remarks=self.remarks),
+                      time.perf_counter()-start)
     return Subject(subject.id, outs, seg=subject.seg, site=direction[-1], scheme=subject.scheme)
 
 
@@ -406,13 +515,19 @@ def translate_cohort(self:Translator,
     **kwargs # of `translate_subject`
 )->tuple: # `Cohort` of what was written; table with a row per subject
     "Translate subjects one after the other; one that fails does not stop the rest"
-    done,rows = [],[]
+    done = []
+    rows = []
     for s in progress(cohort):
         start = time.perf_counter()
         try:
             done.append(self.translate_subject(s, dest, direction, **kwargs))
             record = read_sidecar(Path(dest)/s.id/s.id) or {}
-            status,why = 'ok','; '.join(record.get('figures', {}).get('remarks', []))
-        except NeuroscopeError as e: status,why = 'failed',str(e); log.warning('%s: %s', s.id, e)
-        rows.append(dict(subject=s.id, status=status, seconds=round(time.perf_counter()-start, 2), message=why))
+            status = 'ok'
+            why = '; '.join(record.get('figures', {}).get('remarks', []))
+        except NeuroscopeError as e:
+            status = 'failed'
+            why = str(e)
+            log.warning('%s: %s', s.id, e)
+        rows.append(dict(subject=s.id, status=status, seconds=round(time.perf_counter()-start, 2),
+                         message=why))
     return Cohort(done, dest, [f"{r['subject']}: {r['message']}" for r in rows if r['message']]), pd.DataFrame(rows, columns=['subject','status','seconds','message'])

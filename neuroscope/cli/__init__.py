@@ -27,7 +27,8 @@ def wants_colour(
 )->bool: # True for a terminal, or where FORCE_COLOR is set; NO_COLOR wins
     "Is it a terminal, and does nobody object?"
     if os.environ.get('NO_COLOR') or os.environ.get('TERM')=='dumb': return False
-    return bool(os.environ.get('FORCE_COLOR')) or getattr(file or sys.stdout, 'isatty', lambda: False)()
+    return bool(os.environ.get('FORCE_COLOR')) or getattr(file or sys.stdout, 'isatty',
+                                                          lambda: False)()
 
 def paint(
     text:str, # what is to be written
@@ -44,25 +45,31 @@ def fill(
 )->str: # the same words, in lines of at most `width`
     "Break lines between words, and leave examples whole"
     width = width or min(100, shutil.get_terminal_size().columns)-2
-    return '\n'.join(l if not l or l[0]==' ' else textwrap.fill(l, width, break_long_words=False, break_on_hyphens=False) for l in text.splitlines())
+    return '\n'.join(l if not l or l[0]==' '
+                     else textwrap.fill(l, width, break_long_words=False, break_on_hyphens=False)
+                     for l in text.splitlines())
 
-_LOUD = [(r'^(\S+: )(fail(?:ed)?)\b', 'red'), (r'^(\S+: )(look)\b', 'yellow'), (r'^()(note:|Left out:)', 'yellow'), (r'^()(Written to)\b', 'bold')]
+_LOUD = [(r'^(\S+: )(fail(?:ed)?)\b', 'red'), (r'^(\S+: )(look)\b', 'yellow'),
+         (r'^()(note:|Left out:)', 'yellow'), (r'^()(Written to)\b', 'bold')]
 
 def say(
     text:str, # lines
 ):
     "Print what a command has to say at its end, with what matters in colour"
-    for pattern,style in _LOUD: text = re.sub(pattern, lambda m: m[1]+paint(m[2], style), text, flags=re.M)
+    for pattern,style in _LOUD:
+        text = re.sub(pattern, lambda m: m[1]+paint(m[2], style), text, flags=re.M)
     print(text)
 
 def shortened(
     lines, # sentences, each about one subject or file
     keep:int=3, # of those that differ in names and numbers only
 )->list: # of sentences
-    "Of many sentences that say the same of different subjects, the first few and how many more there are"
+    "Of sentences that say the same of different subjects, the first few, and how many more"
     kinds:dict = {}
     for l in lines: kinds.setdefault(re.sub(r'\S*[\d/.]\S*', '', l), []).append(l)
-    return [o for ls in kinds.values() for o in (ls if len(ls)<=keep+1 else [*ls[:keep], f'… and {len(ls)-keep} more like this'])]
+    return [o for ls in kinds.values()
+            for o in (ls if len(ls)<=keep+1
+                      else [*ls[:keep], f'… and {len(ls)-keep} more like this'])]
 
 # %% ../../nbs/cli/index.ipynb #f10090b7
 COMMANDS = dict(   # name -> module and what it does
@@ -86,7 +93,8 @@ def find_command(
 )->str|None: # the module's name
     "The module behind a command"
     modules = {m for m,_ in COMMANDS.values()}
-    return COMMANDS[name][0] if name in COMMANDS else name.replace('-','_') if name.replace('-','_') in modules else None
+    return (COMMANDS[name][0] if name in COMMANDS else name.replace('-','_')
+            if name.replace('-','_') in modules else None)
 
 # %% ../../nbs/cli/index.ipynb #86fe78f4
 _STUDY = '''a study of two sites, in this order:
@@ -98,14 +106,20 @@ _STUDY = '''a study of two sites, in this order:
   neuroscope translate --model checkpoints/a_to_b --input-dir study/site_a --output-dir harmonized/a2b
   neuroscope evaluate --source study/site_a --harmonized harmonized/a2b --target study/site_b --splits splits --output-dir evaluation'''
 
-_EXIT = 'exit status: 0 done; 1 done in part (some subjects failed or were left out); 2 nothing done, the input or the options are unusable; 3 a defect of neuroscope; 130 interrupted'
+_EXIT = ('exit status: 0 done; 1 done in part (some subjects failed or were left '
+         'out); 2 nothing done, the input or the options are unusable; 3 a defect '
+         'of neuroscope; 130 interrupted')
 
 def usage()->str: # lines
     "What `neuroscope --help` prints"
     width = max(map(len, COMMANDS))
-    return '\n'.join(['usage: neuroscope [--help] [--version] COMMAND ...', '', 'Harmonization of four-sequence glioma MRI between sites.', '', 'commands:',
-                      *(f'  {k:<{width}}  {v}' for k,(_,v) in COMMANDS.items()), '', "'neuroscope COMMAND --help' tells the options of a command, and shows it at work.",
-                      "'neuroscope COMMAND --config FILE.toml' takes options from a file.", '', _STUDY, '', fill(_EXIT)])
+    return '\n'.join(
+        ['usage: neuroscope [--help] [--version] COMMAND ...', '',
+         'Harmonization of four-sequence glioma MRI between sites.', '', 'commands:',
+         *(f'  {k:<{width}}  {v}' for k,(_,v) in COMMANDS.items()), '',
+         "'neuroscope COMMAND --help' tells the options of a command, and shows it at work.",
+         "'neuroscope COMMAND --config FILE.toml' takes options from a file.", '', _STUDY, '',
+         fill(_EXIT)])
 
 # %% ../../nbs/cli/index.ipynb #89a3fc98
 def config_value(
@@ -113,16 +127,20 @@ def config_value(
     value, # as TOML gives it
 )->Any: # of the option's type; a list where the option takes several
     "A value from a file, checked as the command line would check it"
-    several = action.nargs in ('+','*') or isinstance(action.nargs, int) or isinstance(action, argparse._AppendAction)
+    several = action.nargs in ('+','*') or isinstance(action.nargs, int) or isinstance(
+        action, argparse._AppendAction)
     if action.nargs==0 or (action.nargs=='?' and isinstance(value, bool)):
         if not isinstance(value, bool): raise ValueError('can be true or false')
         return value if action.nargs==0 else action.const if value else action.default
     if isinstance(value, list)>several: raise ValueError('takes one value, not a list')
     values = value if isinstance(value, list) else [value]
-    if isinstance(action.nargs, int) and len(values)!=action.nargs: raise ValueError(f'takes {action.nargs} values')
-    if any(isinstance(v, (bool,dict)) for v in values): raise ValueError('is neither a word nor a number')
+    if isinstance(action.nargs, int) and len(values)!=action.nargs:
+        raise ValueError(f'takes {action.nargs} values')
+    if any(isinstance(v, (bool,dict)) for v in values):
+        raise ValueError('is neither a word nor a number')
     out = [action.type(str(v)) if action.type else str(v) for v in values]
-    if action.choices and (bad := [v for v in out if v not in action.choices]): raise ValueError(f'{bad[0]!r} is none of {", ".join(map(str, action.choices))}')
+    if action.choices and (bad := [v for v in out if v not in action.choices]):
+        raise ValueError(f'{bad[0]!r} is none of {", ".join(map(str, action.choices))}')
     return out if several else out[0]
 
 def read_config(
@@ -131,17 +149,26 @@ def read_config(
 )->dict: # key -> value; a table's own keys come last, and win
     "What a configuration file says to a command"
     try: config = tomllib.loads(Path(path).read_text(encoding='utf-8'))
-    except OSError as e: raise InputError('the configuration cannot be read', path=path, fix='Check the path after --config') from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e: raise InputError(f'the configuration is not TOML ({e})', path=path, fix='Write lines such as n-epochs = 200') from e
+    except OSError as e:
+        raise InputError('the configuration cannot be read', path=path,
+                         fix='Check the path after --config') from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise InputError(f'the configuration is not TOML ({e})', path=path,
+                         fix='Write lines such as n-epochs = 200') from e
     tables = {k: v for k,v in config.items() if isinstance(v, dict)}
     for k in tables:
-        if find_command(k) is None: raise InputError(f"there is no command '{k}' for the table [{k}]", path=path, fix=f'There are: {", ".join(COMMANDS)}')
-    return {k: v for k,v in config.items() if k not in tables} | {k: v for n in names for k,v in tables.get(n, {}).items()}
+        if find_command(k) is None:
+            raise InputError(f"there is no command '{k}' for the table [{k}]", path=path,
+                             fix=f'There are: {", ".join(COMMANDS)}')
+    return {k: v for k,v in config.items() if k not in tables} | {
+        k: v for n in names for k,v in tables.get(n, {}).items()}
 
 # %% ../../nbs/cli/index.ipynb #2b16614e
 class _Help(argparse.HelpFormatter):
     "Paragraphs that are wrapped, examples that are not"
-    def __init__(self, prog): super().__init__(prog, max_help_position=30, width=min(100, shutil.get_terminal_size().columns)-2)
+    def __init__(self, prog):
+        super().__init__(prog, max_help_position=30,
+                         width=min(100, shutil.get_terminal_size().columns)-2)
     def _fill_text(self, text, width, indent): return fill(text, width)
 
 class CommandParser(argparse.ArgumentParser):
@@ -155,24 +182,32 @@ class CommandParser(argparse.ArgumentParser):
         **kwargs # of `argparse.ArgumentParser`
     ):
         examples = example.strip().splitlines()
-        parts = ['\n'.join([f'example{"s"*(len(examples)>1)}:', *(f'  {l.strip()}' for l in examples)]) if examples else '', epilog, f'Exit status: {status}' if status else '']
-        super().__init__(prog=prog, description=description, epilog='\n\n'.join(filter(None, parts)), formatter_class=_Help, **kwargs)
+        parts = [
+            '\n'.join([f'example{"s"*(len(examples)>1)}:', *(f'  {l.strip()}' for l in examples)])
+            if examples else '', epilog, f'Exit status: {status}' if status else '']
+        super().__init__(prog=prog, description=description,
+                         epilog='\n\n'.join(filter(None, parts)), formatter_class=_Help, **kwargs)
         self.common = self.add_argument_group('for every command')
-        self.common.add_argument('--config', action='append', default=[], metavar='FILE', help='take options from a TOML file: keys are names of options; the command line wins')
+        self.common.add_argument(
+            '--config', action='append', default=[], metavar='FILE',
+            help='take options from a TOML file: keys are names of options; the command line wins')
         self.common.add_argument('--version', action='version', version=f'neuroscope {__version__}')
 
     def format_help(self):
-        self._action_groups.sort(key=lambda g: g is self.common)          # what all commands have comes last
+        # what all commands have comes last
+        self._action_groups.sort(key=lambda g: g is self.common)
         return super().format_help()
 
     def print_help(self, file=None):
         file = file or sys.stdout
-        file.write(re.sub(r'^\S[^\n]*:$|^usage:', lambda m: paint(m[0], 'bold', file), self.format_help(), flags=re.M))
+        file.write(re.sub(r'^\S[^\n]*:$|^usage:', lambda m: paint(m[0], 'bold', file),
+                          self.format_help(), flags=re.M))
 
 # %% ../../nbs/cli/index.ipynb #897fa9d3
 @patch
 def families(self:CommandParser)->list: # this parser, and those of its jobs
-    return [self, *(p for a in self._actions if isinstance(a, argparse._SubParsersAction) for p in a.choices.values())]
+    return [self, *(p for a in self._actions if isinstance(a, argparse._SubParsersAction)
+                    for p in a.choices.values())]
 
 @patch
 def options(self:CommandParser)->dict: # key in a file -> [action]
@@ -180,12 +215,15 @@ def options(self:CommandParser)->dict: # key in a file -> [action]
     res = {}
     for p in self.families():
         for a in p._actions:
-            if a.dest not in ('help','version','config') and not isinstance(a, argparse._SubParsersAction): res.setdefault(a.dest, []).append(a)
+            if a.dest not in ('help','version','config') and not isinstance(
+                a, argparse._SubParsersAction):
+                res.setdefault(a.dest, []).append(a)
     return res
 
 @patch
 def words(self:CommandParser)->list: # all long options, as they are typed
-    return [o for p in self.families() for a in p._actions for o in a.option_strings if o.startswith('--')]
+    return [o for p in self.families() for a in p._actions
+            for o in a.option_strings if o.startswith('--')]
 
 @patch
 def meant(self:CommandParser,
@@ -201,9 +239,13 @@ def error(self:CommandParser,
           message:str, # as argparse words it
          ):
     "Say what is wrong and where help is, and exit with status 2"
-    message = re.sub(r"invalid \w+ value: ('.*')", r'\1 is not a number, or not such a number', message)
-    if m := re.match('unrecognized arguments: (.*)', message): message = f'there is no option {m[1]}. ' + self.meant([w.split('=')[0] for w in m[1].split() if w.startswith('--')])
-    self.exit(2, f"{paint(self.prog + ':', 'red', sys.stderr)} {message}\n'{self.prog} --help' tells the options.\n")
+    message = re.sub(r"invalid \w+ value: ('.*')", r'\1 is not a number, or not such a number',
+                     message)
+    if m := re.match('unrecognized arguments: (.*)', message):
+        message = f'there is no option {m[1]}. ' + self.meant(
+            [w.split('=')[0] for w in m[1].split() if w.startswith('--')])
+    self.exit(2, f"{paint(self.prog + ':', 'red', sys.stderr)} {message}\n'{self.prog} "
+                 "--help' tells the options.\n")
 
 # %% ../../nbs/cli/index.ipynb #6c6ef84b
 @patch
@@ -212,28 +254,42 @@ def take_config(self:CommandParser,
                ):
     "Make what a file says the defaults"
     name = (self.prog.split()+[''])[1]
-    names,known = [n for n in (name, find_command(name)) if n],self.options()
+    names = [n for n in (name, find_command(name)) if n]
+    known = self.options()
     for k,v in read_config(path, names).items():
-        if k.replace('-','_') not in known: raise InputError(f"'{k}' is no option of {self.prog}", path=path, fix=f'{self.meant(["--" + k.replace("_","-")])} There are: {", ".join(o.replace("_","-") for o in known)}. Options of another command go into a table of its name, such as [train]')
+        if k.replace('-','_') not in known:
+            raise InputError(
+                f"'{k}' is no option of {self.prog}", path=path,
+                fix=f'{self.meant(["--" + k.replace("_","-")])} There are: '
+                    f'{", ".join(o.replace("_","-") for o in known)}. Options of another '
+                    'command go into a table of its name, such as [train]')
         for a in known[k.replace('-','_')]:
             try: a.default,a.required = config_value(a, v),False
-            except (argparse.ArgumentTypeError, ValueError, TypeError) as e: raise InputError(f"'{k}' is {v!r}: {e}", path=path, fix=f"'{self.prog} --help' tells what it can be") from e
+            except (argparse.ArgumentTypeError, ValueError, TypeError) as e:
+                raise InputError(f"'{k}' is {v!r}: {e}", path=path,
+                                 fix=f"'{self.prog} --help' tells what it can be") from e
             if not a.option_strings and a.nargs=='+': a.nargs = '*'
 
 @patch
 def parse_args(self:CommandParser,
                args=None,      # list of words; None: those of the command line
                namespace=None, # to be filled; a new one unless given
-              )->argparse.Namespace: # the options: of the command line before those of files, and those before the defaults
+              # the options: of the command line before those of files, and those before the
+              # defaults
+              )->argparse.Namespace:
     "Read the command line, and before it the files that its `--config` names"
     args = sys.argv[1:] if args is None else list(args)
-    first = argparse.ArgumentParser(prog=self.prog, add_help=False, allow_abbrev=False, exit_on_error=False)
+    first = argparse.ArgumentParser(prog=self.prog, add_help=False, allow_abbrev=False,
+                                    exit_on_error=False)
     first.add_argument('--config', action='append', default=[])
     try: files = first.parse_known_args(args)[0].config
     except argparse.ArgumentError as e: self.error(str(e))
     for f in files: self.take_config(f)
-    for w in args:                                                    # before argparse, which complains of what is missing first
-        if w.startswith('--') and w!='--' and not any(o.startswith(w.split('=')[0]) for o in self.words()): self.error(f'unrecognized arguments: {w}')
+    # before argparse, which complains of what is missing first
+    for w in args:
+        if w.startswith('--') and w!='--' and not any(o.startswith(w.split('=')[0])
+                                                      for o in self.words()):
+            self.error(f'unrecognized arguments: {w}')
     return super(CommandParser, self).parse_args(args, namespace)
 
 # %% ../../nbs/cli/index.ipynb #3adfb37c
@@ -247,14 +303,20 @@ def jobs(
     return n
 
 # %% ../../nbs/cli/index.ipynb #e13440c0
-_OS_FIX = {errno.EACCES: 'You are not permitted to: choose another folder, or have its permissions changed', errno.EPERM: 'You are not permitted to: choose another folder, or have its permissions changed', errno.EROFS: 'Choose a folder that can be written to',
-           errno.ENOSPC: 'Make room, and give the same command again: it goes on where it stopped', errno.EEXIST: 'A file is where a folder is needed: name another', errno.ENOTDIR: 'A file is where a folder is needed: name another'}
+_OS_FIX = {errno.EACCES: 'You are not permitted to: choose another folder, or have its permissions '
+                         'changed',
+           errno.EPERM: 'You are not permitted to: choose another folder, or have its permissions '
+                        'changed', errno.EROFS: 'Choose a folder that can be written to',
+           errno.ENOSPC: 'Make room, and give the same command again: it goes on where it stopped',
+           errno.EEXIST: 'A file is where a folder is needed: name another',
+           errno.ENOTDIR: 'A file is where a folder is needed: name another'}
 
 def _os_words(e):
     "An error of the system in a sentence"
     where = f'{e.filename}: ' if e.filename else ''
     fix = _OS_FIX.get(e.errno)
-    return f'{where}{(e.strerror or str(e) or type(e).__name__).lower()}' + (f'. {fix}' if fix else '')
+    return f'{where}{(e.strerror or str(e) or type(e).__name__).lower()}' + (
+        f'. {fix}' if fix else '')
 
 def run_command(
     f, # `main(argv)` of a command
@@ -263,14 +325,19 @@ def run_command(
     again='', # what is said after an interruption
 )->int: # exit status
     "Run `f`, with unusable input told in one line and no traceback"
-    def fail(text, status): print(f"{paint(name + ':', 'red', sys.stderr)} {text}", file=sys.stderr); return status
+    def fail(text, status):
+        print(f"{paint(name + ':', 'red', sys.stderr)} {text}", file=sys.stderr)
+        return status
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings('ignore', 'A worker stopped while some jobs')      # joblib replaces workers that have grown, and loses no job by it
+            # joblib replaces workers that have grown, and loses no job by it
+            warnings.filterwarnings('ignore', 'A worker stopped while some jobs')
             return f(sys.argv[1:] if argv is None else argv) or 0
     except NeuroscopeError as e: return fail(e, 2)
-    except BrokenPipeError:                                               # whoever read the output, `head` for instance, has enough
-        with suppress(OSError, ValueError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    # whoever read the output, `head` for instance, has enough
+    except BrokenPipeError:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as e: return fail(_os_words(e), 2)
     except KeyboardInterrupt: return fail('interrupted' + (f'. {again}' if again else ''), 130)
@@ -284,13 +351,23 @@ def main(
 )->int: # exit status
     "The command `neuroscope`"
     argv = sys.argv[1:] if argv is None else list(argv)
-    if not argv: print(usage(), file=sys.stderr); return 2
+    if not argv:
+        print(usage(), file=sys.stderr)
+        return 2
     cmd,*rest = argv
     if cmd=='help' and rest: cmd,rest = rest[0],['--help']
-    if cmd in ('-h','--help','help'): print(re.sub(r'^\S[^\n]*:$|^usage:', lambda m: paint(m[0], 'bold'), usage(), flags=re.M)); return 0
-    if cmd=='--version': print(f'neuroscope {__version__}'); return 0
+    if cmd in ('-h','--help','help'):
+        print(re.sub(r'^\S[^\n]*:$|^usage:', lambda m: paint(m[0], 'bold'), usage(), flags=re.M))
+        return 0
+    if cmd=='--version':
+        print(f'neuroscope {__version__}')
+        return 0
     module = find_command(cmd)
     if module is None:
         near = difflib.get_close_matches(cmd, COMMANDS, 1)
-        print(f"{paint('neuroscope:', 'red', sys.stderr)} there is no command '{cmd}'." + (f" Did you mean '{near[0]}'?" if near else '') + f" Commands: {', '.join(COMMANDS)}", file=sys.stderr); return 2
-    return run_command(lambda a: import_module(f'neuroscope.cli.{module}').main(a), rest, f'neuroscope {cmd}')
+        print(f"{paint('neuroscope:', 'red', sys.stderr)} there is no command '{cmd}'."
+              + (f" Did you mean '{near[0]}'?" if near else '')
+              + f" Commands: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    return run_command(lambda a: import_module(f'neuroscope.cli.{module}').main(a), rest,
+                       f'neuroscope {cmd}')

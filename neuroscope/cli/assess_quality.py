@@ -19,13 +19,20 @@ from ..preprocessing.quality import write_quality
 # %% ../../nbs/cli/04_assess_quality.ipynb #bfef5bc3
 def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope assess`
     "The arguments of the command"
-    p = CommandParser('neuroscope assess', 'Measure the image quality of every subject in a folder, and check for what ruins a study.',
-        'neuroscope assess --input-dir raw/site_a --output-dir quality/site_a', '0 when no subject failed, 1 when some did, 2 when nothing could be done.')
-    p.add_argument('--input-dir', required=True, metavar='DIR', help='folder with the scans of the subjects, in any naming scheme')
-    p.add_argument('--output-dir', required=True, metavar='DIR', help='folder for quality.csv, quality.html and pictures/')
-    p.add_argument('--require', nargs='+', choices=SEQUENCES, metavar='SEQ', default=SEQUENCES, help=f'sequences that a subject must have ({" ".join(SEQUENCES)})')
+    p = CommandParser(
+        'neuroscope assess',
+        'Measure the image quality of every subject in a folder, and check for what ruins a study.',
+        'neuroscope assess --input-dir raw/site_a --output-dir quality/site_a',
+        '0 when no subject failed, 1 when some did, 2 when nothing could be done.')
+    p.add_argument('--input-dir', required=True, metavar='DIR',
+                   help='folder with the scans of the subjects, in any naming scheme')
+    p.add_argument('--output-dir', required=True, metavar='DIR',
+                   help='folder for quality.csv, quality.html and pictures/')
+    p.add_argument('--require', nargs='+', choices=SEQUENCES, metavar='SEQ', default=SEQUENCES,
+                   help=f'sequences that a subject must have ({" ".join(SEQUENCES)})')
     p.add_argument('--site', metavar='NAME', help='name of the site, for the table')
-    p.add_argument('--n-jobs', type=jobs, default=1, metavar='N', help='processes to use, -1 for one per core (1)')
+    p.add_argument('--n-jobs', type=jobs, default=1, metavar='N',
+                   help='processes to use, -1 for one per core (1)')
     p.add_argument('--quiet', action='store_true', help='no progress bar, no summary')
     return p
 
@@ -36,7 +43,9 @@ def summary(df:pd.DataFrame, # of `write_quality`
     "A line for each subject that does not pass, and the count"
     lines = [f'{r.id}: {r.verdict}. {r.reasons}' for r in df.itertuples() if r.verdict != 'pass']
     n = {v: int((df.verdict == v).sum()) for v in ('pass', 'look', 'fail')}
-    return '\n'.join([*lines, f'{len(df)} subject{"s"*(len(df) != 1)}: {n["pass"]} pass, {n["look"]} look, {n["fail"]} fail. See {dest}/quality.html'])
+    return '\n'.join(
+        [*lines, f'{len(df)} subject{"s"*(len(df) != 1)}: {n["pass"]} pass, {n["look"]} '
+                 f'look, {n["fail"]} fail. See {dest}/quality.html'])
 
 def _run(argv):
     a = parser().parse_args(argv)

@@ -20,22 +20,37 @@ from ..preprocessing.convert import convert_dicom
 # %% ../../nbs/cli/03_convert_dicom.ipynb #1de09646
 def _assignment(s):
     key,_,q = s.partition('=')
-    if not key or q not in (*SEQUENCES, 'other', 'skip'): raise argparse.ArgumentTypeError(f"'{s}' is not KEY=SEQUENCE, with one of {', '.join(SEQUENCES)}, other, skip")
+    if not key or q not in (*SEQUENCES, 'other', 'skip'):
+        raise argparse.ArgumentTypeError(
+            f"'{s}' is not KEY=SEQUENCE, with one of {', '.join(SEQUENCES)}, other, skip")
     return key, q
 
 def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope convert`
     "The arguments of the command"
-    p = CommandParser('neuroscope convert', 'Convert DICOM series to NIfTI with BIDS sidecars, sorted into subjects and sequences by their headers.',
-        'neuroscope convert --input-dir scanner_export --output-dir raw/site_a', '0; 1 if some series failed; 2 if nothing could be done.',
-        'Subjects get pseudonyms; the key to them is written beside the output folder. What is there already is not converted again.')
-    p.add_argument('--input-dir', required=True, metavar='DIR', help='folder with DICOM files or archives in it, or a .zip or .tar')
+    p = CommandParser('neuroscope convert',
+                      'Convert DICOM series to NIfTI with BIDS sidecars, sorted into subjects '
+                      'and sequences by their headers.',
+                      'neuroscope convert --input-dir scanner_export --output-dir raw/site_a',
+                      '0; 1 if some series failed; 2 if nothing could be done.',
+                      'Subjects get pseudonyms; the key to them is written beside the output '
+                      'folder. What is there already is not converted again.')
+    p.add_argument('--input-dir', required=True, metavar='DIR',
+                   help='folder with DICOM files or archives in it, or a .zip or .tar')
     p.add_argument('--output-dir', required=True, metavar='DIR', help='folder of the cohort')
-    p.add_argument('--scheme', choices=list(SCHEMES), default='bids', help='naming scheme of the output (bids)')
-    p.add_argument('--assign', type=_assignment, action='append', default=[], metavar='KEY=SEQUENCE', help='settle a doubtful series by its key; SEQUENCE may be other or skip')
-    p.add_argument('--duplicates', choices=['doubtful','finest'], default='doubtful', help='where several series could be the same sequence (doubtful); finest takes the smallest voxels')
-    p.add_argument('--convert-other', action='store_true', help='also convert series that are none of the four')
-    p.add_argument('--subject-ids', choices=['pseudonym','patient_id'], default='pseudonym', help='names of the subjects (pseudonym)')
-    p.add_argument('--personal-data', action='store_true', help='keep names, dates, hospital and device in the sidecars')
+    p.add_argument('--scheme', choices=list(SCHEMES), default='bids',
+                   help='naming scheme of the output (bids)')
+    p.add_argument('--assign', type=_assignment, action='append', default=[],
+                   metavar='KEY=SEQUENCE',
+                   help='settle a doubtful series by its key; SEQUENCE may be other or skip')
+    p.add_argument('--duplicates', choices=['doubtful','finest'], default='doubtful',
+                   help='where several series could be the same sequence (doubtful); finest takes '
+                        'the smallest voxels')
+    p.add_argument('--convert-other', action='store_true',
+                   help='also convert series that are none of the four')
+    p.add_argument('--subject-ids', choices=['pseudonym','patient_id'], default='pseudonym',
+                   help='names of the subjects (pseudonym)')
+    p.add_argument('--personal-data', action='store_true',
+                   help='keep names, dates, hospital and device in the sidecars')
     p.add_argument('--key-file', metavar='FILE', help='key of the pseudonyms (OUTPUT_DIR.key.json)')
     p.add_argument('--quiet', action='store_true', help='no progress bars, no table')
     return p
@@ -45,14 +60,22 @@ def summary(
     table:pd.DataFrame, # of `convert_dicom`
 )->str: # lines, the count last
     "The table in lines: a series, what it is, what became of it, and why"
-    line = lambda r: f"{r.subject}{' ' + r.session if r.session else '':8s} {f'series {r.series} [{r.key}]' if r.key else f'{r.files} file(s)'}: {r.sequence or r.verdict}, {r.status}" + (f'. {r.error}' if r.error else '') + (f'. {r.reasons}' if r.reasons else '')
-    n = lambda *s: int(table.status.isin(s).sum())
-    end = f"{n('converted')} converted, {n('exists')} there already, {n('skipped')} skipped, {n('failed')} failed, {int((table.verdict == 'doubtful').sum())} doubtful"
+    def line(r):
+        return (f"{r.subject}{' ' + r.session if r.session else '':8s} "
+                f"{f'series {r.series} [{r.key}]' if r.key else f'{r.files} file(s)'}: "
+                f"{r.sequence or r.verdict}, {r.status}" + (f'. {r.error}' if r.error else '')
+                + (f'. {r.reasons}' if r.reasons else ''))
+    def n(*s): return int(table.status.isin(s).sum())
+    end = (
+        f"{n('converted')} converted, {n('exists')} there already, {n('skipped')} "
+        f"skipped, {n('failed')} failed, " f"{int((table.verdict == 'doubtful').sum())} doubtful")
     return '\n'.join([*map(line, table.itertuples()), end])
 
 def _run(argv):
     a = parser().parse_args(argv)
-    table = convert_dicom(a.input_dir, a.output_dir, a.scheme, dict(a.assign), a.duplicates, a.convert_other, a.subject_ids, a.personal_data, a.key_file, progress=not a.quiet)
+    table = convert_dicom(a.input_dir, a.output_dir, a.scheme, dict(a.assign), a.duplicates,
+                          a.convert_other, a.subject_ids, a.personal_data, a.key_file,
+                          progress=not a.quiet)
     if not a.quiet: say(summary(table))
     return int((table.status == 'failed').any())
 

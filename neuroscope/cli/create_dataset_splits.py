@@ -19,16 +19,29 @@ from ..data.splits import create_dataset_splits
 # %% ../../nbs/cli/08_create_dataset_splits.ipynb #0e71ce05
 def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope split`
     "The arguments of the command"
-    p = CommandParser('neuroscope split', 'Split the patients of two sites into training, validation and test, balanced by site and lesion volume, and check for leaks.',
-        'neuroscope split --domain-a-dir study/site_a --domain-b-dir study/site_b --output-dir splits', '0, or 2 when the splits cannot be made.',
-        'Train on them with `neuroscope train --data-root splits`; harmonize and judge the test patients alone with `neuroscope translate --splits splits` and `neuroscope evaluate --splits splits`.')
-    p.add_argument('--domain-a-dir', required=True, metavar='DIR', help='scans of site A, in any naming scheme')
+    p = CommandParser('neuroscope split',
+                      'Split the patients of two sites into training, validation and test, '
+                      'balanced by site and lesion volume, and check for leaks.',
+                      'neuroscope split --domain-a-dir study/site_a --domain-b-dir study/site_b '
+                      '--output-dir splits', '0, or 2 when the splits cannot be made.',
+                      'Train on them with `neuroscope train --data-root splits`; harmonize and '
+                      'judge the test patients alone with `neuroscope translate --splits splits` '
+                      'and `neuroscope evaluate --splits splits`.')
+    p.add_argument('--domain-a-dir', required=True, metavar='DIR',
+                   help='scans of site A, in any naming scheme')
     p.add_argument('--domain-b-dir', required=True, metavar='DIR', help='scans of site B')
-    p.add_argument('--output-dir', required=True, metavar='DIR', help='folder for splits.json and splits.csv')
-    p.add_argument('--fractions', type=float, nargs=3, default=[.7,.15,.15], metavar='F', help='shares of the patients for training, validation and test (.7 .15 .15)')
-    p.add_argument('--sequences', nargs='+', choices=SEQUENCES, metavar='SEQ', help='sequences that the study uses, the same at both sites (those that there are)')
-    p.add_argument('--seed', type=int, default=0, metavar='S', help='the same seed gives the same splits (0)')
-    p.add_argument('--patients', metavar='FILE', help='CSV with a column grade and one of id, subject or patient: the grades of the two sites are compared too')
+    p.add_argument('--output-dir', required=True, metavar='DIR',
+                   help='folder for splits.json and splits.csv')
+    p.add_argument('--fractions', type=float, nargs=3, default=[.7,.15,.15], metavar='F',
+                   help='shares of the patients for training, validation and test (.7 .15 .15)')
+    p.add_argument(
+        '--sequences', nargs='+', choices=SEQUENCES, metavar='SEQ',
+        help='sequences that the study uses, the same at both sites (those that there are)')
+    p.add_argument('--seed', type=int, default=0, metavar='S',
+                   help='the same seed gives the same splits (0)')
+    p.add_argument('--patients', metavar='FILE',
+                   help='CSV with a column grade and one of id, subject or patient: the grades of '
+                        'the two sites are compared too')
     p.add_argument('--quiet', action='store_true', help='no summary')
     return p
 
@@ -37,16 +50,22 @@ def summary(splits, # `Splits` that were made
             dest, # folder they were written to
            )->str: # lines: who was left out, the counts, the files
     "What was written, for the end of the run"
-    t = splits.table.groupby(['split','domain'], sort=False).agg(patients=('patient','nunique'), sessions=('subject','size'), mean_lesion_ml=('lesion_ml','mean')).round(1)
+    t = splits.table.groupby(['split','domain'], sort=False).agg(
+        patients=('patient','nunique'), sessions=('subject','size'),
+        mean_lesion_ml=('lesion_ml','mean')).round(1)
     out = [f'Left out: {p}' for p in shortened(splits.problems)]
     if said := sequences_said(splits.settings['sequences']): out.append(said)
     out += [f'note: {p}' for p in shortened(splits.remarks)]
-    return '\n'.join([*out, t.loc[[k for k in splits if k in t.index.get_level_values(0)]].reset_index().to_string(index=False), f'Written to {dest}: splits.json, splits.csv'])
+    return '\n'.join(
+        [*out, t.loc[[k for k in splits
+                      if k in t.index.get_level_values(0)]].reset_index().to_string(index=False),
+         f'Written to {dest}: splits.json, splits.csv'])
 
 def _run(argv):
     a = parser().parse_args(argv)
     check_output(a.output_dir)
-    splits = create_dataset_splits(a.domain_a_dir, a.domain_b_dir, a.output_dir, a.fractions, a.seed, a.sequences,
+    splits = create_dataset_splits(a.domain_a_dir, a.domain_b_dir, a.output_dir, a.fractions,
+                                   a.seed, a.sequences,
                                    read_grades(a.patients) if a.patients else None)
     if not a.quiet: say(summary(splits, Path(a.output_dir)))
 

@@ -21,11 +21,15 @@ import pandas as pd, torch
 from jinja2 import Environment
 from fastai.torch_core import default_device
 from . import CommandParser, jobs, run_command, say
-from ..core import (Cohort, InputError, NeuroscopeError, NoSubjectsError, atomic_path, check_output, find_subjects, get_logger, image_data, progress_bar, read_json, stack_sequences, versions, write_json)
-from ..evaluation.baselines import DIRECTIONS, evaluate_pairs, fit_baselines, load_travelling, travelling_pairs
+from ..core import (Cohort, InputError, NeuroscopeError, NoSubjectsError, atomic_path,
+                             check_output, find_subjects, get_logger, image_data, progress_bar,
+                             read_json, stack_sequences, versions, write_json)
+from ..evaluation.baselines import (DIRECTIONS, evaluate_pairs, fit_baselines,
+                                             load_travelling, travelling_pairs)
 from ..evaluation.lesions import load_case
 from ..evaluation.tissues import tissue_alarms, tissue_table, worst_tissue
-from ..evaluation.report import METRIC_COLUMNS, STYLE, figure_uri, flat_settings, mean_sd, summary_table, write_metrics_csv, write_report
+from ..evaluation.report import (METRIC_COLUMNS, STYLE, figure_uri, flat_settings, mean_sd,
+                                          summary_table, write_metrics_csv, write_report)
 from ..data.loaders import subject_counts
 from ..preprocessing.pipeline import default_preprocessor, preprocess_cohort
 from ..preprocessing.slices import write_slice_store
@@ -35,12 +39,15 @@ from ..site_fit import fit_sites
 from ..trainers.presets import document_learner, fast_learner
 from ..trainers.validation import save_whole
 from ..utils import Translator
-from ..visualization.figures import comparison_figure, method_label, sequence_histograms, training_curves
+from ..visualization.figures import (comparison_figure, method_label, sequence_histograms,
+                                              training_curves)
 
 log = get_logger('demo')
 
 # %% ../../nbs/cli/01_demo.ipynb #87f84dc8
-ROLES = dict(site_a='site_a', site_b='site_b', travelling_a='travelling/a', travelling_b='travelling/b')   # role -> folder below the data
+# role -> folder below the data
+ROLES = dict(site_a='site_a', site_b='site_b', travelling_a='travelling/a',
+             travelling_b='travelling/b')
 
 @dataclass
 class Demo:
@@ -55,7 +62,8 @@ class Demo:
     report: Path|None = None                         # the page, once written
 
 # %% ../../nbs/cli/01_demo.ipynb #740db19d
-SAMPLE:dict = dict(n_subjects=6, n_travelling=3, spacing=2., margin=2, truth=False, seed=0)   # what `data_samples/` was made with
+# what `data_samples/` was made with
+SAMPLE:dict = dict(n_subjects=6, n_travelling=3, spacing=2., margin=2, truth=False, seed=0)
 
 def find_data(
     data, # folder given by the user, or None
@@ -66,7 +74,8 @@ def find_data(
     if data: return Path(data)
     if Path('data_samples/site_a').is_dir(): return Path('data_samples')
     sim = Path(out)/'simulated'
-    return sim if (sim/'simulation.json').exists() else simulate_cohort(sim, **SAMPLE, n_jobs=2, progress=progress)
+    return sim if (sim/'simulation.json').exists() else simulate_cohort(
+        sim, **SAMPLE, n_jobs=2, progress=progress)
 
 # %% ../../nbs/cli/01_demo.ipynb #d82ae902
 def read_cohort(
@@ -74,31 +83,39 @@ def read_cohort(
     role, # one of `ROLES`
 )->Cohort: # the complete subjects
     "The subjects of one role; an empty cohort where a travelling folder is missing"
-    folder,needed = demo.data/ROLES[role],role.startswith('site')
+    folder = demo.data/ROLES[role]
+    needed = role.startswith('site')
     if not needed and not folder.is_dir(): return Cohort(folder=folder)
     try: found = find_subjects(folder, site=role[-1])
     except NoSubjectsError:
         if needed: raise
         return Cohort(folder=folder)
-    demo.left_out += [f'{ROLES[role]}/{s.id}: no {", ".join(s.missing)}' for s in found if not s.complete]
-    if needed and not found.complete: raise NoSubjectsError(f'none of the {len(found)} subjects has all four sequences', path=folder, fix='; '.join(found.problems))
+    demo.left_out += [f'{ROLES[role]}/{s.id}: no {", ".join(s.missing)}'
+                      for s in found if not s.complete]
+    if needed and not found.complete:
+        raise NoSubjectsError(f'none of the {len(found)} subjects has all four sequences',
+                              path=folder, fix='; '.join(found.problems))
     return found.complete
 
 # %% ../../nbs/cli/01_demo.ipynb #f1da798b
 def _by_folder(cohort):
     "The same subjects, named by their folder below that of the cohort"
-    return Cohort([dataclasses.replace(s, id=s.folder.relative_to(cohort.folder).parts[0]) if s.folder!=cohort.folder else s for s in cohort], cohort.folder)
+    return Cohort([dataclasses.replace(s, id=s.folder.relative_to(cohort.folder).parts[0])
+                   if s.folder!=cohort.folder else s for s in cohort], cohort.folder)
 
 def pair_travelling(
     demo, # `Demo`; changed in place
 ):
     "Keep the travelling subjects that were scanned at both sites, under one name"
-    a,b = demo.cohorts['travelling_a'],demo.cohorts['travelling_b']
-    ids = lambda c: {s.id for s in c}
+    a = demo.cohorts['travelling_a']
+    b = demo.cohorts['travelling_b']
+    def ids(c): return {s.id for s in c}
     if a and b and not ids(a)&ids(b): a,b = _by_folder(a),_by_folder(b)
     both = ids(a)&ids(b)
-    demo.left_out += [f'{s.id} was scanned at site {k.upper()} only' for k,c in zip('ab', (a,b)) for s in c if s.id not in both]
-    demo.cohorts |= {f'travelling_{k}': Cohort([s for s in c if s.id in both], c.folder) for k,c in zip('ab', (a,b))}
+    demo.left_out += [f'{s.id} was scanned at site {k.upper()} only' for k,c in zip('ab', (a,b))
+                      for s in c if s.id not in both]
+    demo.cohorts |= {f'travelling_{k}': Cohort([s for s in c if s.id in both], c.folder)
+                     for k,c in zip('ab', (a,b))}
 
 # %% ../../nbs/cli/01_demo.ipynb #0a687a13
 def drop_leaks(
@@ -108,9 +125,14 @@ def drop_leaks(
     tested = {s.patient for r in ('travelling_a','travelling_b') for s in demo.cohorts[r]}
     for r in ('site_a','site_b'):
         leaks = [s.id for s in demo.cohorts[r] if s.patient in tested]
-        if len(leaks)==len(demo.cohorts[r]): raise InputError('every training patient is also a travelling patient', path=demo.data/ROLES[r], fix='Train and test on different people.')
-        if leaks: demo.notes.append(f'{", ".join(leaks)} of {ROLES[r]} also travelled, and took no part in training.')
-        demo.cohorts[r] = Cohort([s for s in demo.cohorts[r] if s.id not in leaks], demo.cohorts[r].folder)
+        if len(leaks)==len(demo.cohorts[r]):
+            raise InputError('every training patient is also a travelling patient',
+                             path=demo.data/ROLES[r], fix='Train and test on different people.')
+        if leaks:
+            demo.notes.append(
+                f'{", ".join(leaks)} of {ROLES[r]} also travelled, and took no part in training.')
+        demo.cohorts[r] = Cohort([s for s in demo.cohorts[r] if s.id not in leaks],
+                                 demo.cohorts[r].folder)
 
 # %% ../../nbs/cli/01_demo.ipynb #bb3a5e3e
 def plan_demo(
@@ -119,13 +141,18 @@ def plan_demo(
 )->Demo: # with its cohorts; nothing is written yet
     "Find the scans and say what cannot be done with them"
     data = Path(data)
-    if not data.is_dir(): raise NoSubjectsError('there is no such folder', path=data, fix='Give a folder with site_a/ and site_b/, or leave --data out.')
+    if not data.is_dir():
+        raise NoSubjectsError('there is no such folder', path=data,
+                              fix='Give a folder with site_a/ and site_b/, or leave --data out.')
     record = data/'simulation.json'
-    demo = Demo(data, Path(out), {}, simulated=record.exists() and bool(read_json(record).get('simulated')))
+    demo = Demo(data, Path(out), {},
+                simulated=record.exists() and bool(read_json(record).get('simulated')))
     demo.cohorts = {r: read_cohort(demo, r) for r in ROLES}
     pair_travelling(demo)
     drop_leaks(demo)
-    if not demo.cohorts['travelling_a']: demo.notes.append('No patient was scanned at both sites (travelling/a, travelling/b), so nothing can be measured: there are harmonized scans, and no figures.')
+    if not demo.cohorts['travelling_a']:
+        demo.notes.append('No patient was scanned at both sites (travelling/a, travelling/b), so '
+                          'nothing can be measured: there are harmonized scans, and no figures.')
     return demo
 
 # %% ../../nbs/cli/01_demo.ipynb #dd88c735
@@ -138,10 +165,16 @@ def preprocess_demo(
     "Preprocess every cohort; who fails is named and left out"
     done = {}
     for role,cohort in demo.cohorts.items():
-        if not cohort: done[role] = cohort; continue
-        done[role],table = preprocess_cohort(cohort, demo.out/'preprocessed'/ROLES[role], preprocessor or default_preprocessor(), n_jobs=n_jobs, progress=progress)
+        if not cohort:
+            done[role] = cohort
+            continue
+        done[role],table = preprocess_cohort(cohort, demo.out/'preprocessed'/ROLES[role],
+                                             preprocessor or default_preprocessor(), n_jobs=n_jobs,
+                                             progress=progress)
         demo.left_out += [f'{ROLES[role]}/{p}' for p in done[role].problems]
-        if role.startswith('site') and not done[role]: raise NoSubjectsError('no subject could be preprocessed', path=cohort.folder, fix='; '.join(done[role].problems))
+        if role.startswith('site') and not done[role]:
+            raise NoSubjectsError('no subject could be preprocessed', path=cohort.folder,
+                                  fix='; '.join(done[role].problems))
     return done
 
 # %% ../../nbs/cli/01_demo.ipynb #10d9ca80
@@ -152,7 +185,8 @@ def cut_slices(
     progress=True, # show a bar?
 )->tuple: # slice stores of sites A and B
     "A slice store for each training site, in `slices/<plane>`"
-    return tuple(write_slice_store(cohorts[r], demo.out/'slices'/plane/r, plane=plane, progress=progress) for r in ('site_a','site_b'))
+    return tuple(write_slice_store(cohorts[r], demo.out/'slices'/plane/r, plane=plane,
+                                   progress=progress) for r in ('site_a','site_b'))
 
 # %% ../../nbs/cli/01_demo.ipynb #ae33829b
 def fast_recipe(
@@ -177,8 +211,10 @@ def document_recipe(
     return document_learner(a, b, seed=seed, filters=filters, **kwargs)
 
 RECIPES:dict = dict(cyclegan=fast_recipe, cyclegan_document=document_recipe)
-RECIPE_PLANES = dict(cyclegan='coronal', cyclegan_document='axial')   # thick axial slices are blurred in a direction that only other planes show
-DEFAULT_RECIPES = ('cyclegan',)   # the document's recipe takes more than minutes on a processor to show anything
+# thick axial slices are blurred in a direction that only other planes show
+RECIPE_PLANES = dict(cyclegan='coronal', cyclegan_document='axial')
+# the document's recipe takes more than minutes on a processor to show anything
+DEFAULT_RECIPES = ('cyclegan',)
 SITE_MATCH_ROW = 'site_match'       # what is recommended is fitted in any case
 DEFAULT_MINUTES = 2.
 
@@ -193,7 +229,8 @@ def fit_demo(
     demo.left_out += left_out
     demo.notes += model.remarks
     simulated = ', simulated' if demo.simulated else ''
-    model.meta |= dict(sites=f'{ROLES["site_a"]} and {ROLES["site_b"]} of {demo.data.resolve().name}{simulated}')
+    model.meta |= dict(
+        sites=f'{ROLES["site_a"]} and {ROLES["site_b"]} of {demo.data.resolve().name}{simulated}')
     save_site_match(model, demo.out/'models'/SITE_MATCH_ROW)
     return model
 
@@ -211,12 +248,21 @@ def train_recipe(
     learn = RECIPES[recipe](*stores, minutes, seed)
     prepared = (time.perf_counter()-start)/60
     if report: report(f'prepared in {60*prepared:.0f} s')
-    with learn.no_bar(), learn.no_logging(): learn.fit_for(max(minutes-prepared, .1*minutes), *learn.lr, report=report)
-    model,terms = learn.model,learn.component_recorder.frame()
+    with learn.no_bar(), learn.no_logging():
+        learn.fit_for(max(minutes-prepared, .1*minutes), *learn.lr, report=report)
+    model = learn.model
+    terms = learn.component_recorder.frame()
     history = terms.groupby('epoch').mean().reset_index().dropna(axis=1, how='all')
-    model.meta |= dict(sites=f'{ROLES["site_a"]} and {ROLES["site_b"]} of {demo.data.resolve().name}' + (', simulated' if demo.simulated else ''),
-        subjects=subject_counts(learn.dls) | ({'travelling (test)': {k: len(demo.cohorts[f'travelling_{k}']) for k in 'ab'}} if demo.cohorts['travelling_a'] else {}), recipe=recipe, minutes=minutes, minutes_of_preparation=round(prepared, 2), iterations=len(terms), plane=RECIPE_PLANES[recipe],
-        loss_weights={k: getattr(learn.loss_func, k) for k in ('adversarial','cycle','identity')}, slice_size=list(learn.dls.one_batch()[0].shape[-2:]))
+    model.meta |= dict(
+        sites=f'{ROLES["site_a"]} and {ROLES["site_b"]} of {demo.data.resolve().name}'
+        + (', simulated' if demo.simulated else ''),
+        subjects=subject_counts(learn.dls)
+        | ({'travelling (test)': {k: len(demo.cohorts[f'travelling_{k}']) for k in 'ab'}}
+           if demo.cohorts['travelling_a'] else {}), recipe=recipe, minutes=minutes,
+        minutes_of_preparation=round(prepared, 2), iterations=len(terms),
+        plane=RECIPE_PLANES[recipe],
+        loss_weights={k: getattr(learn.loss_func, k) for k in ('adversarial','cycle','identity')},
+        slice_size=list(learn.dls.one_batch()[0].shape[-2:]))
     save_whole(model, folder := demo.out/'models'/recipe)
     history.to_csv(folder/'history.csv', index=False)
     return model.cpu().eval(), history
@@ -231,10 +277,12 @@ def translate_demo(
 )->dict: # direction -> `Cohort` of what was written
     "Write harmonized scans in both directions"
     dest = demo.out/('harmonized' if recipe==SITE_MATCH_ROW else f'harmonized_{recipe}')
-    kind,res = 'travelling' if cohorts['travelling_a'] else 'site',{}
+    kind = 'travelling' if cohorts['travelling_a'] else 'site'
+    res = {}
     for d in DIRECTIONS:
         bar = partial(progress_bar, desc=f'harmonizing {d}', progress=progress, unit='subject')
-        res[d],table = Translator(model).translate_cohort(cohorts[f'{kind}_{d[0]}'], dest/d, d, progress=bar, overwrite='changed')
+        res[d],table = Translator(model).translate_cohort(cohorts[f'{kind}_{d[0]}'], dest/d, d,
+                                                          progress=bar, overwrite='changed')
         demo.left_out += [f'{recipe} {d}: {p}' for p in res[d].problems]
     return res
 
@@ -248,12 +296,18 @@ def evaluate_demo(
     cohorts, # preprocessed
     harmonized, # recipe -> direction -> `Cohort` of harmonized scans
     progress=True, # show a bar?
-)->pd.DataFrame: # tidy: subject, direction, method, sequence, metric, value; empty without travelling subjects
+    # tidy: subject, direction, method, sequence, metric, value; empty without travelling subjects
+)->pd.DataFrame:
     "Every method on every travelling subject against its real scan, written to `metrics.csv`"
     if not cohorts['travelling_a']: return pd.DataFrame(columns=METRIC_COLUMNS)
-    baselines,tables = fit_baselines(cohorts['site_a'], cohorts['site_b']),[]
-    for id,a,b in progress_bar(travelling_pairs(cohorts['travelling_a'], cohorts['travelling_b']), 'measuring', progress=progress, unit='subject'):
-        try: tables.append(evaluate_pairs(baselines | {r: _written(h, id) for r,h in harmonized.items()}, [(id, a, b)]))
+    baselines = fit_baselines(cohorts['site_a'], cohorts['site_b'])
+    tables = []
+    for id,a,b in progress_bar(travelling_pairs(cohorts['travelling_a'], cohorts['travelling_b']),
+                               'measuring', progress=progress, unit='subject'):
+        try:
+            tables.append(
+                evaluate_pairs(baselines | {r: _written(h, id) for r,h in harmonized.items()},
+                               [(id, a, b)]))
         except NeuroscopeError as e: demo.left_out.append(f'{id} was not measured: {e}')
     if not tables: return pd.DataFrame(columns=METRIC_COLUMNS)
     metrics = pd.concat(tables, ignore_index=True)
@@ -273,14 +327,17 @@ def measure_tissues(
     tables = []
     for id, a, b in travelling_pairs(cohorts['travelling_a'], cohorts['travelling_b']):
         methods = baselines | {r: _written(h, id) for r, h in harmonized.items()}
-        try: tables += [tissue_table(methods, [load_case(id, a, b)], direction=d) for d in DIRECTIONS]
+        try:
+            tables += [tissue_table(methods, [load_case(id, a, b)], direction=d)
+                       for d in DIRECTIONS]
         except NeuroscopeError as e: demo.left_out.append(f'{id} was not measured by tissue: {e}')
     if not tables: return pd.DataFrame()
     table = pd.concat(tables, ignore_index=True)
     with atomic_path(demo.out/'tissues.csv') as p: table.to_csv(p, index=False, float_format='%.8g')
     for recipe in harmonized:
         for direction, rows in table.groupby('direction', sort=False):
-            said = [worst_tissue(rows, recipe), *(f'Alarm: {a}.' for a in tissue_alarms(rows, recipe))]
+            said = [worst_tissue(rows, recipe),
+                    *(f'Alarm: {a}.' for a in tissue_alarms(rows, recipe))]
             demo.notes.append(f'{method_label(recipe)}, {direction}: ' + ' '.join(said))
     return table
 
@@ -292,7 +349,8 @@ def result_table(
     "Methods against directions and metrics, mean ± standard deviation over subjects"
     s = summary_table(metrics)
     s['text'] = [mean_sd(r.metric, r.mean, r.sd) for r in s.itertuples()]
-    wide = s.pivot(index='method', columns=['direction','metric'], values='text').reindex(list(dict.fromkeys(metrics.method)))
+    wide = s.pivot(index='method', columns=['direction','metric'],
+                   values='text').reindex(list(dict.fromkeys(metrics.method)))
     wide = wide[[(d,m) for d in dict.fromkeys(metrics.direction) for m in shown]]
     wide.columns = [f'{d} {m.upper()}' + ('×1000' if m=='mse' else '') for d,m in wide.columns]
     return wide
@@ -300,19 +358,25 @@ def result_table(
 # %% ../../nbs/cli/01_demo.ipynb #5894d1be
 def _picture(cohorts, out, direction, whose):
     "Source, harmonized and truth of one subject, and the caption"
-    src,dst = direction[0],direction[-1]
+    src = direction[0]
+    dst = direction[-1]
     scans = {k: cohorts[f'travelling_{k}'].by_id(out.id) for k in (src,dst)}
     vols,_,common = load_travelling(scans['a'], scans['b'])
     seg = scans[dst].load_seg()
     names = (f'site {src.upper()}', f'{src.upper()} → {dst.upper()}', f'site {dst.upper()}')
-    fig = comparison_figure(vols[src], stack_sequences(out.load_all()), vols[dst], common, None if seg is None else image_data(seg), scans[dst].load('t1').affine, names=names, before=True)
+    fig = comparison_figure(vols[src], stack_sequences(out.load_all()), vols[dst], common,
+                            None if seg is None else image_data(seg), scans[dst].load('t1').affine,
+                            names=names, before=True)
     return fig, f'{whose} {out.id}: the scan at site {src.upper()}, the same harmonized, the real scan at site {dst.upper()}, and the differences from the real scan before and after.'
 
 def _histograms(cohorts, harmonized, direction, kind):
     "Intensities at the source, at the target and harmonized, and the caption"
-    load = lambda c: [stack_sequences(s.load_all()) for s in c]
-    a,b = direction[0].upper(),direction[-1].upper()
-    fig = sequence_histograms({f'site {a}': load(cohorts[f'{kind}_{a.lower()}']), f'site {b}': load(cohorts[f'{kind}_{b.lower()}']), 'harmonized': load(harmonized)})
+    def load(c): return [stack_sequences(s.load_all()) for s in c]
+    a = direction[0].upper()
+    b = direction[-1].upper()
+    fig = sequence_histograms(
+        {f'site {a}': load(cohorts[f'{kind}_{a.lower()}']),
+         f'site {b}': load(cohorts[f'{kind}_{b.lower()}']), 'harmonized': load(harmonized)})
     return fig, f'Intensities in the brain of all {"travelling" if kind=="travelling" else "training"} subjects: at site {a}, at site {b}, and of site {a} harmonized to {b}.'
 
 # %% ../../nbs/cli/01_demo.ipynb #9c40c8dd
@@ -321,8 +385,9 @@ def demo_figures(
     harmonized, # direction -> `Cohort` of harmonized scans
     simulated=False, # said in the captions
 )->dict: # name -> (Figure, caption)
-    "Pictures for the report: one subject where it was scanned at both sites, and the intensities of all"
-    figs,whose = {},'Simulated subject' if simulated else 'Subject'
+    "Pictures for the report: one subject at both sites, and the intensities of all"
+    figs = {}
+    whose = 'Simulated subject' if simulated else 'Subject'
     kind = 'travelling' if cohorts['travelling_a'] else 'site'
     for d in DIRECTIONS:
         if not harmonized[d]: continue
@@ -353,8 +418,10 @@ def write_unmeasured(
 )->Path: # `page`
     "The page of a run that could not be measured"
     pics = [dict(name=k, uri=figure_uri(f), caption=c) for k,(f,c) in figures.items()]
-    html = Environment(autoescape=True).from_string(UNMEASURED).render(title=title, style=STYLE, simulated=simulated, notes=notes, pictures=pics,
-        curves=figure_uri(training_curves(history)), settings=flat_settings(settings), versions=versions.items())
+    html = Environment(autoescape=True).from_string(UNMEASURED).render(
+        title=title, style=STYLE, simulated=simulated, notes=notes, pictures=pics,
+        curves=figure_uri(training_curves(history)), settings=flat_settings(settings),
+        versions=versions.items())
     with atomic_path(page) as p: p.write_text(html, encoding='utf-8')
     return Path(page)
 
@@ -366,12 +433,16 @@ def remake_report(
 )->Path: # the page
     "The page of a run of the demo, from its folder alone"
     folder = Path(folder)
-    r,page = read_json(folder/'demo.json'),Path(page or folder/'report.html')
-    figs,history = {p['name']: (folder/p['file'], p['caption']) for p in r['pictures']},pd.read_csv(folder/'models'/r.get('history', r['method'])/'history.csv')
-    told = {k: r[k] for k in ('settings','notes','simulated','versions')} | dict(title=title or r['title'])
+    r = read_json(folder/'demo.json')
+    page = Path(page or folder/'report.html')
+    figs = {p['name']: (folder/p['file'], p['caption']) for p in r['pictures']}
+    history = pd.read_csv(folder/'models'/r.get('history', r['method'])/'history.csv')
+    told = ({k: r[k] for k in ('settings','notes','simulated','versions')}
+            | dict(title=title or r['title']))
     if not r['measured']: return write_unmeasured(page, figs, history, **told)
     metrics = pd.read_csv(folder/'metrics.csv', dtype=dict(subject=str))
-    return write_report(page, metrics, figures=figs, history=history, method=r['method'], date=r['date'], **told)
+    return write_report(page, metrics, figures=figs, history=history, method=r['method'],
+                        date=r['date'], **told)
 
 # %% ../../nbs/cli/01_demo.ipynb #68539597
 def report_demo(
@@ -381,10 +452,16 @@ def report_demo(
     settings, # what was run, for the page
 )->Path: # report.html
     "Write `demo.json`, the pictures, and from them `report.html`"
-    shown,history = next(iter(harmonized)),next((r for r in harmonized if r!=SITE_MATCH_ROW), None)
-    pictures = [_save_picture(demo.out, k, f, c) for k,(f,c) in demo_figures(cohorts, harmonized[shown], demo.simulated).items()]
-    write_json(dict(title='neuroscope demo: two sites harmonized without pairs', date=datetime.date.today().isoformat(), simulated=demo.simulated, measured=len(demo.metrics)>0, method=shown, history=history,
-        settings=settings, versions=versions(), notes=[*demo.notes, *(f'Left out: {o}' for o in demo.left_out)], pictures=pictures), demo.out/'demo.json')
+    shown = next(iter(harmonized))
+    history = next((r for r in harmonized if r!=SITE_MATCH_ROW), None)
+    pictures = [_save_picture(demo.out, k, f, c)
+                for k,(f,c) in demo_figures(cohorts, harmonized[shown], demo.simulated).items()]
+    write_json(
+        dict(title='neuroscope demo: two sites harmonized without pairs',
+             date=datetime.date.today().isoformat(), simulated=demo.simulated,
+             measured=len(demo.metrics)>0, method=shown, history=history, settings=settings,
+             versions=versions(), notes=[*demo.notes, *(f'Left out: {o}' for o in demo.left_out)],
+             pictures=pictures), demo.out/'demo.json')
     return remake_report(demo.out)
 
 def _save_picture(out, name, fig, caption):
@@ -400,14 +477,21 @@ class Steps:
     def __init__(self,
         total, # number of steps of the run
     ):
-        self.total,self.done,self.start = total,0,time.perf_counter()
+        self.total = total
+        self.done = 0
+        self.start = time.perf_counter()
     @property
-    def clock(self): m,s = divmod(int(time.perf_counter()-self.start), 60); return f'{m}:{s:02d}'
-    def __call__(self, text): self.done += 1; print(f'[{self.clock}] {self.done}/{self.total} {text}', file=sys.stderr, flush=True)
+    def clock(self):
+        m,s = divmod(int(time.perf_counter()-self.start), 60)
+        return f'{m}:{s:02d}'
+    def __call__(self, text):
+        self.done += 1
+        print(f'[{self.clock}] {self.done}/{self.total} {text}', file=sys.stderr, flush=True)
     def detail(self, text): print(f'[{self.clock}]     {text}', file=sys.stderr, flush=True)
 
 # %% ../../nbs/cli/01_demo.ipynb #bb3da693
-NO_ADVERSARY = '{} was trained with the adversary at weight 0: what it gains over the joint tone map comes from the measured blur, the restoration and the cycle.'
+NO_ADVERSARY = ('{} was trained with the adversary at weight 0: what it gains over the '
+                'joint tone map comes from the measured blur, the restoration and the ' 'cycle.')
 
 def run_demo(
     data=None, # folder with the scans; None: sample data, simulated where there are none
@@ -419,24 +503,31 @@ def run_demo(
     progress=True, # show bars?
 )->Demo: # with `metrics` and `report`
     "Preprocess, train, harmonize, measure, report"
-    out,recipes,steps = Path(output_dir),list(recipes or DEFAULT_RECIPES),Steps(6)
+    out = Path(output_dir)
+    recipes = list(recipes or DEFAULT_RECIPES)
+    steps = Steps(6)
     check_output(out, data)
     demo = plan_demo(find_data(data, out, progress), out)
-    steps(f'preprocessing {sum(map(len, demo.cohorts.values()))} examinations of four sequences in {demo.data}')
+    steps(f'preprocessing {sum(map(len, demo.cohorts.values()))} examinations of '
+          f'four sequences in {demo.data}')
     ready = preprocess_demo(demo, n_jobs, progress=progress)
     steps('fitting curves and filters to both sites')
     match = fit_demo(demo, ready, progress)
-    stores = {p: cut_slices(demo, ready, p, progress) for p in sorted({RECIPE_PLANES[r] for r in recipes})}
+    stores = {p: cut_slices(demo, ready, p, progress)
+              for p in sorted({RECIPE_PLANES[r] for r in recipes})}
     steps(f'training {minutes:g} min for each of {", ".join(recipes)}')
-    trained = {r: train_recipe(demo, stores[RECIPE_PLANES[r]], r, minutes, seed, partial(_told, steps, r)) for r in recipes}
-    demo.notes += [NO_ADVERSARY.format(method_label(r)) for r,(m,_) in trained.items() if not m.meta['loss_weights']['adversarial']]
+    trained = {r: train_recipe(demo, stores[RECIPE_PLANES[r]], r, minutes, seed,
+                               partial(_told, steps, r)) for r in recipes}
+    demo.notes += [NO_ADVERSARY.format(method_label(r))
+                   for r,(m,_) in trained.items() if not m.meta['loss_weights']['adversarial']]
     steps('harmonizing')
     models = {SITE_MATCH_ROW: match} | {r: m for r,(m,_) in trained.items()}
     harmonized = {r: translate_demo(demo, ready, m, r, progress) for r,m in models.items()}
     steps('measuring')
     demo.metrics = evaluate_demo(demo, ready, harmonized, progress)
     steps('writing the report')
-    demo.report = report_demo(demo, ready, harmonized, _settings(demo, minutes, seed, {r: m for r,(m,_) in trained.items()}))
+    demo.report = report_demo(demo, ready, harmonized,
+                              _settings(demo, minutes, seed, {r: m for r,(m,_) in trained.items()}))
     note_figures(demo, {r: m for r,(m,_) in trained.items()})
     return demo
 
@@ -449,8 +540,11 @@ def note_figures(
     mean = m.groupby(['method','direction','metric']).value.mean()
     for r,model in models.items():
         if r not in mean.index: continue
-        model.meta |= dict(figures={f'{k}_{d}': float(v) for (d,k),v in mean[r].items()} | {f'{k}_{d} of the unchanged scan': float(v) for (d,k),v in mean['identity'].items()},
-                           measured=f'{m.subject.nunique()} travelling subjects against their real scans, means over subjects and sequences, in the brain')
+        model.meta |= dict(
+            figures={f'{k}_{d}': float(v) for (d,k),v in mean[r].items()}
+            | {f'{k}_{d} of the unchanged scan': float(v) for (d,k),v in mean['identity'].items()},
+            measured=f'{m.subject.nunique()} travelling subjects against their real scans, '
+                     'means over subjects and sequences, in the brain')
         folder = demo.out/'models'/r
         history = (folder/'history.csv').read_bytes()
         (save_whole(model, folder)/'history.csv').write_bytes(history)
@@ -460,7 +554,9 @@ def _told(steps, recipe, line): steps.detail(f'{recipe}: {line}')
 def _settings(demo, minutes, seed, models):
     "What was run, for the report"
     n = {f'subjects in {ROLES[r]}': len(c) for r,c in demo.cohorts.items()}
-    return dict(data=demo.data.name, **n, seed=seed, minutes_of_training=float(minutes), processor_threads=torch.get_num_threads(), device=str(default_device())) | {r: m.meta for r,m in models.items()}
+    return dict(data=demo.data.name, **n, seed=seed, minutes_of_training=float(minutes),
+                processor_threads=torch.get_num_threads(),
+                device=str(default_device())) | {r: m.meta for r,m in models.items()}
 
 # %% ../../nbs/cli/01_demo.ipynb #baf1861a
 def closing_words(
@@ -469,25 +565,37 @@ def closing_words(
     "What the command prints at the end"
     parts = [f'Left out: {o}' for o in demo.left_out] + demo.notes
     if len(demo.metrics):
-        means = 'Means over subjects (± standard deviation) of the means over four sequences, in the brain, against the real scan at the other site:'
+        means = ('Means over subjects (± standard deviation) of the means over four '
+                 'sequences, in the brain, against the real scan at the other site:')
         parts = [means, result_table(demo.metrics).rename(index=method_label).to_string(), *parts]
     if demo.simulated: parts.append('These scans are simulated: nothing here is clinical evidence.')
-    files = [p for p in ('report.html','metrics.csv','demo.json','harmonized','models','preprocessed') if (demo.out/p).exists()]
+    files = [p for p in ('report.html','metrics.csv','demo.json','harmonized','models',
+                         'preprocessed') if (demo.out/p).exists()]
     return '\n\n'.join(['\n'.join(parts), f'Written to {demo.out}: {", ".join(files)}'])
 
 # %% ../../nbs/cli/01_demo.ipynb #4662c204
 def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope demo`
     "The arguments of the command"
-    p = CommandParser('neuroscope demo', 'The main job on sample data: preprocess two sites, train without pairs, harmonize, measure, report.',
-        'neuroscope demo\nneuroscope demo --data my_cohort --output-dir my_demo --minutes 30 --recipes cyclegan',
-        '0; 1 when subjects were left out; 2 when the input cannot be used.',
-        'A folder given with --data holds site_a/ and site_b/ (patients to train on) and travelling/a/ and travelling/b/ (patients scanned at both sites, under one name). What a run has preprocessed is not preprocessed again.')
-    p.add_argument('--data', metavar='DIR', help='the scans (default: data_samples/ here, or else a simulated cohort)')
-    p.add_argument('--output-dir', metavar='DIR', default='neuroscope_demo', help='where everything is written (neuroscope_demo)')
-    p.add_argument('--minutes', type=_minutes, default=DEFAULT_MINUTES, metavar='M', help=f'training time of each recipe, in minutes ({DEFAULT_MINUTES:g})')
+    p = CommandParser('neuroscope demo',
+                      'The main job on sample data: preprocess two sites, train without pairs, '
+                      'harmonize, measure, report.',
+                      'neuroscope demo\nneuroscope demo --data my_cohort --output-dir my_demo '
+                      '--minutes 30 --recipes cyclegan',
+                      '0; 1 when subjects were left out; 2 when the input cannot be used.',
+                      'A folder given with --data holds site_a/ and site_b/ (patients to train '
+                      'on) and travelling/a/ and travelling/b/ (patients scanned at both sites, '
+                      'under one name). What a run has preprocessed is not preprocessed again.')
+    p.add_argument('--data', metavar='DIR',
+                   help='the scans (default: data_samples/ here, or else a simulated cohort)')
+    p.add_argument('--output-dir', metavar='DIR', default='neuroscope_demo',
+                   help='where everything is written (neuroscope_demo)')
+    p.add_argument('--minutes', type=_minutes, default=DEFAULT_MINUTES, metavar='M',
+                   help=f'training time of each recipe, in minutes ({DEFAULT_MINUTES:g})')
     p.add_argument('--seed', type=int, default=0, metavar='S', help='of the training (0)')
-    p.add_argument('--n-jobs', type=jobs, default=2, metavar='N', help='subjects preprocessed at a time, -1 for one per core (2)')
-    p.add_argument('--recipes', nargs='+', choices=list(RECIPES), metavar='R', help=f'what to train beside the site match ({" ".join(DEFAULT_RECIPES)})')
+    p.add_argument('--n-jobs', type=jobs, default=2, metavar='N',
+                   help='subjects preprocessed at a time, -1 for one per core (2)')
+    p.add_argument('--recipes', nargs='+', choices=list(RECIPES), metavar='R',
+                   help=f'what to train beside the site match ({" ".join(DEFAULT_RECIPES)})')
     p.add_argument('--quiet', action='store_true', help='no progress bars')
     return p
 

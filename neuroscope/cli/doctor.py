@@ -28,8 +28,10 @@ def _version(name):
 
 def installed_packages()->list: # of (extra or None, name, version or None where it is missing)
     "The packages that neuroscope needs and can use"
-    rows = {(e, n): _version(n) for e,n in _requirements() if e!='extended'}        # 'extended' is the others together
-    return [(e, n, v) for (e,n),v in sorted(rows.items(), key=lambda o: (o[0][0] or '', o[0][1].lower()))]
+    # 'extended' is the others together
+    rows = {(e, n): _version(n) for e,n in _requirements() if e!='extended'}
+    return [(e, n, v) for (e,n),v in sorted(rows.items(),
+                                            key=lambda o: (o[0][0] or '', o[0][1].lower()))]
 
 # %% ../../nbs/cli/10_doctor.ipynb #0eb40761
 def _memory_gib():
@@ -43,17 +45,21 @@ def hardware()->dict: # what -> words
     "Processor, memory and accelerators"
     import torch
     from neuroscope.trainers.callbacks import cpu_has_bf16
-    gpus = [f'{(p := torch.cuda.get_device_properties(i)).name}, {p.total_memory/2**30:.0f} GiB' for i in range(torch.cuda.device_count())]
+    gpus = [f'{(p := torch.cuda.get_device_properties(i)).name}, {p.total_memory/2**30:.0f} GiB'
+            for i in range(torch.cuda.device_count())]
     mem = _memory_gib()
-    return {'system': f'{platform.system()} {platform.machine()}, Python {platform.python_version()}',
-            'cores': f'{_cores()} usable, torch takes {torch.get_num_threads()}', 'memory': f'{mem:.0f} GiB' if mem else 'unknown',
-            'bfloat16 on the CPU': 'yes' if cpu_has_bf16() else 'no: training in single precision', 'GPU': '; '.join(gpus) or 'none that torch can use'}
+    return {
+        'system': f'{platform.system()} {platform.machine()}, Python {platform.python_version()}',
+        'cores': f'{_cores()} usable, torch takes {torch.get_num_threads()}',
+        'memory': f'{mem:.0f} GiB' if mem else 'unknown',
+        'bfloat16 on the CPU': 'yes' if cpu_has_bf16() else 'no: training in single precision',
+        'GPU': '; '.join(gpus) or 'none that torch can use'}
 
 # %% ../../nbs/cli/10_doctor.ipynb #a7abc31f
 def small_run(
     folder, # an empty one to work in
 )->dict: # figures of the run
-    "Preprocess, train, save, load and translate a toy cohort; anything that is not as it should be is an error"
+    "Preprocess, train, save, load and translate a toy cohort; raise where anything is wrong"
     import numpy as np, torch
     from neuroscope.core import SEQUENCES
     from neuroscope.data import unpaired_dataloaders
@@ -63,23 +69,34 @@ def small_run(
     from neuroscope.trainers import cyclegan_learner
     from neuroscope.utils import Translator
     folder = Path(folder)
-    ready = [preprocess_cohort(c, folder/'ready'/c[0].site, progress=False)[0] for c in synth_sites(folder/'raw', n=2)]
+    ready = [preprocess_cohort(c, folder/'ready'/c[0].site, progress=False)[0]
+             for c in synth_sites(folder/'raw', n=2)]
     a,b = (write_slice_store(c, folder/'slices'/c[0].site, progress=False) for c in ready)
-    learn = cyclegan_learner(unpaired_dataloaders(a, b, bs=4), CycleGAN(generator_filters=4, discriminator_filters=4, n_residual_blocks=1))
+    learn = cyclegan_learner(
+        unpaired_dataloaders(a, b, bs=4),
+        CycleGAN(generator_filters=4, discriminator_filters=4, n_residual_blocks=1))
     with learn.no_bar(), learn.no_logging(): learn.fit(1, lr=(1e-4, 4e-4))
     source = ready[0][0].load_all()
-    out = Translator(learn.model.save_model(folder/'model')).translate_volume(ready[0][0], source_domain='a', target_domain='b')
+    out = Translator(learn.model.save_model(folder/'model')).translate_volume(
+        ready[0][0], source_domain='a', target_domain='b')
     for q in SEQUENCES:
-        if not np.array_equal(out[q].affine, source[q].affine): raise NeuroscopeError(f'the affine of the translated {q} has changed')
-        if not np.isfinite(out[q].get_fdata()).all(): raise NeuroscopeError(f'the translated {q} has NaN or infinite voxels')
-    return dict(subjects=sum(map(len, ready)), iterations=len(learn.component_recorder.frame()), voxels=int(np.prod(out['t1'].shape)))
+        if not np.array_equal(out[q].affine, source[q].affine):
+            raise NeuroscopeError(f'the affine of the translated {q} has changed')
+        if not np.isfinite(out[q].get_fdata()).all():
+            raise NeuroscopeError(f'the translated {q} has NaN or infinite voxels')
+    return dict(subjects=sum(map(len, ready)), iterations=len(learn.component_recorder.frame()),
+                voxels=int(np.prod(out['t1'].shape)))
 
 # %% ../../nbs/cli/10_doctor.ipynb #af335508
 def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope doctor`
     "The arguments of the command"
-    p = CommandParser('neuroscope doctor', 'Say what is installed, what the machine can do, and whether a small end-to-end run works.',
-        'neuroscope doctor\nneuroscope doctor --no-run --json', '0 if the small run works and nothing required is missing, 1 otherwise.')
-    p.add_argument('--no-run', action='store_true', help='leave the small run out, which takes half a minute')
+    p = CommandParser(
+        'neuroscope doctor',
+        'Say what is installed, what the machine can do, and whether a small end-to-end run works.',
+        'neuroscope doctor\nneuroscope doctor --no-run --json',
+        '0 if the small run works and nothing required is missing, 1 otherwise.')
+    p.add_argument('--no-run', action='store_true',
+                   help='leave the small run out, which takes half a minute')
     p.add_argument('--json', action='store_true', help='print one JSON object, for programs')
     return p
 
@@ -92,31 +109,46 @@ def install_command(
 def findings()->dict: # neuroscope, required, extras, machine
     "What is installed and what the machine can do, for programs"
     rows = installed_packages()
-    pick = lambda extra: {n: v for e,n,v in rows if e==extra}
-    extras = {e: dict(packages=pick(e), missing=[n for n,v in pick(e).items() if not v], install=install_command(e)) for e in sorted({e for e,*_ in rows if e})}
-    return dict(neuroscope=metadata.version('neuroscope'), required=pick(None), extras=extras, machine=hardware())
+    def pick(extra): return {n: v for e,n,v in rows if e==extra}
+    extras = {e: dict(packages=pick(e), missing=[n for n,v in pick(e).items() if not v],
+                      install=install_command(e)) for e in sorted({e for e,*_ in rows if e})}
+    return dict(neuroscope=metadata.version('neuroscope'), required=pick(None), extras=extras,
+                machine=hardware())
 
 def _package_lines(found):
-    named = lambda d: ', '.join(f'{n} {v}' if v else f'{n} {paint("MISSING", "red")}' for n,v in d.items())
+    def named(d):
+        return ', '.join(f'{n} {v}' if v else f'{n} {paint("MISSING", "red")}' for n,v in d.items())
     yield f"required: {named(found['required'])}"
     for extra,o in found['extras'].items():
-        yield f'extra [{extra}]: ' + (f"{paint('lacks', 'yellow')} {', '.join(o['missing'])}; {o['install']}" if o['missing'] else named(o['packages']))
-    if any(o['missing'] for o in found['extras'].values()): yield f"all extras but [dev]: {install_command('extended')}"
+        yield f'extra [{extra}]: ' + (
+            f"{paint('lacks', 'yellow')} {', '.join(o['missing'])}; {o['install']}" if o['missing']
+            else named(o['packages']))
+    if any(o['missing'] for o in found['extras'].values()):
+        yield f"all extras but [dev]: {install_command('extended')}"
 
 # %% ../../nbs/cli/10_doctor.ipynb #64f5f8b7
 def _run(argv):
     a = parser().parse_args(argv)
     found = findings()
-    if not a.json: print('\n'.join([f"neuroscope {found['neuroscope']}", *_package_lines(found), *(f'{k}: {v}' for k,v in found['machine'].items())]), flush=True)
+    if not a.json:
+        print('\n'.join([f"neuroscope {found['neuroscope']}", *_package_lines(found),
+                         *(f'{k}: {v}' for k,v in found['machine'].items())]), flush=True)
     if not a.no_run: found['small_run'] = ran = _try_run()
     if a.json: print(json.dumps(found, indent=1))
-    elif not a.no_run: print('small end-to-end run: ' + (f"{paint('works', 'green')} ({ran['subjects']} toy subjects preprocessed, {ran['iterations']} training iterations, one volume translated)" if ran['works'] else f"{paint('FAILED', 'red')}, {ran['error']}"))
-    return int(not all(found['required'].values()) or not found.get('small_run', dict(works=True))['works'])
+    elif not a.no_run:
+        print('small end-to-end run: '
+              + (f"{paint('works', 'green')} ({ran['subjects']} toy subjects preprocessed, "
+                 f"{ran['iterations']} training iterations, one volume translated)" if ran['works']
+                 else f"{paint('FAILED', 'red')}, {ran['error']}"))
+    return int(not all(found['required'].values())
+               or not found.get('small_run', dict(works=True))['works'])
 
 def _try_run():
     with tempfile.TemporaryDirectory() as tmp:
         try: return dict(works=True) | small_run(tmp)
-        except Exception as e: return dict(works=False, error=f'{type(e).__name__}: {e}')      # whatever it is, it is what the user has to be told
+        # whatever it is, it is what the user has to be told
+        except Exception as e:
+            return dict(works=False, error=f'{type(e).__name__}: {e}')
 
 def main(argv=None, # default: the arguments of the process
         )->int: # exit status

@@ -18,28 +18,72 @@ from ..core import check_output, read_json
 def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope evaluate`
     "The arguments of the command"
     from neuroscope.evaluation.baselines import BASELINES, MORE_BASELINES
-    p = CommandParser('neuroscope evaluate', 'Is the image right, is the site effect gone, is the biology still there? Harmonized scans, judged beside their baselines.',
-        'neuroscope evaluate --source study/site_a --harmonized harmonized/a2b --target study/site_b --output-dir evaluation\nneuroscope evaluate --source study/site_a --harmonized harmonized/a2b --target study/site_b --splits splits --output-dir evaluation_test\nneuroscope evaluate --source study/site_a --harmonized harmonized/a2b --target study/site_b --reverse-harmonized harmonized/b2a --output-dir both_ways',
-        '0; 1 if subjects were left out; 2 if nothing could be measured.')
-    for name,text in (('source','preprocessed scans of one site'), ('harmonized','what was made of them, under the same names'), ('target','preprocessed scans of other people from the target site')):
+    p = CommandParser('neuroscope evaluate',
+                      'Is the image right, is the site effect gone, is the biology still there? '
+                      'Harmonized scans, judged beside their baselines.',
+                      'neuroscope evaluate --source study/site_a --harmonized harmonized/a2b '
+                      '--target study/site_b --output-dir evaluation\nneuroscope evaluate '
+                      '--source study/site_a --harmonized harmonized/a2b --target study/site_b '
+                      '--splits splits --output-dir evaluation_test\nneuroscope evaluate '
+                      '--source study/site_a --harmonized harmonized/a2b --target study/site_b '
+                      '--reverse-harmonized harmonized/b2a --output-dir both_ways',
+                      '0; 1 if subjects were left out; 2 if nothing could be measured.')
+    for name,text in (('source','preprocessed scans of one site'),
+                      ('harmonized','what was made of them, under the same names'),
+                      ('target','preprocessed scans of other people from the target site')):
         p.add_argument(f'--{name}', required=True, metavar='DIR', help=text)
-    p.add_argument('--truth', metavar='DIR', help="the source's people, really scanned at the target site (without it image quality cannot be measured)")
-    p.add_argument('--rescan', metavar='DIR', help="the truth's people scanned there a second time: what noise alone does, in every table; where they were not, people of --target who were (needs --truth)")
-    p.add_argument('--splits', metavar='DIR', help='judge only the test patients of these splits, at both sites, as `neuroscope split` wrote them, and fit the baselines on the training patients (without: everybody is judged, and the baselines are fitted on the very subjects judged)')
-    p.add_argument('--output-dir', required=True, metavar='DIR', help='where report.html and the tables go')
-    p.add_argument('--direction', choices=['a2b','b2a'], default='a2b', help='what to call the way from source to target (a2b)')
-    p.add_argument('--baseline', action='append', choices=list(MORE_BASELINES), metavar='NAME', help=f'a baseline to stand beside; repeat for more ({", ".join(BASELINES)}; on request {", ".join(n for n in MORE_BASELINES if n not in BASELINES)}, which needs lesion masks on both sides)')
-    p.add_argument('--method', action='append', default=[], metavar='NAME=DIR', help='a further row: scans that another method made of the source')
-    back = p.add_argument_group('the other direction', 'judged on the same page and written to the same tables, told apart by their column direction')
-    for name,text in (('harmonized',"what was made of the other site's scans; asks for this direction"), ('source','the scans it was made of (--target)'), ('target',"people scanned at the first site, others than those of --reverse-source (--source)"),
-                      ('truth','the people of --reverse-source, really scanned at the first site'), ('rescan','the same a second time')): back.add_argument(f'--reverse-{name}', metavar='DIR', help=text)
-    p.add_argument('--readers', metavar='FILE', help='accuracy, low and high of a reader study: readers.json of `neuroscope read analyse`')
-    p.add_argument('--permutations', type=int, default=100, metavar='N', help='permutations of the labels, for p-values: 1/(N+1) is the smallest (100)')
-    p.add_argument('--no-radiomics', action='store_true', help='leave radiomic features out: they take most of the time')
-    p.add_argument('--downstream', action='store_true', help='train a small lesion segmentation on the target site and try it on the harmonized scans too (needs lesion masks on both sides; takes minutes, and the training scans in memory)')
-    p.add_argument('--n-jobs', type=jobs, default=1, metavar='N', help='subjects at a time, -1 for one per core; at 1 mm each takes some 2 GB (1)')
-    p.add_argument('--patients', metavar='FILE', help='CSV with a column grade and one of id, subject or patient: the grades of the two sites are compared too')
-    p.add_argument('--simulated', action='store_true', help='say in the report that the scans are simulated')
+    p.add_argument('--truth', metavar='DIR',
+                   help="the source's people, really scanned at the target site (without it image "
+                        "quality cannot be measured)")
+    p.add_argument(
+        '--rescan', metavar='DIR',
+        help="the truth's people scanned there a second time: what noise alone does, in "
+             "every table; where they were not, people of --target who were (needs " "--truth)")
+    p.add_argument('--splits', metavar='DIR',
+                   help='judge only the test patients of these splits, at both sites, as '
+                        '`neuroscope split` wrote them, and fit the baselines on the training '
+                        'patients (without: everybody is judged, and the baselines are fitted on '
+                        'the very subjects judged)')
+    p.add_argument('--output-dir', required=True, metavar='DIR',
+                   help='where report.html and the tables go')
+    p.add_argument('--direction', choices=['a2b','b2a'], default='a2b',
+                   help='what to call the way from source to target (a2b)')
+    p.add_argument('--baseline', action='append', choices=list(MORE_BASELINES), metavar='NAME',
+                   help=f'a baseline to stand beside; repeat for more ({", ".join(BASELINES)}; on '
+                        f'request {", ".join(n for n in MORE_BASELINES if n not in BASELINES)}, '
+                        'which needs lesion masks on both sides)')
+    p.add_argument('--method', action='append', default=[], metavar='NAME=DIR',
+                   help='a further row: scans that another method made of the source')
+    back = p.add_argument_group(
+        'the other direction',
+        'judged on the same page and written to the same tables, told apart by '
+        'their column direction')
+    for name,text in (
+        ('harmonized',"what was made of the other site's scans; asks for this direction"),
+        ('source','the scans it was made of (--target)'),
+        ('target',
+         "people scanned at the first site, others than those of --reverse-source (--source)"),
+        ('truth','the people of --reverse-source, really scanned at the first site'),
+        ('rescan','the same a second time')):
+        back.add_argument(f'--reverse-{name}', metavar='DIR', help=text)
+    p.add_argument(
+        '--readers', metavar='FILE',
+        help='accuracy, low and high of a reader study: readers.json of `neuroscope read analyse`')
+    p.add_argument('--permutations', type=int, default=100, metavar='N',
+                   help='permutations of the labels, for p-values: 1/(N+1) is the smallest (100)')
+    p.add_argument('--no-radiomics', action='store_true',
+                   help='leave radiomic features out: they take most of the time')
+    p.add_argument('--downstream', action='store_true',
+                   help='train a small lesion segmentation on the target site and try it on the '
+                        'harmonized scans too (needs lesion masks on both sides; takes minutes, '
+                        'and the training scans in memory)')
+    p.add_argument('--n-jobs', type=jobs, default=1, metavar='N',
+                   help='subjects at a time, -1 for one per core; at 1 mm each takes some 2 GB (1)')
+    p.add_argument('--patients', metavar='FILE',
+                   help='CSV with a column grade and one of id, subject or patient: the grades of '
+                        'the two sites are compared too')
+    p.add_argument('--simulated', action='store_true',
+                   help='say in the report that the scans are simulated')
     p.add_argument('--quiet', action='store_true', help='no bar, no answers on the terminal')
     return p
 
@@ -78,9 +122,13 @@ def _patients(a):
 def _reverse(a):
     "What there is of the other direction, None where it is not asked for"
     from neuroscope.core import InputError
-    got = {k: v for k in ('source','harmonized','target','truth','rescan') if (v := getattr(a, f'reverse_{k}'))}
-    if got and 'harmonized' not in got: raise InputError(f'--reverse-{next(iter(got))} without --reverse-harmonized', fix='Name the folder of the scans that are to be judged.')
-    return got | {k: _test_only(a, got[k], a.direction[i]) for k,i in (('source',-1),('target',0)) if k in got} or None
+    got = {k: v for k in ('source','harmonized','target','truth','rescan')
+           if (v := getattr(a, f'reverse_{k}'))}
+    if got and 'harmonized' not in got:
+        raise InputError(f'--reverse-{next(iter(got))} without --reverse-harmonized',
+                         fix='Name the folder of the scans that are to be judged.')
+    return got | {k: _test_only(a, got[k], a.direction[i])
+                  for k,i in (('source',-1),('target',0)) if k in got} or None
 
 def _run(argv):
     a = parser().parse_args(argv)
@@ -88,9 +136,13 @@ def _run(argv):
     reverse = _reverse(a)
     from neuroscope.evaluation.harmonization import evaluate_harmonization, summing_up
     check_output(a.output_dir)
-    source,target = _test_only(a, a.source, a.direction[0]),_test_only(a, a.target, a.direction[-1])
-    ev = evaluate_harmonization(source, a.harmonized, target, a.truth, a.output_dir, a.direction, tuple(a.baseline or BASELINES), _further(a.method), not a.no_radiomics, a.permutations,
-                                read_json(a.readers) if a.readers else None, a.simulated or None, progress=not a.quiet, downstream=a.downstream, rescan=a.rescan, reverse=reverse, n_jobs=a.n_jobs, **_to_fit_on(a))
+    source = _test_only(a, a.source, a.direction[0])
+    target = _test_only(a, a.target, a.direction[-1])
+    ev = evaluate_harmonization(
+        source, a.harmonized, target, a.truth, a.output_dir, a.direction,
+        tuple(a.baseline or BASELINES), _further(a.method), not a.no_radiomics, a.permutations,
+        read_json(a.readers) if a.readers else None, a.simulated or None, progress=not a.quiet,
+        downstream=a.downstream, rescan=a.rescan, reverse=reverse, n_jobs=a.n_jobs, **_to_fit_on(a))
     if not a.quiet:
         answers = ev.answers(read_json(a.readers) if a.readers else None)
         say(summing_up(answers))

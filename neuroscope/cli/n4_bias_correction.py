@@ -18,30 +18,47 @@ from ..preprocessing.pipeline import NAMES, VolumePreprocessor, preprocess_cohor
 # %% ../../nbs/cli/06_n4_bias_correction.ipynb #22d69703
 def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope n4`
     "The arguments of the command"
-    p = CommandParser('neuroscope n4', 'Correct the bias field of every scan in a folder. What is there already is left as it is.',
-        'neuroscope n4 --input-dir raw/site_a --output-dir corrected/site_a --save-bias', '0 when all subjects are done, 1 when some failed, 2 when nothing could be done.')
-    p.add_argument('--input-dir', required=True, metavar='DIR', help='folder with the scans of the subjects, in any naming scheme')
-    p.add_argument('--output-dir', required=True, metavar='DIR', help='folder of the corrected scans, with preprocessing.csv and preprocessing.html')
-    p.add_argument('--save-bias', action='store_true', help='write the fields too, as <scan>_biasfield.nii.gz')
-    p.add_argument('--shrink-factor', type=int, default=4, metavar='N', help='every Nth voxel in each direction is used for the estimate (4)')
-    p.add_argument('--iterations', type=int, nargs='+', default=[50, 50, 30, 20], metavar='N', help='most iterations at each level (50 50 30 20)')
-    p.add_argument('--convergence-threshold', type=float, default=.001, metavar='X', help='a level ends when the field changes less (0.001)')
-    p.add_argument('--spline-distance', type=float, default=200., metavar='MM', help='mm between control points at the first level (200)')
+    p = CommandParser(
+        'neuroscope n4',
+        'Correct the bias field of every scan in a folder. What is there already is left as it is.',
+        'neuroscope n4 --input-dir raw/site_a --output-dir corrected/site_a --save-bias',
+        '0 when all subjects are done, 1 when some failed, 2 when nothing could be done.')
+    p.add_argument('--input-dir', required=True, metavar='DIR',
+                   help='folder with the scans of the subjects, in any naming scheme')
+    p.add_argument(
+        '--output-dir', required=True, metavar='DIR',
+        help='folder of the corrected scans, with preprocessing.csv and preprocessing.html')
+    p.add_argument('--save-bias', action='store_true',
+                   help='write the fields too, as <scan>_biasfield.nii.gz')
+    p.add_argument('--shrink-factor', type=int, default=4, metavar='N',
+                   help='every Nth voxel in each direction is used for the estimate (4)')
+    p.add_argument('--iterations', type=int, nargs='+', default=[50, 50, 30, 20], metavar='N',
+                   help='most iterations at each level (50 50 30 20)')
+    p.add_argument('--convergence-threshold', type=float, default=.001, metavar='X',
+                   help='a level ends when the field changes less (0.001)')
+    p.add_argument('--spline-distance', type=float, default=200., metavar='MM',
+                   help='mm between control points at the first level (200)')
     p.add_argument('--exclude-lesion', action=argparse.BooleanOptionalAction, default=True,
-        help='leave the lesion out of the fit, or where there is no mask what is bright in FLAIR and T1ce (yes)')
-    p.add_argument('--names', choices=NAMES, default='input', help='names of the outputs: as the input, or BIDS derivatives (input)')
+                   help='leave the lesion out of the fit, or where there is no mask what is bright '
+                        'in FLAIR and T1ce (yes)')
+    p.add_argument('--names', choices=NAMES, default='input',
+                   help='names of the outputs: as the input, or BIDS derivatives (input)')
     p.add_argument('--site', metavar='NAME', help='name of the site, for the table')
-    p.add_argument('--n-jobs', type=jobs, default=1, metavar='N', help='subjects at a time, -1 for one per core (1)')
+    p.add_argument('--n-jobs', type=jobs, default=1, metavar='N',
+                   help='subjects at a time, -1 for one per core (1)')
     p.add_argument('--quiet', action='store_true', help='no progress bar, no summary')
     return p
 
 # %% ../../nbs/cli/06_n4_bias_correction.ipynb #387b2780
 def _run(argv):
     a = parser().parse_args(argv)
-    params = {k: getattr(a, k) for k in ('save_bias', 'exclude_lesion', 'shrink_factor', 'iterations', 'convergence_threshold', 'spline_distance')}
+    params = {k: getattr(a, k) for k in ('save_bias', 'exclude_lesion', 'shrink_factor',
+                                         'iterations', 'convergence_threshold', 'spline_distance')}
     cohort = find_subjects(a.input_dir, a.site)
     check_output(a.output_dir, a.input_dir, apart=True)
-    _,table = preprocess_cohort(cohort, a.output_dir, VolumePreprocessor([('n4_bias_correction', params)], require=()), a.n_jobs, not a.quiet, a.names)
+    _,table = preprocess_cohort(cohort, a.output_dir,
+                                VolumePreprocessor([('n4_bias_correction', params)], require=()),
+                                a.n_jobs, not a.quiet, a.names)
     if not a.quiet: say(summary(table, cohort.problems, a.output_dir))
     return int((table.status == 'failed').any())
 

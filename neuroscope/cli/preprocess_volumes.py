@@ -14,7 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from . import CommandParser, jobs, run_command, say, shortened
-from ..core import SEQUENCES, Cohort, InputError, check_output, find_subjects, require_extra
+from ..core import (SEQUENCES, Cohort, InputError, check_output, find_subjects,
+                             require_extra)
 from ..preprocessing.pipeline import NAMES, VolumePreprocessor, preprocess_cohort
 from ..preprocessing.skull_strip import check_backend
 
@@ -22,32 +23,60 @@ from ..preprocessing.skull_strip import check_backend
 def _add_steps(p):
     "The options that make the list of steps"
     g = p.add_argument_group('steps, in the order in which they are done')
-    g.add_argument('--skull-strip', nargs='?', const='auto', metavar='BACKEND', help='remove the skull first (back end: auto)')
-    g.add_argument('--register', nargs='?', const='mni152', metavar='ATLAS', help="bring the sequences onto one grid and onto an atlas: mni152 (default), a file, or 'none' for the grid of the reference sequence")
-    g.add_argument('--target-spacing', type=float, nargs='+', metavar='MM', help='voxel size of the result in mm, one number or three (as it is)')
+    g.add_argument('--skull-strip', nargs='?', const='auto', metavar='BACKEND',
+                   help='remove the skull first (back end: auto)')
+    g.add_argument('--register', nargs='?', const='mni152', metavar='ATLAS',
+                   help="bring the sequences onto one grid and onto an atlas: mni152 (default), a "
+                        "file, or 'none' for the grid of the reference sequence")
+    g.add_argument('--target-spacing', type=float, nargs='+', metavar='MM',
+                   help='voxel size of the result in mm, one number or three (as it is)')
     g.add_argument('--no-n4', action='store_true', help='leave bias field correction out')
     g.add_argument('--n4-fit-lesion', action='store_true',
-        help='let lesions take part in the fit of the bias field; they are left out by default: with a lesion mask beside the scans the lesion and 8 mm around it, without one what is bright in FLAIR and T1ce')
-    g.add_argument('--normalize', choices=['percentile', 'z_score', 'none'], default='percentile', help='intensity normalization (percentile)')
-    g.add_argument('--lower-pct', type=float, default=.5, metavar='P', help='lower percentile, becomes 0 (0.5)')
-    g.add_argument('--upper-pct', type=float, default=99.5, metavar='P', help='upper percentile, becomes 1 (99.5)')
-    g.add_argument('--steps', metavar='FILE', help='take the list of steps from a .toml or .yaml file instead')
+                   help='let lesions take part in the fit of the bias field; they are left out by '
+                        'default: with a lesion mask beside the scans the lesion and 8 mm around '
+                        'it, without one what is bright in FLAIR and T1ce')
+    g.add_argument('--normalize', choices=['percentile', 'z_score', 'none'], default='percentile',
+                   help='intensity normalization (percentile)')
+    g.add_argument('--lower-pct', type=float, default=.5, metavar='P',
+                   help='lower percentile, becomes 0 (0.5)')
+    g.add_argument('--upper-pct', type=float, default=99.5, metavar='P',
+                   help='upper percentile, becomes 1 (99.5)')
+    g.add_argument('--steps', metavar='FILE',
+                   help='take the list of steps from a .toml or .yaml file instead')
 
 # %% ../../nbs/cli/05_preprocess_volumes.ipynb #c1a4c572
 def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope preprocess`
     "The arguments of the command"
-    p = CommandParser('neuroscope preprocess', 'Preprocess every subject in a folder. What is there already is left as it is; a run that was interrupted goes on.',
-        'neuroscope preprocess --input-dir raw/site_a --output-dir study/site_a\nneuroscope preprocess --input-dir raw/site_b --output-dir study/site_b --lower-pct 0.5 --upper-pct 99.5 --n-jobs 2\nneuroscope preprocess --input-dir raw/scanner --output-dir study/site_c --skull-strip --register mni152',
-        '0 when all subjects are done, 1 when some failed, 2 when nothing could be done.',
-        'With no option it does N4 and percentile normalization, which is what skull-stripped scans on one grid need (BraTS, UPenn-GBM). Scans straight from a scanner also need --skull-strip and --register.')
-    p.add_argument('--input-dir', required=True, metavar='DIR', help='folder with the scans of the subjects, in any naming scheme')
-    p.add_argument('--output-dir', required=True, metavar='DIR', help='folder of the preprocessed cohort, with preprocessing.csv and preprocessing.html')
+    p = CommandParser(
+        'neuroscope preprocess',
+        'Preprocess every subject in a folder. What is there already is left as it '
+        'is; a run that was interrupted goes on.',
+        'neuroscope preprocess --input-dir raw/site_a --output-dir '
+        'study/site_a\nneuroscope preprocess --input-dir raw/site_b --output-dir '
+        'study/site_b --lower-pct 0.5 --upper-pct 99.5 --n-jobs 2\nneuroscope '
+        'preprocess --input-dir raw/scanner --output-dir study/site_c '
+        '--skull-strip --register mni152',
+        '0 when all subjects are done, 1 when some failed, 2 when nothing could be ' 'done.',
+        'With no option it does N4 and percentile normalization, which is what '
+        'skull-stripped scans on one grid need (BraTS, UPenn-GBM). Scans straight '
+        'from a scanner also need --skull-strip and --register.')
+    p.add_argument('--input-dir', required=True, metavar='DIR',
+                   help='folder with the scans of the subjects, in any naming scheme')
+    p.add_argument(
+        '--output-dir', required=True, metavar='DIR',
+        help='folder of the preprocessed cohort, with preprocessing.csv and preprocessing.html')
     _add_steps(p)
-    p.add_argument('--require', nargs='+', choices=SEQUENCES, metavar='SEQ', help=f'sequences that a subject must have ({" ".join(SEQUENCES)}; with --steps, what the file says)')
-    p.add_argument('--names', choices=NAMES, default='input', help='names of the outputs: as the input, or BIDS derivatives (input)')
+    p.add_argument('--require', nargs='+', choices=SEQUENCES, metavar='SEQ',
+                   help=f'sequences that a subject must have ({" ".join(SEQUENCES)}; with --steps, '
+                        'what the file says)')
+    p.add_argument('--names', choices=NAMES, default='input',
+                   help='names of the outputs: as the input, or BIDS derivatives (input)')
     p.add_argument('--site', metavar='NAME', help='name of the site, for the table')
-    p.add_argument('--n-jobs', type=jobs, default=1, metavar='N', help='subjects at a time, -1 for one per core (1)')
-    p.add_argument('--dask', metavar='ADDRESS', help='run on the Dask cluster whose scheduler is at this address, such as tcp://10.0.0.1:8786')
+    p.add_argument('--n-jobs', type=jobs, default=1, metavar='N',
+                   help='subjects at a time, -1 for one per core (1)')
+    p.add_argument('--dask', metavar='ADDRESS',
+                   help='run on the Dask cluster whose scheduler is at this address, such as '
+                        'tcp://10.0.0.1:8786')
     p.add_argument('--quiet', action='store_true', help='no progress bar, no summary')
     return p
 
@@ -57,18 +86,32 @@ def make_preprocessor(
 ) -> VolumePreprocessor: # with the steps in their order
     "The list of steps that the options ask for"
     if a.steps:
-        given = [o for o,v in (('--skull-strip', a.skull_strip), ('--register', a.register), ('--target-spacing', a.target_spacing), ('--no-n4', a.no_n4), ('--n4-fit-lesion', a.n4_fit_lesion)) if v]
-        if given: raise InputError(f'{given[0]} does not go together with --steps', fix='Put the step into the file.')
+        given = [o for o,v in (('--skull-strip', a.skull_strip), ('--register', a.register),
+                               ('--target-spacing', a.target_spacing), ('--no-n4', a.no_n4),
+                               ('--n4-fit-lesion', a.n4_fit_lesion)) if v]
+        if given:
+            raise InputError(f'{given[0]} does not go together with --steps',
+                             fix='Put the step into the file.')
         pre = VolumePreprocessor.from_file(a.steps)
         return VolumePreprocessor(pre.steps, a.require or pre.require)
-    spacing = a.target_spacing and (a.target_spacing*3 if len(a.target_spacing) == 1 else a.target_spacing)
-    if a.no_n4 and a.n4_fit_lesion: raise InputError('--n4-fit-lesion does not go together with --no-n4', fix='Leave one of them out.')
+    spacing = a.target_spacing and (a.target_spacing*3 if len(a.target_spacing) == 1
+                                    else a.target_spacing)
+    if a.no_n4 and a.n4_fit_lesion:
+        raise InputError('--n4-fit-lesion does not go together with --no-n4',
+                         fix='Leave one of them out.')
     pre = VolumePreprocessor(require=a.require or SEQUENCES)
     if a.skull_strip: pre.add_step('skull_strip', dict(backend=a.skull_strip))
-    if a.register: pre.add_step('registration', dict(template=None if a.register == 'none' else a.register) | (dict(target_spacing=spacing) if spacing else {}))
+    if a.register:
+        pre.add_step('registration',
+                     dict(template=None if a.register == 'none' else a.register)
+                     | (dict(target_spacing=spacing) if spacing else {}))
     elif spacing: pre.add_step('resample', dict(target_spacing=spacing))
-    if not a.no_n4: pre.add_step('n4_bias_correction', dict(exclude_lesion=False) if a.n4_fit_lesion else {})
-    if a.normalize == 'percentile': pre.add_step('percentile_normalization', dict(low_percentile=a.lower_pct, high_percentile=a.upper_pct, target_range=(0, 1)))
+    if not a.no_n4:
+        pre.add_step('n4_bias_correction', dict(exclude_lesion=False) if a.n4_fit_lesion else {})
+    if a.normalize == 'percentile':
+        pre.add_step(
+            'percentile_normalization',
+            dict(low_percentile=a.lower_pct, high_percentile=a.upper_pct, target_range=(0, 1)))
     elif a.normalize != 'none': pre.add_step(f'{a.normalize}_normalization')
     return pre
 
@@ -79,19 +122,27 @@ def summary(
     dest, # where it was written
 )->str: # lines, the count last
     "What failed, what somebody should look at, and the count"
-    lines = [f'{r.subject}: {r.status}. {r.reason or r.remarks}' for r in table.itertuples() if r.reason or r.remarks]
-    n = lambda s: int((table.status == s).sum())
-    count = f"{len(table)} subject{'s'*(len(table) != 1)}: {n('done')} done, {n('there already')} there already, {n('failed')} failed"
-    return '\n'.join([*shortened(problems), *shortened(lines), f'{count}. See {dest}/preprocessing.html and {dest}/preprocessing.csv'])
+    lines = [f'{r.subject}: {r.status}. {r.reason or r.remarks}'
+             for r in table.itertuples() if r.reason or r.remarks]
+    def n(s): return int((table.status == s).sum())
+    count = (f"{len(table)} subject{'s'*(len(table) != 1)}: {n('done')} done, "
+             f"{n('there already')} there already, {n('failed')} failed")
+    return '\n'.join([*shortened(problems), *shortened(lines),
+                      f'{count}. See {dest}/preprocessing.html and {dest}/preprocessing.csv'])
 
 def _run(argv):
     a = parser().parse_args(argv)
-    pre,cohort = make_preprocessor(a),find_subjects(a.input_dir, a.site)
+    pre = make_preprocessor(a)
+    cohort = find_subjects(a.input_dir, a.site)
     check_output(a.output_dir, a.input_dir, apart=True)
     for name,params in pre.steps:
-        if name == 'skull_strip' and not a.dask: check_backend(params.get('backend', 'auto'))     # on a cluster it is the workers that need it
+        # on a cluster it is the workers that need it
+        if name == 'skull_strip' and not a.dask:
+            check_backend(params.get('backend', 'auto'))
     client = require_extra('distributed', 'dask').Client(a.dask) if a.dask else None
-    try: _,table = preprocess_cohort(cohort, a.output_dir, pre, a.n_jobs, not a.quiet, a.names, client)
+    try:
+        _,table = preprocess_cohort(cohort, a.output_dir, pre, a.n_jobs, not a.quiet, a.names,
+                                    client)
     finally:
         if client: client.close()
     if not a.quiet: say(summary(table, cohort.problems, a.output_dir))
@@ -100,7 +151,8 @@ def _run(argv):
 def main(argv=None, # default: the arguments of the process
         )->int: # exit status
     "Preprocess a folder of subjects from the command line"
-    return run_command(_run, argv, 'neuroscope preprocess', 'The same command goes on where it stopped')
+    return run_command(_run, argv, 'neuroscope preprocess',
+                       'The same command goes on where it stopped')
 
 # %% ../../nbs/cli/05_preprocess_volumes.ipynb #3bbb08b1
 if __name__=='__main__': sys.exit(main())

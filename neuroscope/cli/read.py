@@ -15,25 +15,39 @@ from . import CommandParser, run_command
 from ..core import InputError, atomic_path, read_json, write_json
 
 # %% ../../nbs/cli/13_read.ipynb #77c62903
-_MAKE = 'neuroscope read make --real study/site_b --harmonized harmonized/a2b --output-dir reading --key reading_key.json'
-_ANALYSE = 'neuroscope read analyse --study reading --key reading_key.json --output-dir reading_result'
+_MAKE = ('neuroscope read make --real study/site_b --harmonized harmonized/a2b '
+         '--output-dir reading --key reading_key.json')
+_ANALYSE = (
+    'neuroscope read analyse --study reading --key reading_key.json --output-dir reading_result')
 _STATUS = '0; 1 if a reader has not finished; 2 if nothing could be done.'
 
 def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope read`
     "The arguments of the command"
-    p = CommandParser('neuroscope read', 'Can readers tell harmonized scans from real ones? Make a blinded study, and analyse the answers.', f'{_MAKE}\n{_ANALYSE}', _STATUS)
+    p = CommandParser('neuroscope read',
+                      'Can readers tell harmonized scans from real ones? Make a blinded study, '
+                      'and analyse the answers.', f'{_MAKE}\n{_ANALYSE}', _STATUS)
     jobs = p.add_subparsers(dest='job', required=True, metavar='JOB')
-    m = jobs.add_parser('make', help='a blinded study of two folders of scans', example=_MAKE, status=_STATUS)
+    m = jobs.add_parser('make', help='a blinded study of two folders of scans', example=_MAKE,
+                        status=_STATUS)
     m.add_argument('--real', required=True, metavar='DIR', help='real scans of the target site')
     m.add_argument('--harmonized', required=True, metavar='DIR', help='harmonized scans')
     m.add_argument('--output-dir', required=True, metavar='DIR', help='new folder that readers get')
-    m.add_argument('--key', required=True, metavar='FILE', help='new file for the sealed key, outside that folder')
-    m.add_argument('--items', type=int, metavar='N', help='how many, half of them real (as many as there are)')
-    m.add_argument('--repeats', type=float, default=.25, metavar='SHARE', help='share of items that are shown twice (0.25)')
-    m.add_argument('--seed', type=int, metavar='S', help='of order and codes (drawn at random, kept in the key)')
-    m.add_argument('--title', default='Reading study', metavar='TEXT', help='what readers see at the top (Reading study)')
-    a = jobs.add_parser('analyse', help='tables of what readers said', example=_ANALYSE, status=_STATUS)
-    for name,meta,text in (('study','DIR','folder that readers got back from'), ('key','FILE','its sealed key'), ('output-dir','DIR','where the tables go')): a.add_argument(f'--{name}', required=True, metavar=meta, help=text)
+    m.add_argument('--key', required=True, metavar='FILE',
+                   help='new file for the sealed key, outside that folder')
+    m.add_argument('--items', type=int, metavar='N',
+                   help='how many, half of them real (as many as there are)')
+    m.add_argument('--repeats', type=float, default=.25, metavar='SHARE',
+                   help='share of items that are shown twice (0.25)')
+    m.add_argument('--seed', type=int, metavar='S',
+                   help='of order and codes (drawn at random, kept in the key)')
+    m.add_argument('--title', default='Reading study', metavar='TEXT',
+                   help='what readers see at the top (Reading study)')
+    a = jobs.add_parser('analyse', help='tables of what readers said', example=_ANALYSE,
+                        status=_STATUS)
+    for name,meta,text in (('study','DIR','folder that readers got back from'),
+                           ('key','FILE','its sealed key'),
+                           ('output-dir','DIR','where the tables go')):
+        a.add_argument(f'--{name}', required=True, metavar=meta, help=text)
     return p
 
 # %% ../../nbs/cli/13_read.ipynb #861a0eda
@@ -41,18 +55,27 @@ def write_room(
     study, # folder of a reading study
 )->Path: # the notebook
     "Write a notebook beside the scans that opens the reading room"
-    code = 'from neuroscope.evaluation.reader_study import ReadingRoom\nReadingRoom(".", reader="reader1")'
-    cells = [dict(cell_type='markdown', id='how', metadata={}, source='Put your name or number for `reader1`, and run the cell. Every answer is saved at once; run the cell again to go on another day.'),
-             dict(cell_type='code', id='room', metadata={}, source=code, execution_count=None, outputs=[])]
-    nb = dict(cells=cells, metadata=dict(kernelspec=dict(display_name='Python 3', language='python', name='python3')), nbformat=4, nbformat_minor=5)
-    with atomic_path(Path(study)/'read.ipynb') as p: p.write_text(json.dumps(nb, indent=1), encoding='utf-8')
+    code = ('from neuroscope.evaluation.reader_study import '
+            'ReadingRoom\nReadingRoom(".", reader="reader1")')
+    cells = [dict(cell_type='markdown', id='how', metadata={},
+                  source='Put your name or number for `reader1`, and run the cell. Every answer is '
+                         'saved at once; run the cell again to go on another day.'),
+             dict(cell_type='code', id='room', metadata={}, source=code, execution_count=None,
+                  outputs=[])]
+    nb = dict(cells=cells, metadata=dict(kernelspec=dict(display_name='Python 3', language='python',
+                                                         name='python3')), nbformat=4,
+              nbformat_minor=5)
+    with atomic_path(Path(study)/'read.ipynb') as p:
+        p.write_text(json.dumps(nb, indent=1), encoding='utf-8')
     return Path(study)/'read.ipynb'
 
 def _make(a):
     from neuroscope.evaluation.reader_study import create_study
-    study = create_study(a.real, a.harmonized, a.output_dir, a.key, a.items, a.repeats, a.seed, a.title)
+    study = create_study(a.real, a.harmonized, a.output_dir, a.key, a.items, a.repeats, a.seed,
+                         a.title)
     room = write_room(study)
-    print(f"{len(read_json(study/'study.json')['items'])} showings. Readers open {room} in Jupyter; keep {a.key} from them.\nstudy: {study}, key: {a.key}")
+    print(f"{len(read_json(study/'study.json')['items'])} showings. Readers open "
+          f"{room} in Jupyter; keep {a.key} from them.\nstudy: {study}, key: {a.key}")
     return 0
 
 # %% ../../nbs/cli/13_read.ipynb #b4f182bf
@@ -61,18 +84,25 @@ def pooled_accuracy(
 )->dict: # accuracy, low, high; no interval with fewer than three items
     "Accuracy of all readers together, with a bootstrap interval over items"
     from neuroscope.evaluation.statistics import bootstrap_statistic, mean_over_subjects
-    v = items.right.to_numpy(float); low,high = bootstrap_statistic(mean_over_subjects, v, seed=0)
+    v = items.right.to_numpy(float)
+    low,high = bootstrap_statistic(mean_over_subjects, v, seed=0)
     return dict(accuracy=float(v.mean()), low=float(low), high=float(high))
 
 def _analyse(a):
     from neuroscope.evaluation.reader_study import analyse_study, study_verdict
-    res,out = analyse_study(a.study, a.key),Path(a.output_dir); out.mkdir(parents=True, exist_ok=True)
+    res = analyse_study(a.study, a.key)
+    out = Path(a.output_dir)
+    out.mkdir(parents=True, exist_ok=True)
     for name in ('answers','accuracy','intra','inter','icc','items','scores'):
         t = getattr(res, name)
-        with atomic_path(out/f'{name}.csv') as p: t.to_csv(p, index=t.index.names!=[None], float_format='%.8g')
-    pooled = pooled_accuracy(res.items); sure = pooled['low']==pooled['low']       # not NaN
+        with atomic_path(out/f'{name}.csv') as p:
+            t.to_csv(p, index=t.index.names!=[None], float_format='%.8g')
+    pooled = pooled_accuracy(res.items)
+    sure = pooled['low']==pooled['low']   # not NaN
     if sure: write_json(pooled, out/'readers.json')
-    print(f'{study_verdict(res)}\ntables: {out}, ' + ('readers.json for neuroscope evaluate --readers beside them' if sure else 'no readers.json: too few items for an interval'))
+    print(f'{study_verdict(res)}\ntables: {out}, '
+          + ('readers.json for neuroscope evaluate --readers beside them' if sure
+             else 'no readers.json: too few items for an interval'))
     return int(bool(res.answers.attrs['unfinished']))
 
 def _run(argv):

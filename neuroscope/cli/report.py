@@ -17,13 +17,23 @@ from ..core import InputError, read_json
 # %% ../../nbs/cli/12_report.ipynb #a9b29afa
 def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope report`
     "The arguments of the command"
-    p = CommandParser('neuroscope report', 'The report of one run, made again from what it left in its folder (the whole page, for a run of neuroscope demo), or of several runs on the same subjects, side by side. Nothing is measured again.',
-        'neuroscope report neuroscope_demo\nneuroscope report runs/first runs/second --output-file compared.html', '0, or 2 if no page could be written.')
-    p.add_argument('runs', nargs='+', metavar='RUN', help='folder of a run, or its metrics.csv; the first is judged, further ones stand beside it')
-    p.add_argument('--output-file', metavar='FILE', default='comparison.html', help='the page (comparison.html)')
-    p.add_argument('--method', metavar='NAME', help='the method of every run that is judged (what was trained or harmonized)')
+    p = CommandParser('neuroscope report',
+                      'The report of one run, made again from what it left in its folder (the '
+                      'whole page, for a run of neuroscope demo), or of several runs on the same '
+                      'subjects, side by side. Nothing is measured again.',
+                      'neuroscope report neuroscope_demo\nneuroscope report runs/first '
+                      'runs/second --output-file compared.html',
+                      '0, or 2 if no page could be written.')
+    p.add_argument('runs', nargs='+', metavar='RUN',
+                   help='folder of a run, or its metrics.csv; the first is judged, further ones '
+                        'stand beside it')
+    p.add_argument('--output-file', metavar='FILE', default='comparison.html',
+                   help='the page (comparison.html)')
+    p.add_argument('--method', metavar='NAME',
+                   help='the method of every run that is judged (what was trained or harmonized)')
     p.add_argument('--title', metavar='TEXT', help='heading of the page (that of the run)')
-    p.add_argument('--simulated', action='store_true', help='say that the scans are simulated, where no run says it itself')
+    p.add_argument('--simulated', action='store_true',
+                   help='say that the scans are simulated, where no run says it itself')
     p.add_argument('--force', action='store_true', help='write over a page that is there')
     return p
 
@@ -35,18 +45,30 @@ def read_run(
     import pandas as pd
     from neuroscope.evaluation.report import check_metrics
     path = Path(run)/'metrics.csv' if Path(run).is_dir() else Path(run)
-    if not path.is_file() and (path.parent/'evaluation.json').is_file(): raise InputError('this evaluation had no --truth, so it has no image quality to make a table of', path=path.parent, fix=f'Its own page is {path.parent/"report.html"}; evaluate again to change it.')
-    if not path.is_file(): raise InputError('there is no such table', path=path, fix='Give the output folder of neuroscope demo or neuroscope evaluate; a run without travelling subjects has no figures.')
+    if not path.is_file() and (path.parent/'evaluation.json').is_file():
+        raise InputError(
+            'this evaluation had no --truth, so it has no image quality to make a table of',
+            path=path.parent,
+            fix=f'Its own page is {path.parent/"report.html"}; evaluate again to change it.')
+    if not path.is_file():
+        raise InputError(
+            'there is no such table', path=path,
+            fix='Give the output folder of neuroscope demo or neuroscope evaluate; a run '
+                'without travelling subjects has no figures.')
     try: return check_metrics(pd.read_csv(path, dtype=dict(subject=str))), path.parent
-    except (ValueError, InputError) as e: raise InputError(f'this is no table of metrics ({e})', path=path, fix='Give the metrics.csv that a run wrote, unchanged.') from e
+    except (ValueError, InputError) as e:
+        raise InputError(f'this is no table of metrics ({e})', path=path,
+                         fix='Give the metrics.csv that a run wrote, unchanged.') from e
 
 def was_simulated(
     folder, # of a run
 )->bool: # True if anything in or above it says so
     "Were the scans of a run simulated?"
     folder,page = Path(folder).resolve(),Path(folder)/'report.html'
-    notes = [folder/'evaluation.json', folder/'simulated'/'simulation.json', *(p/'simulation.json' for p in (folder, *folder.parents))]
-    return any(read_json(p).get('simulated') for p in notes if p.is_file()) or page.is_file() and 'Simulated data, not clinical evidence' in page.read_text(encoding='utf-8')
+    notes = [folder/'evaluation.json', folder/'simulated'/'simulation.json',
+             *(p/'simulation.json' for p in (folder, *folder.parents))]
+    return (any(read_json(p).get('simulated') for p in notes if p.is_file()) or page.is_file()
+            and 'Simulated data, not clinical evidence' in page.read_text(encoding='utf-8'))
 
 # %% ../../nbs/cli/12_report.ipynb #aa04f23c
 def judged_method(
@@ -56,9 +78,12 @@ def judged_method(
     "The method of a run that its page judges"
     from neuroscope.evaluation.baselines import MORE_BASELINES
     have = list(dict.fromkeys(metrics.method))
-    if method is not None and method not in have: raise InputError(f'no method {method!r} was measured', fix=f'There are: {", ".join(have)}')
+    if method is not None and method not in have:
+        raise InputError(f'no method {method!r} was measured', fix=f'There are: {", ".join(have)}')
     learned = [m for m in ('harmonized','cyclegan',*have) if m in have and m not in MORE_BASELINES]
-    if not (method or learned): raise InputError('only baselines were measured', fix=f'Name the one to judge with --method: {", ".join(have)}')
+    if not (method or learned):
+        raise InputError('only baselines were measured',
+                         fix=f'Name the one to judge with --method: {", ".join(have)}')
     return method or learned[0]
 
 # %% ../../nbs/cli/12_report.ipynb #d7f5d9b2
@@ -71,7 +96,8 @@ def same_scans(
     import numpy as np
     key = ['subject','direction','sequence','metric']
     both = a[a.method=='identity'].merge(b[b.method=='identity'], on=key)
-    return len(both)>0 and bool(np.allclose(both.value_x, both.value_y, rtol=tolerance, equal_nan=True))
+    return len(both)>0 and bool(
+        np.allclose(both.value_x, both.value_y, rtol=tolerance, equal_nan=True))
 
 def join_runs(
     runs:dict, # name -> tidy table; the first gives the baselines
@@ -79,17 +105,24 @@ def join_runs(
 )->tuple: # one tidy table; the judged method's name in it
     "Several runs in one table"
     import pandas as pd
-    names,tables = list(runs),list(runs.values()); judged = {k: judged_method(t, method) for k,t in runs.items()}
+    names = list(runs)
+    tables = list(runs.values())
+    judged = {k: judged_method(t, method) for k,t in runs.items()}
     if len(runs)==1: return tables[0], judged[names[0]]
     for k in names[1:]:
-        if not same_scans(tables[0], runs[k]): raise InputError(f'{names[0]} and {k} were not measured on the same scans: identity differs, or is missing', fix='Compare runs on the same preprocessed subjects.')
-    parts = [tables[0][tables[0].method!=judged[names[0]]], *(t[t.method==judged[k]].assign(method=f'{k}: {judged[k]}') for k,t in runs.items())]
+        if not same_scans(tables[0], runs[k]):
+            raise InputError(f'{names[0]} and {k} were not measured on the same scans: identity '
+                             'differs, or is missing',
+                             fix='Compare runs on the same preprocessed subjects.')
+    parts = [tables[0][tables[0].method!=judged[names[0]]],
+             *(t[t.method==judged[k]].assign(method=f'{k}: {judged[k]}') for k,t in runs.items())]
     return pd.concat(parts, ignore_index=True), f'{names[0]}: {judged[names[0]]}' 
 
 # %% ../../nbs/cli/12_report.ipynb #a45aaaee
 def _run_names(runs):
     "Short names of runs: the folder's own where they differ, else the whole path"
-    short = [(Path(r).resolve() if Path(r).is_dir() else Path(r).resolve().parent).name for r in runs]
+    short = [(Path(r).resolve() if Path(r).is_dir() else Path(r).resolve().parent).name
+             for r in runs]
     return short if len(set(short))==len(short) else [str(r) for r in runs]
 
 def _history(folder, method):
@@ -117,25 +150,38 @@ def _without_truth(a, out):
                               a.title or 'Harmonizations side by side',
                               a.simulated or any(was_simulated(r) for r in a.runs),
                               a.method or 'harmonized')
-    print(f'{len(a.runs)} runs without truth, by tissues, contrasts and site classifiers; report: {page}')
+    print(f'{len(a.runs)} runs without truth, by tissues, contrasts and site '
+          f'classifiers; report: {page}')
     return 0
 
 def _run(argv):
-    a = parser().parse_args(argv); out = Path(a.output_file)
+    a = parser().parse_args(argv)
+    out = Path(a.output_file)
     if out.suffix!='.html': raise InputError('the page needs a name that ends in .html', path=out)
-    if out.exists() and not a.force: raise InputError('there is a page here already', path=out, fix='Name another --output-file, or add --force.')
-    if len({Path(r).resolve() for r in a.runs})<len(a.runs): raise InputError('a run is named twice')
+    if out.exists() and not a.force:
+        raise InputError('there is a page here already', path=out,
+                         fix='Name another --output-file, or add --force.')
+    if len({Path(r).resolve() for r in a.runs})<len(a.runs):
+        raise InputError('a run is named twice')
     if len(a.runs)==1 and is_demo(a.runs[0], a.method):
         from neuroscope.cli.demo import remake_report
-        print(f'report: {remake_report(a.runs[0], out, a.title)}'); return 0
+        print(f'report: {remake_report(a.runs[0], out, a.title)}')
+        return 0
     if len(a.runs)>1 and not any(_has_metrics(r) for r in a.runs): return _without_truth(a, out)
     from neuroscope.evaluation.report import write_report
-    read = [read_run(r) for r in a.runs]; names = _run_names(a.runs)
+    read = [read_run(r) for r in a.runs]
+    names = _run_names(a.runs)
     metrics,judged = join_runs({k: t for k,(t,_) in zip(names, read)}, a.method)
-    notes = ['Made again from metrics.csv, without the scans: it shows image quality only.'] + (['Baselines are those of the first run.'] if len(read)>1 else [])
-    page = write_report(out, metrics, history=_history(read[0][1], judged) if len(read)==1 else None, settings={n: str(r) for n,r in zip(names, a.runs)}, notes=notes, title=a.title or 'Harmonization report',
-                        simulated=a.simulated or any(was_simulated(f) for _,f in read), method=judged, references=[m for m in ('rescan',) if m in set(metrics.method)])
-    print(f'{metrics.subject.nunique()} subjects, {metrics.method.nunique()} methods; report: {page}')
+    notes = ['Made again from metrics.csv, without the scans: it shows image quality '
+             'only.'] + (['Baselines are those of the first run.'] if len(read)>1 else [])
+    page = write_report(
+        out, metrics, history=_history(read[0][1], judged) if len(read)==1 else None,
+        settings={n: str(r) for n,r in zip(names, a.runs)}, notes=notes,
+        title=a.title or 'Harmonization report',
+        simulated=a.simulated or any(was_simulated(f) for _,f in read), method=judged,
+        references=[m for m in ('rescan',) if m in set(metrics.method)])
+    print(
+        f'{metrics.subject.nunique()} subjects, {metrics.method.nunique()} methods; report: {page}')
     return 0
 
 def main(argv=None, # default: the arguments of the process

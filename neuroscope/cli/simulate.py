@@ -24,19 +24,32 @@ def _count(s):
 
 def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope simulate`
     "The arguments of the command"
-    p = CommandParser('neuroscope simulate', 'Simulate a two-site glioma MRI study: unpaired patients at each site, and travelling patients scanned at both.',
-        'neuroscope simulate --output-dir my_cohort --n-subjects 6 6 --n-travelling 3',
-        '0 when the cohort is written, 2 when the options are unusable.', 'Everything it writes is simulated and says so.')
+    p = CommandParser(
+        'neuroscope simulate',
+        'Simulate a two-site glioma MRI study: unpaired patients at each site, and '
+        'travelling patients scanned at both.',
+        'neuroscope simulate --output-dir my_cohort --n-subjects 6 6 ' '--n-travelling 3',
+        '0 when the cohort is written, 2 when the options are unusable.',
+        'Everything it writes is simulated and says so.')
     p.add_argument('--output-dir', required=True, metavar='DIR', help='new folder for the cohort')
-    p.add_argument('--n-subjects', type=_count, nargs='+', default=[6], metavar='N', help='training patients: one number, or one for each site (6)')
-    p.add_argument('--n-travelling', type=_count, default=3, metavar='N', help='patients scanned at both sites (3)')
-    p.add_argument('--spacing', type=float, nargs='+', default=[2.], metavar='MM', help='voxel size in mm: one number or three (2)')
-    p.add_argument('--margin', type=_count, metavar='VOXELS', help='cut the grid to the brain plus a margin of so many voxels (whole field of view)')
-    p.add_argument('--seed', type=_count, default=0, metavar='S', help='the same seed gives the same images (0)')
-    p.add_argument('--truth', action=argparse.BooleanOptionalAction, default=True, help='also write the truth of travelling patients (yes)')
-    p.add_argument('--rescan', action='store_true', help='also scan travelling patients a second time, with other noise')
+    p.add_argument('--n-subjects', type=_count, nargs='+', default=[6], metavar='N',
+                   help='training patients: one number, or one for each site (6)')
+    p.add_argument('--n-travelling', type=_count, default=3, metavar='N',
+                   help='patients scanned at both sites (3)')
+    p.add_argument('--spacing', type=float, nargs='+', default=[2.], metavar='MM',
+                   help='voxel size in mm: one number or three (2)')
+    p.add_argument(
+        '--margin', type=_count, metavar='VOXELS',
+        help='cut the grid to the brain plus a margin of so many voxels (whole field of view)')
+    p.add_argument('--seed', type=_count, default=0, metavar='S',
+                   help='the same seed gives the same images (0)')
+    p.add_argument('--truth', action=argparse.BooleanOptionalAction, default=True,
+                   help='also write the truth of travelling patients (yes)')
+    p.add_argument('--rescan', action='store_true',
+                   help='also scan travelling patients a second time, with other noise')
     p.add_argument('--overwrite', action='store_true', help='replace an older simulated cohort')
-    p.add_argument('--n-jobs', type=jobs, default=1, metavar='N', help='processes to use, -1 for one per core (1)')
+    p.add_argument('--n-jobs', type=jobs, default=1, metavar='N',
+                   help='processes to use, -1 for one per core (1)')
     p.add_argument('--quiet', action='store_true', help='no progress bar, no summary')
     return p
 
@@ -45,15 +58,19 @@ def summary(folder, # of the simulated cohort
            )->str: # lines
     "What was written, for the end of the run"
     record = read_json(f'{folder}/simulation.json')
-    lesions = [sum(s['millilitres'][t] for t in ('edema', 'enhancing', 'necrosis')) for s in record['subjects']]
-    return (f'{len(record["subjects"])} simulated patients in {folder}\n' + (f'lesions of {min(lesions):.0f} to {max(lesions):.0f} ml\n' if lesions else '') +
-            'Simulated images: nothing measured on them is clinical evidence.')
+    lesions = [sum(s['millilitres'][t] for t in ('edema', 'enhancing', 'necrosis'))
+               for s in record['subjects']]
+    return (f'{len(record["subjects"])} simulated patients in {folder}\n'
+            + (f'lesions of {min(lesions):.0f} to {max(lesions):.0f} ml\n' if lesions else '')
+            + 'Simulated images: nothing measured on them is clinical evidence.')
 
 def _run(argv):
     a = parser().parse_args(argv)
-    one = lambda v: v[0] if len(v)==1 else tuple(v)
-    dest = simulate_cohort(a.output_dir, n_subjects=one(a.n_subjects), n_travelling=a.n_travelling, spacing=one(a.spacing), seed=a.seed, margin=a.margin,
-                           truth=a.truth, rescan=a.rescan, overwrite=a.overwrite, n_jobs=a.n_jobs, progress=not a.quiet)
+    def one(v): return v[0] if len(v)==1 else tuple(v)
+    dest = simulate_cohort(a.output_dir, n_subjects=one(a.n_subjects), n_travelling=a.n_travelling,
+                           spacing=one(a.spacing), seed=a.seed, margin=a.margin, truth=a.truth,
+                           rescan=a.rescan, overwrite=a.overwrite, n_jobs=a.n_jobs,
+                           progress=not a.quiet)
     if not a.quiet: say(summary(dest))
 
 def main(argv=None, # default: the arguments of the process

@@ -21,9 +21,11 @@ from fastai.basics import Callback, defaults, noop, num_distrib, rank_distrib
 from fastai.callback.all import GradientAccumulation, ParamScheduler, ProgressCallback
 
 from . import CommandParser, run_command, say
-from ..core import (SEQUENCES, Cohort, InputError, MissingSequenceError, NoSubjectsError, check_output, find_subjects, image_data,
-    progress_bar, read_json, require_extra, sequences_said, shared_sequences, write_json)
-from ..data.loaders import PairedSlices, ReadSlice, common_size, paired_slices, ready_cohort, site_store, slice_source, unpaired_dataloaders
+from ..core import (SEQUENCES, Cohort, InputError, MissingSequenceError, NoSubjectsError,
+                             check_output, find_subjects, image_data, progress_bar, read_json,
+                             require_extra, sequences_said, shared_sequences, write_json)
+from ..data.loaders import (PairedSlices, ReadSlice, common_size, paired_slices,
+                                     ready_cohort, site_store, slice_source, unpaired_dataloaders)
 from ..data.folders import check_complete, cohort_notes
 from ..data.patients import patient_table, patients_differ, read_grades
 from ..data.splits import read_splits
@@ -47,19 +49,29 @@ def _two_folders(root):
     def holds_scans(d):
         try: return bool(find_subjects(d))
         except NoSubjectsError: return False
-    found = [d for d in sorted(root.iterdir()) if d.is_dir() and not d.name.startswith('.') and holds_scans(d)] if root.is_dir() else []
+    found = [d for d in sorted(root.iterdir()) if d.is_dir() and not d.name.startswith('.')
+             and holds_scans(d)] if root.is_dir() else []
     if len(found)==2: return found
-    raise InputError(f'no two sites here: {", ".join(d.name for d in found) if found else "no folder"} with scans', path=root, fix='It needs site_a/ and site_b/, each as `neuroscope preprocess` writes it or raw, or the splits.json of `neuroscope split`.')
+    raise InputError('no two sites here: '
+                     f'{", ".join(d.name for d in found) if found else "no folder"} with scans',
+                     path=root,
+                     fix='It needs site_a/ and site_b/, each as `neuroscope preprocess` writes it '
+                         'or raw, or the splits.json of `neuroscope split`.')
 
 def find_cohorts(
     root, # what --data-root names
-) -> tuple: # role -> `Cohort`, roles are train_a, train_b and perhaps valid_a, valid_b; are the validation scans pairs?; sentences about it
+    # role -> `Cohort`, roles are train_a, train_b and perhaps valid_a, valid_b; are the validation
+    # scans pairs?; sentences about it
+) -> tuple:
     "The scans to train and to validate on"
     root = Path(root)
-    if not root.exists(): raise InputError('there is no such folder', path=root, fix='Give the folder with the scans of both sites.')
+    if not root.exists():
+        raise InputError('there is no such folder', path=root,
+                         fix='Give the folder with the scans of both sites.')
     if root.is_file() or (root/'splits.json').exists():
         s = read_splits(root)
-        return {f'{k}_{d}': s[k][d] for k in ('train','valid') for d in 'ab' if s[k][d]}, False, [f'splits: {s!r}', *s.problems]
+        return {f'{k}_{d}': s[k][d] for k in ('train','valid')
+                for d in 'ab' if s[k][d]}, False, [f'splits: {s!r}', *s.problems]
     folders = _two_folders(root)
     cohorts = {f'train_{d}': find_subjects(f, site=d) for d,f in zip('ab', folders)}
     notes = [f'site {d.upper()} is {f}' for d,f in zip('ab', folders)]
@@ -67,7 +79,8 @@ def find_cohorts(
     both = {f'valid_{d}': find_subjects(root/'travelling'/d, site=d) for d in 'ab'}
     people = {s.patient for c in both.values() for s in c}
     for k,c in cohorts.items():
-        if leaks := [s.id for s in c if s.patient in people]: notes.append(f'{", ".join(leaks)} also travelled, and will not train')
+        if leaks := [s.id for s in c if s.patient in people]:
+            notes.append(f'{", ".join(leaks)} also travelled, and will not train')
         cohorts[k] = Cohort([s for s in c if s.patient not in people], c.folder, c.problems)
     return cohorts | both, True, notes
 
@@ -77,7 +90,8 @@ def needs_preprocessing(
 ) -> bool: # judged by the first complete subject
     "Are there scans that are not on the scale 0 to 1 between percentiles?"
     for s in cohort:
-        if s.complete: return bool(any(np.percentile(np.abs(image_data(s.load(q))), 99.9)>3 for q in s.paths))
+        if s.complete:
+            return bool(any(np.percentile(np.abs(image_data(s.load(q))), 99.9)>3 for q in s.paths))
     return False
 
 def open_stores(
@@ -90,13 +104,21 @@ def open_stores(
 ) -> tuple: # role -> `SliceStore`; `PairedSlices` or None; who was left out
     "Preprocess what needs it, and cut slices"
     raw = needs_preprocessing(cohorts['train_a']) or needs_preprocessing(cohorts['train_b'])
-    pipeline,stores,pairs,left_out,ready = default_preprocessor() if raw else None,{},None,[],{}
+    pipeline = default_preprocessor() if raw else None
+    stores = {}
+    pairs = None
+    left_out = []
+    ready = {}
     for role,c in cohorts.items():
-        if paired and role.startswith('valid'): ready[role] = ready_cohort(c, pipeline, cache/'travelling'/role[-1], n_jobs, progress)
-        else: stores[role],why = site_store(c, pipeline, cache, n_jobs, progress, plane); left_out += why
+        if paired and role.startswith('valid'):
+            ready[role] = ready_cohort(c, pipeline, cache/'travelling'/role[-1], n_jobs, progress)
+        else:
+            stores[role],why = site_store(c, pipeline, cache, n_jobs, progress, plane)
+            left_out += why
     if ready:
         a,b = paired_slices(ready['valid_a'], ready['valid_b'], plane)
-        pairs = PairedSlices(a, b, common_size(a.slices.shape, *(o.slices.shape for o in stores.values())))
+        pairs = PairedSlices(
+            a, b, common_size(a.slices.shape, *(o.slices.shape for o in stores.values())))
         left_out += [p for c in ready.values() for p in c.problems]
     return stores,pairs,left_out
 
@@ -115,28 +137,45 @@ OPTIONS = dict( # name: (default, help)
     valid_pct=(.2, 'share of the patients, 0 to 1, that validate, where none are given'), seed=(0, 'of everything random'), tracking=(None, 'also write the figures for one of these (neither)'),
     images=(True, 'write a picture after each epoch'), n_jobs=(1, 'subjects preprocessed at a time, -1: one per core'))
 TYPES = dict(n_epochs=int, minutes=float, n_epochs_decay=int, lr_g=float, plane=str, tracking=str)
-CHOICES = dict(preset=('document','fast','joint'), plane=('axial','coronal','sagittal'), tracking=('tensorboard','mlflow'))
+CHOICES = dict(preset=('document','fast','joint'), plane=('axial','coronal','sagittal'),
+               tracking=('tensorboard','mlflow'))
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #b63bb03e
 def _metavar(k, default):
-    "What stands for an option's value in the help; where there is a choice, argparse names what there is"
-    return None if k in CHOICES else {int: 'N', float: 'X'}.get(TYPES.get(k, type(default)), k.split('_')[-1].upper())
+    "What stands for an option's value in the help; argparse itself names choices"
+    return None if k in CHOICES else {int: 'N', float: 'X'}.get(
+        TYPES.get(k, type(default)), k.split('_')[-1].upper())
 
 def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope train`
     "The arguments of the command"
-    p = CommandParser('neuroscope train', 'Train a CycleGAN between two sites. A run that was interrupted goes on with --resume.',
-        'neuroscope train --data-root splits --name a_to_b --preset fast\nneuroscope train --data-root study --checkpoints-dir checkpoints --name brats2upenn --n-epochs 200 --batch-size 4',
-        '0; 1 when subjects were left out; 2 when the input cannot be used or training diverged.')
-    p.add_argument('--data-root', required=True, metavar='DIR', help='folder with site_a/ and site_b/, or with splits.json')
-    p.add_argument('--checkpoints-dir', default='checkpoints', metavar='DIR', help='where runs are written (checkpoints)')
-    p.add_argument('--name', default='cyclegan', metavar='NAME', help='of the run, a folder in there (cyclegan)')
-    p.add_argument('--patients', metavar='FILE', help='CSV with a column grade and one of id, subject or patient: the grades of the two sites are compared too')
-    p.add_argument('--resume', action='store_true', help='go on with the run of this name, if it is there')
-    p.add_argument('--sequences', nargs='+', choices=SEQUENCES, metavar='SEQ', help='sequences that the study uses, the same at both sites (those that there are; fewer than four need preset fast)')
+    p = CommandParser(
+        'neuroscope train',
+        'Train a CycleGAN between two sites. A run that was interrupted goes on ' 'with --resume.',
+        'neuroscope train --data-root splits --name a_to_b --preset '
+        'fast\nneuroscope train --data-root study --checkpoints-dir checkpoints '
+        '--name brats2upenn --n-epochs 200 --batch-size 4',
+        '0; 1 when subjects were left out; 2 when the input cannot be used or '
+        'training diverged.')
+    p.add_argument('--data-root', required=True, metavar='DIR',
+                   help='folder with site_a/ and site_b/, or with splits.json')
+    p.add_argument('--checkpoints-dir', default='checkpoints', metavar='DIR',
+                   help='where runs are written (checkpoints)')
+    p.add_argument('--name', default='cyclegan', metavar='NAME',
+                   help='of the run, a folder in there (cyclegan)')
+    p.add_argument('--patients', metavar='FILE',
+                   help='CSV with a column grade and one of id, subject or patient: the grades of '
+                        'the two sites are compared too')
+    p.add_argument('--resume', action='store_true',
+                   help='go on with the run of this name, if it is there')
+    p.add_argument('--sequences', nargs='+', choices=SEQUENCES, metavar='SEQ',
+                   help='sequences that the study uses, the same at both sites (those that there '
+                        'are; fewer than four need preset fast)')
     p.add_argument('--quiet', action='store_true', help='no progress, no summary')
     for k,(default,text) in OPTIONS.items():
-        shown = f'{text} ({default})' if default is not None and not isinstance(default, bool) and '(' not in text else text
-        kw = dict(action=argparse.BooleanOptionalAction) if isinstance(default, bool) else dict(type=TYPES.get(k, type(default)), metavar=_metavar(k, default), choices=CHOICES.get(k))
+        shown = (f'{text} ({default})' if default is not None and not isinstance(default, bool)
+                 and '(' not in text else text)
+        kw = dict(action=argparse.BooleanOptionalAction) if isinstance(default, bool) else dict(
+            type=TYPES.get(k, type(default)), metavar=_metavar(k, default), choices=CHOICES.get(k))
         p.add_argument('--'+k.replace('_', '-'), default=None, help=shown, **kw)
     return p
 
@@ -145,16 +184,21 @@ def settings_of(
     args, # parsed
     folder, # of the run
 ) -> dict: # option -> value
-    "What holds: the command line, then the file, then what the run was begun with, then the defaults"
-    earlier = read_json(folder/'settings.json') if args.resume and (folder/'settings.json').exists() else {}
+    "What holds: the command line, the file, what the run was begun with, the defaults"
+    earlier = (read_json(folder/'settings.json') if args.resume
+               and (folder/'settings.json').exists() else {})
     given = {k: v for k,v in vars(args).items() if k in OPTIONS and v is not None}
-    s = {k: d for k,(d,_) in OPTIONS.items()} | {k: v for k,v in earlier.items() if k in OPTIONS} | given
+    s = {k: d for k,(d,_) in OPTIONS.items()} | {k: v
+                                                 for k,v in earlier.items() if k in OPTIONS} | given
     joint = s['preset']=='joint'
     if s['plane'] is None: s['plane'] = 'coronal' if joint else 'axial'
     if s['lr_g'] is None: s['lr_g'] = 2e-4 if joint else 1e-4
-    if s['n_epochs'] is None and s['minutes'] is None: s |= dict(minutes=2.) if joint else dict(n_epochs=200)
-    for k in ('n_epochs','minutes','batch_size','accumulate','filters','discriminator_filters','lr_g','lr_d'):
-        if s[k] is not None and not s[k]>0: raise InputError(f"--{k.replace('_', '-')} is {s[k]}, and has to be above 0")
+    if s['n_epochs'] is None and s['minutes'] is None:
+        s |= dict(minutes=2.) if joint else dict(n_epochs=200)
+    for k in ('n_epochs','minutes','batch_size','accumulate','filters','discriminator_filters',
+              'lr_g','lr_d'):
+        if s[k] is not None and not s[k]>0:
+            raise InputError(f"--{k.replace('_', '-')} is {s[k]}, and has to be above 0")
     return s
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #293ceaa2
@@ -165,13 +209,18 @@ def build_model(
     "Model, loss and callbacks of a preset"
     if s['preset']=='joint':
         a,b = (site_slices(stores[f'train_{d}']) for d in 'ab')
-        model,loss,cbs = fast_cyclegan(a, b, seed=s['seed'], blur=s['plane']!='axial', seconds=30*s['minutes'] if s['minutes'] else None)
+        model,loss,cbs = fast_cyclegan(a, b, seed=s['seed'], blur=s['plane']!='axial',
+                                       seconds=30*s['minutes'] if s['minutes'] else None)
     else:
-        model,cbs = CycleGAN(4, s['filters'], s['discriminator_filters'], s['n_blocks']),[]
-        loss = CycleGANLoss(cycle=s['lambda_cycle'], identity=s['lambda_identity'], adversarial=s['lambda_adversarial'])
+        model = CycleGAN(4, s['filters'], s['discriminator_filters'], s['n_blocks'])
+        cbs = []
+        loss = CycleGANLoss(cycle=s['lambda_cycle'], identity=s['lambda_identity'],
+                            adversarial=s['lambda_adversarial'])
     model.meta |= dict(plane=s['plane'], preset=s['preset'])
-    extra = [ClipPerNetwork(s['clip']) if s['clip'] else None, GeneratorEMA(s['ema']) if s['ema'] else None,
-             ProgressiveResize(.5, s['small_until']) if s['small_until'] else None, GradientAccumulation(s['batch_size']*s['accumulate']) if s['accumulate']>1 else None]
+    extra = [ClipPerNetwork(s['clip']) if s['clip'] else None,
+             GeneratorEMA(s['ema']) if s['ema'] else None,
+             ProgressiveResize(.5, s['small_until']) if s['small_until'] else None,
+             GradientAccumulation(s['batch_size']*s['accumulate']) if s['accumulate']>1 else None]
     return model, loss, [*cbs, *filter(None, extra)]
 
 def build_loaders(
@@ -179,10 +228,14 @@ def build_loaders(
     stores, # role -> `SliceStore`, of `open_stores`
 )->tuple: # `DataLoaders`; `UnrelatedSlices` or None
     "Loaders for training, and for validation where there are no pairs"
-    kw = dict(bs=s['batch_size'], seed=s['seed'], informative=s['informative'], device=defaults.device if torch.cuda.is_available() else torch.device('cpu'))
-    if 'valid_a' not in stores or 'valid_b' not in stores: return unpaired_dataloaders(stores['train_a'], stores['train_b'], valid_pct=s['valid_pct'], **kw),None
+    kw = dict(bs=s['batch_size'], seed=s['seed'], informative=s['informative'],
+              device=defaults.device if torch.cuda.is_available() else torch.device('cpu'))
+    if 'valid_a' not in stores or 'valid_b' not in stores:
+        return unpaired_dataloaders(stores['train_a'], stores['train_b'], valid_pct=s['valid_pct'],
+                                    **kw),None
     dls = unpaired_dataloaders(stores['train_a'], stores['train_b'], valid_pct=0, **kw)
-    a,b = stores['valid_a'],stores['valid_b']
+    a = stores['valid_a']
+    b = stores['valid_b']
     n = min(len(a), len(b))
     rows = [np.linspace(0, len(o)-1, n).round().astype(int) for o in (a,b)]
     return dls,UnrelatedSlices(a, b, rows, dls.one_batch()[0].shape[-2:])
@@ -196,7 +249,8 @@ class UnrelatedSlices(torch.utils.data.Dataset):
         rows, # two arrays of row numbers, one of each site; they make the pairs
         size, # (H, W) that the slices are centred in
     ):
-        self.readers,self.rows = [ReadSlice(slice_source(o), size) for o in (a,b)],rows
+        self.readers = [ReadSlice(slice_source(o), size) for o in (a,b)]
+        self.rows = rows
     def who(self): return tuple(f.source.subjects[r] for f,r in zip(self.readers, self.rows))
     def __len__(self): return len(self.rows[0])
     def __getitem__(self, i):
@@ -212,13 +266,15 @@ def with_sequences(
     "The cohorts with the sequences that are used, checked"
     for role in ('train_a', 'train_b'):
         if not cohorts.get(role):
-            raise NoSubjectsError(f'there is nobody to train on at site {role[-1].upper()}', path=args.data_root)
+            raise NoSubjectsError(f'there is nobody to train on at site {role[-1].upper()}',
+                                  path=args.data_root)
     sites = {f'site {d.upper()}': cohorts[f'train_{d}'] for d in 'ab'}
     used = shared_sequences(sites, args.sequences)
     if len(used)<len(SEQUENCES) and not fewer:
         lacking = ', '.join(q for q in SEQUENCES if q not in used)
-        raise MissingSequenceError(f'there is no {lacking}, and the networks need all four sequences', path=args.data_root,
-                                   fix='Take --preset fast, which can do with fewer.')
+        raise MissingSequenceError(
+            f'there is no {lacking}, and the networks need all four sequences', path=args.data_root,
+            fix='Take --preset fast, which can do with fewer.')
     return {role: c.using(used) for role,c in cohorts.items()}
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #e6284092
@@ -229,38 +285,54 @@ class ProgressLine(Callback):
         show=True, # show the bar?
     ):
         self.show = show
-    def after_create(self): self.learn.remove_cb(ProgressCallback); self.learn.logger = noop
+    def after_create(self):
+        self.learn.remove_cb(ProgressCallback)
+        self.learn.logger = noop
     def before_fit(self):
-        self.bar = progress_bar(desc='training', total=100, progress=self.show and not rank_distrib(), unit='%', file=sys.stderr, bar_format='{percentage:3.0f}%|{bar:24}| {elapsed} gone, {remaining} left{postfix}')
+        self.bar = progress_bar(
+            desc='training', total=100, progress=self.show and not rank_distrib(), unit='%',
+            file=sys.stderr,
+            bar_format='{percentage:3.0f}%|{bar:24}| {elapsed} gone, {remaining} left{postfix}')
     def after_batch(self):
         if not self.training: return
         self.bar.update(min(100, 100*self.pct_train)-self.bar.n)
-        self.bar.set_postfix_str(f'epoch {self.epoch+1}, loss {float(self.smooth_loss):.3f}', refresh=False)
+        self.bar.set_postfix_str(f'epoch {self.epoch+1}, loss {float(self.smooth_loss):.3f}',
+                                 refresh=False)
     def after_validate(self):
         v = getattr(self.learn, 'validation', None)
-        if self.show and v and v.rows and not rank_distrib(): self.bar.write(said_row(v.rows[-1]), file=sys.stderr)
-    def after_fit(self): self.bar.update(100-self.bar.n); self.bar.close()
+        if self.show and v and v.rows and not rank_distrib():
+            self.bar.write(said_row(v.rows[-1]), file=sys.stderr)
+    def after_fit(self):
+        self.bar.update(100-self.bar.n)
+        self.bar.close()
 
 def said_row(
     row, # dict: epoch, and psnr and psnr_before (dB) or distance and distance_before
 )->str: # a line
     "A row of the validation, in words"
-    if 'psnr' in row: return f"epoch {row['epoch']+1}: PSNR against the true scan {row['psnr']:.2f} dB (untranslated {row['psnr_before']:.2f})"
-    return f"epoch {row['epoch']+1}: distance of the intensities {row['distance']:.4f} (untranslated {row['distance_before']:.4f})"
+    if 'psnr' in row:
+        return (f"epoch {row['epoch']+1}: PSNR against the true scan {row['psnr']:.2f} dB "
+                f"(untranslated {row['psnr_before']:.2f})")
+    return (f"epoch {row['epoch']+1}: distance of the intensities "
+            f"{row['distance']:.4f} (untranslated {row['distance_before']:.4f})")
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #43949e3a
 def seed_everything(
     seed, # random seed, for Python, numpy and torch
 ):
     "The same seed, the same run, in all processes"
-    random.seed(seed); np.random.seed(seed%2**32); torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed%2**32)
+    torch.manual_seed(seed)
 
 def start_run(
     args, # parsed
 )->tuple: # folder of the run; option -> value
     "Folder and settings of the run, checked"
     folder = Path(args.checkpoints_dir)/args.name
-    if (folder/'checkpoint.safetensors').exists() and not args.resume: raise InputError('there is a run of this name', path=folder, fix='Go on with it by --resume, or give another --name.')
+    if (folder/'checkpoint.safetensors').exists() and not args.resume:
+        raise InputError('there is a run of this name', path=folder,
+                         fix='Go on with it by --resume, or give another --name.')
     check_output(folder)
     s = settings_of(args, folder)
     if s['tracking']: require_extra(s['tracking'], s['tracking'])
@@ -270,10 +342,12 @@ def start_run(
 
 def named_sites(
     cohorts, # role -> `Cohort`, 'train_a' and 'train_b' among them
-)->str: # with the folder that holds both, where their own names say as little as 'site_a' and 'site_b'
+    # with the folder that holds both, where their own names say as little as 'site_a' and 'site_b'
+)->str:
     "The sites by the names of their folders, for the model's card"
     a,b = (Path(cohorts[f'train_{d}'].folder or f'site_{d}').resolve() for d in 'ab')
-    return f'{a.name} and {b.name}' + (f' of {a.parent.name}' if a.parent==b.parent and (a.name,b.name) in SITE_NAMES else '')
+    return f'{a.name} and {b.name}' + (f' of {a.parent.name}' if a.parent==b.parent
+                                       and (a.name,b.name) in SITE_NAMES else '')
 
 def held_out(
     root, # folder of the study, or a file of splits
@@ -302,16 +376,21 @@ def run_training(
     folder,s = start_run(args)
     tell = print if not args.quiet and not rank_distrib() else noop
     for n in notes: tell(n)
-    stores,pairs,left_out = _in_turn(partial(open_stores, cohorts, paired, folder/'cache', s['plane'], s['n_jobs'], not args.quiet))
+    stores,pairs,left_out = _in_turn(partial(open_stores, cohorts, paired, folder/'cache',
+                                             s['plane'], s['n_jobs'], not args.quiet))
     seed_everything(s['seed'])
     dls,valid = build_loaders(s | (dict(valid_pct=0) if pairs is not None else {}), stores)
     tell(f'training on {dls.train.n} slices of site A and {len(stores["train_b"])} of site B, {"by " + format(s["minutes"], "g") + " min" if s["minutes"] else str(s["n_epochs"]) + " epochs"}')
     if s['preset']=='joint': tell('measuring the blur and the tone maps of both sites first')
     model,loss,cbs = build_model(s, stores)
     model.meta |= dict(sites=named_sites(cohorts), seed=s['seed'], **held_out(args.data_root))
-    trainer = CycleGANTrainer(model, s['tracking'], loss, s['lr_g'], s['lr_d'], cbs=[ProgressLine(not args.quiet), *cbs], r1=s['r1'] if s['preset']!='joint' else 0., r1_every=s['r1_every'], bf16=s['bf16'])
+    trainer = CycleGANTrainer(
+        model, s['tracking'], loss, s['lr_g'], s['lr_d'], cbs=[ProgressLine(not args.quiet), *cbs],
+        r1=s['r1'] if s['preset']!='joint' else 0., r1_every=s['r1_every'], bf16=s['bf16'])
     seed_everything(s['seed'])
-    trainer.train(dls, s['batch_size'], s['n_epochs'] or 1, folder, pairs if pairs is not None else valid, s['n_epochs_decay'], s['minutes'], images=s['images'])
+    trainer.train(dls, s['batch_size'], s['n_epochs'] or 1, folder,
+                  pairs if pairs is not None else valid, s['n_epochs_decay'], s['minutes'],
+                  images=s['images'])
     return trainer,folder,left_out
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #ee616903
@@ -336,8 +415,9 @@ def fit_folder(
     folder = Path(args.checkpoints_dir)/args.name
     given = [k for k in OPTIONS if k not in _OF_THE_FIT and getattr(args, k) is not None]
     if given:
-        raise InputError(f"preset fast has no network, and '--{given[0].replace('_', '-')}' belongs to one",
-                         fix='Leave it out, or take --preset joint or document.')
+        raise InputError(
+            f"preset fast has no network, and '--{given[0].replace('_', '-')}' belongs to one",
+            fix='Leave it out, or take --preset joint or document.')
     if (folder/'config.json').exists() and not args.resume:
         raise InputError('there is a model of this name', path=folder, fix='Give another --name.')
     check_output(folder)
@@ -361,13 +441,16 @@ def checked_cohorts(
     cohorts = with_sequences(cohorts, args, fewer)
     roles = ('train_a', 'train_b')
     for k in roles: check_complete(cohorts[k], k[-1].upper())
-    return cohorts, paired, notes + [n for n in cohort_notes([cohorts[k] for k in roles]) if n not in notes]
+    return cohorts, paired, notes + [n
+                                     for n in cohort_notes([cohorts[k] for k in roles])
+                                     if n not in notes]
 
 def folder_names(
     cohorts, # role -> `Cohort`
 )->dict: # 'a' and 'b' -> name of the folder
     "What the sites' folders are called, for the model to remember"
-    return {d: Path(cohorts[f'train_{d}'].folder).resolve().name for d in 'ab' if cohorts[f'train_{d}'].folder}
+    return {d: Path(cohorts[f'train_{d}'].folder).resolve().name
+            for d in 'ab' if cohorts[f'train_{d}'].folder}
 
 def run_fit(
     args, # parsed, of preset fast
@@ -404,13 +487,17 @@ def fit_summary(
     lines = [f'Left out: {o}' for o in left_out]
     lines += ['Distance of tissue medians to the other site, on patients left out '
               f'({train["a"]} of site A, {train["b"]} of site B; normalized units, '
-              'mean over fluid, grey and white matter):', distance_table(model).round(3).to_string()]
+              'mean over fluid, grey and white matter):',
+              distance_table(model).round(3).to_string()]
     if min(train.values()) < 6:
-        lines.append('With fewer than six patients of a site these are too few to tell methods apart.')
+        lines.append(
+            'With fewer than six patients of a site these are too few to tell methods apart.')
     lines.append('What will be done:')
-    lines += [f'{d}: ' + ', '.join(f'{s} {m}' for s, m in chosen.items()) for d, chosen in model.choice.items()]
+    lines += [f'{d}: ' + ', '.join(f'{s} {m}' for s, m in chosen.items())
+              for d, chosen in model.choice.items()]
     lines += [*model.remarks, f'Written to {folder}: config.json, README.md, settings.json',
-              'It can be used at once:', f'  neuroscope translate --model {folder} --input-dir DIR --output-dir DIR']
+              'It can be used at once:',
+              f'  neuroscope translate --model {folder} --input-dir DIR --output-dir DIR']
     return '\n'.join(lines)
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #3497ebdd
@@ -420,14 +507,21 @@ def summary(
     left_out, # sentences: who was left out, and why
 )->str: # lines
     "What was written, for the end of the run"
-    v,classes = getattr(trainer.learn, 'validation', None),trainer.model.meta.get('lesion_classes')
+    v = getattr(trainer.learn, 'validation', None)
+    classes = trainer.model.meta.get('lesion_classes')
     out = [f'Left out: {o}' for o in left_out] + trainer.learn.collapse_warning.warnings
-    if classes is not None: out += [f"The tone map compares {', '.join(['normal tissue', *classes])} of the two sites, each with itself." if classes else
-                                    'The tone map compares all of the brain, tumours with it: the lesion masks of the two sites, if there are any, do not hold enough to tell them apart.']
+    if classes is not None:
+        out += [f"The tone map compares {', '.join(['normal tissue', *classes])} of the "
+                "two sites, each with itself." if classes
+                else 'The tone map compares all of the brain, tumours with it: the lesion masks '
+                     'of the two sites, if there are any, do not hold enough to tell them apart.']
     if v and v.rows: out += [f'at the end, {said_row(v.rows[-1])}']
-    if (best := getattr(trainer.learn, 'keep_best', None)) and best.best: out.append(f"the best was epoch {best.best['epoch']}, kept in {folder/'best'}")
+    if (best := getattr(trainer.learn, 'keep_best', None)) and best.best:
+        out.append(f"the best was epoch {best.best['epoch']}, kept in {folder/'best'}")
     files = [f.name for f in sorted(folder.iterdir()) if not f.name.startswith('.')]
-    return '\n'.join([*out, f'Written to {folder}: {", ".join(files)}', f"It can be loaded with Translator('{folder}'), or used at once:", f'  neuroscope translate --model {folder} --input-dir DIR --output-dir DIR'])
+    return '\n'.join([*out, f'Written to {folder}: {", ".join(files)}',
+                      f"It can be loaded with Translator('{folder}'), or used at once:",
+                      f'  neuroscope translate --model {folder} --input-dir DIR --output-dir DIR'])
 
 def _run(argv):
     args = parser().parse_args(argv)
@@ -441,7 +535,8 @@ def _run(argv):
 def main(argv=None, # default: the arguments of the process
         )->int: # exit status
     "Train a CycleGAN from the command line"
-    return run_command(_run, argv, 'neuroscope train', 'The same command with --resume goes on after the last whole epoch')
+    return run_command(_run, argv, 'neuroscope train',
+                       'The same command with --resume goes on after the last whole epoch')
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #9ce7633d
 if __name__=='__main__': sys.exit(main())

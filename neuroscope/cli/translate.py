@@ -12,7 +12,8 @@ import argparse, sys
 
 
 from . import CommandParser, run_command, say, shortened
-from ..core import InputError, NoSubjectsError, check_output, find_subjects, progress_bar, sequences_said
+from ..core import (InputError, NoSubjectsError, check_output, find_subjects, progress_bar,
+                             sequences_said)
 from ..data.splits import test_subjects
 from ..preflight import preflight
 from ..preprocessing.slices import PLANES
@@ -21,23 +22,49 @@ from ..utils import SCALES, Translator, site_scale
 # %% ../../nbs/cli/09_translate.ipynb #9e9b313d
 def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope translate`
     "The arguments of the command"
-    p = CommandParser('neuroscope translate', 'Make the scans of one site look as if they had been acquired at the other, all four sequences together. What is there already is left as it is.',
-        'neuroscope translate --model checkpoints/a_to_b --input-dir study/site_a --output-dir harmonized/a2b\nneuroscope translate --model checkpoints/a_to_b --input-dir study/site_b --output-dir harmonized/b2a --direction b2a --splits splits',
+    p = CommandParser(
+        'neuroscope translate',
+        'Make the scans of one site look as if they had been acquired at the '
+        'other, all four sequences together. What is there already is left as it ' 'is.',
+        'neuroscope translate --model checkpoints/a_to_b --input-dir study/site_a '
+        '--output-dir harmonized/a2b\nneuroscope translate --model '
+        'checkpoints/a_to_b --input-dir study/site_b --output-dir harmonized/b2a '
+        '--direction b2a --splits splits',
         '0; 1 if some subjects failed; 2 if nothing could be done.')
-    p.add_argument('--model', required=True, metavar='DIR', help='folder of a trained model, such as checkpoints/NAME of `neuroscope train`')
-    p.add_argument('--input-dir', required=True, metavar='DIR', help='skull-stripped scans, best as `neuroscope preprocess` wrote them, in any naming scheme')
-    p.add_argument('--output-dir', required=True, metavar='DIR', help='where a folder for each subject is written')
-    p.add_argument('--direction', choices=['a2b','b2a'], default='a2b', help='from site A to site B, or back (a2b)')
-    p.add_argument('--splits', metavar='DIR', help='only the test patients of these splits, as `neuroscope split` wrote them (everybody)')
-    p.add_argument('--scale', choices=list(SCALES), default='normalized', help="intensities written: 0 to 1 between the percentiles, the source scan's, or the target site's (normalized)")
-    p.add_argument('--reference-dir', metavar='DIR', help='scans of the target site that were not normalized, for --scale target')
-    p.add_argument('--planes', nargs='+', choices=list(PLANES), metavar='PLANE', help=f"slices to translate, fused by their median: {', '.join(PLANES)} (the model's own)")
-    p.add_argument('--missing', choices=['refuse','stand_in'], default='refuse', help='subjects without all four sequences: refuse them, or let the nearest contrast stand in (refuse)')
-    p.add_argument('--batch-size', type=_positive, metavar='N', help='slices (8), or patches of a 3D model (1), at a time')
-    p.add_argument('--tile', type=int, metavar='N', help='translate slices that are larger in tiles of so many pixels, blended (whole slices)')
-    p.add_argument('--patch-size', type=_positive, nargs=3, metavar='N', help='of a 3D model: voxels of a patch (those of its training)')
-    p.add_argument('--overlap', type=int, metavar='N', help='of a 3D model: voxels that neighbouring patches share (half a patch)')
-    p.add_argument('--bf16', action='store_true', help='compute in bfloat16 where the processor has it')
+    p.add_argument('--model', required=True, metavar='DIR',
+                   help='folder of a trained model, such as checkpoints/NAME of `neuroscope train`')
+    p.add_argument('--input-dir', required=True, metavar='DIR',
+                   help='skull-stripped scans, best as `neuroscope preprocess` wrote them, in any '
+                        'naming scheme')
+    p.add_argument('--output-dir', required=True, metavar='DIR',
+                   help='where a folder for each subject is written')
+    p.add_argument('--direction', choices=['a2b','b2a'], default='a2b',
+                   help='from site A to site B, or back (a2b)')
+    p.add_argument(
+        '--splits', metavar='DIR',
+        help='only the test patients of these splits, as `neuroscope split` wrote them (everybody)')
+    p.add_argument('--scale', choices=list(SCALES), default='normalized',
+                   help="intensities written: 0 to 1 between the percentiles, the source scan's, "
+                        "or the target site's (normalized)")
+    p.add_argument('--reference-dir', metavar='DIR',
+                   help='scans of the target site that were not normalized, for --scale target')
+    p.add_argument(
+        '--planes', nargs='+', choices=list(PLANES), metavar='PLANE',
+        help=f"slices to translate, fused by their median: {', '.join(PLANES)} (the model's own)")
+    p.add_argument('--missing', choices=['refuse','stand_in'], default='refuse',
+                   help='subjects without all four sequences: refuse them, or let the nearest '
+                        'contrast stand in (refuse)')
+    p.add_argument('--batch-size', type=_positive, metavar='N',
+                   help='slices (8), or patches of a 3D model (1), at a time')
+    p.add_argument(
+        '--tile', type=int, metavar='N',
+        help='translate slices that are larger in tiles of so many pixels, blended (whole slices)')
+    p.add_argument('--patch-size', type=_positive, nargs=3, metavar='N',
+                   help='of a 3D model: voxels of a patch (those of its training)')
+    p.add_argument('--overlap', type=int, metavar='N',
+                   help='of a 3D model: voxels that neighbouring patches share (half a patch)')
+    p.add_argument('--bf16', action='store_true',
+                   help='compute in bfloat16 where the processor has it')
     p.add_argument('--device', metavar='D', help='to compute on, such as cuda (cpu)')
     p.add_argument('--overwrite', action='store_true',
         help='translate again what is there already, results of another model or direction too')
@@ -53,7 +80,9 @@ def _positive(s):
 # %% ../../nbs/cli/09_translate.ipynb #eb11ccfe
 def _reference(a, sequences):
     "The target site's scale of these sequences, where it is asked for"
-    if (a.scale=='target')!=bool(a.reference_dir): raise InputError('--scale target and --reference-dir belong together', fix="Give a folder of the target site's scans with --reference-dir.")
+    if (a.scale=='target')!=bool(a.reference_dir):
+        raise InputError('--scale target and --reference-dir belong together',
+                         fix="Give a folder of the target site's scans with --reference-dir.")
     if not a.reference_dir: return None
     return site_scale(find_subjects(a.reference_dir).using(sequences).complete, sequences)
 
@@ -63,31 +92,41 @@ def summary(
     dest, # where the subjects were written
 )->str: # lines, the count last
     "What the command prints at the end"
-    lines = [f'{r.subject}: {r.status}' + (f'. {r.message}' if r.message else '') for r in table.itertuples() if r.status!='ok' or r.message]
+    lines = [f'{r.subject}: {r.status}' + (f'. {r.message}' if r.message else '')
+             for r in table.itertuples() if r.status!='ok' or r.message]
     ok = table[table.status=='ok']
-    return '\n'.join([*lines, *(f'note: {p}' for p in shortened(problems)), f'{len(ok)} of {len(table)} subjects in {dest} ({ok.seconds.sum():.0f} s)'])
+    return '\n'.join([*lines, *(f'note: {p}' for p in shortened(problems)),
+                      f'{len(ok)} of {len(table)} subjects in {dest} ({ok.seconds.sum():.0f} s)'])
 
 def _run(argv):
     a = parser().parse_args(argv)
-    tr = Translator(a.model, batch_size=a.batch_size, device=a.device, planes=a.planes, tile=a.tile, bf16=a.bf16, patch_size=a.patch_size, overlap=a.overlap)
+    tr = Translator(a.model, batch_size=a.batch_size, device=a.device, planes=a.planes, tile=a.tile,
+                    bf16=a.bf16, patch_size=a.patch_size, overlap=a.overlap)
     cohort = find_subjects(a.input_dir).using(tr.sequences)
     reference = _reference(a, tr.sequences)
     check_output(a.output_dir, a.input_dir, apart=True)
     if a.splits: cohort = test_subjects(cohort, a.splits, a.direction[0])
-    notes = preflight(tr, cohort, a.input_dir, a.output_dir, a.direction, a.anyway, a.overwrite, not a.quiet)
+    notes = preflight(tr, cohort, a.input_dir, a.output_dir, a.direction, a.anyway, a.overwrite,
+                      not a.quiet)
     for note in notes: print(f'neuroscope translate: {note}', file=sys.stderr)
-    bar = lambda c: progress_bar(c, f'translating {a.direction}', progress=not a.quiet, unit='subject')
-    _,table = tr.translate_cohort(cohort, a.output_dir, a.direction, progress=bar, scale=a.scale, reference=reference, missing=a.missing, overwrite=a.overwrite)
+    def bar(c):
+        return progress_bar(c, f'translating {a.direction}', progress=not a.quiet, unit='subject')
+    _,table = tr.translate_cohort(cohort, a.output_dir, a.direction, progress=bar, scale=a.scale,
+                                  reference=reference, missing=a.missing, overwrite=a.overwrite)
     if not a.quiet:
-        if said := sequences_said(tr.sequences): say(f'The model was fitted without some sequences. {said}')
+        if said := sequences_said(tr.sequences):
+            say(f'The model was fitted without some sequences. {said}')
         say(summary(table, cohort.problems, a.output_dir))
-    if not (table.status=='ok').any(): raise NoSubjectsError(f'none of {len(table)} subjects could be translated', path=a.input_dir, fix=table.message[0])
+    if not (table.status=='ok').any():
+        raise NoSubjectsError(f'none of {len(table)} subjects could be translated',
+                              path=a.input_dir, fix=table.message[0])
     return int((table.status!='ok').any())
 
 def main(argv=None, # default: the arguments of the process
         )->int: # exit status
     "Translate from the command line"
-    return run_command(_run, argv, 'neuroscope translate', 'The same command goes on where it stopped')
+    return run_command(_run, argv, 'neuroscope translate',
+                       'The same command goes on where it stopped')
 
 # %% ../../nbs/cli/09_translate.ipynb #d4efe32d
 if __name__=='__main__': sys.exit(main())

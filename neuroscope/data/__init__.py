@@ -8,5 +8,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/data/index.html.md"""
 __all__ = []
 
 # %% ../../nbs/data/index.ipynb #240228bf
-from .loaders import MRIPairDataset, PairedSlices, TensorSlice, UnpairedSlices, informative_weights, paired_slices, site_store, slice_source, subject_counts, unpaired_dataloaders
+from .loaders import (MRIPairDataset, PairedSlices, TensorSlice, UnpairedSlices,
+                                     informative_weights, paired_slices, site_store, slice_source,
+                                     subject_counts, unpaired_dataloaders)
 from .splits import Splits, check_leaks, create_dataset_splits, read_splits

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core import Cohort, NoSubjectsError, SEQUENCE_LABELS, SEQUENCES, NeuroscopeError, find_subjects
+from ..core import (Cohort, NoSubjectsError, SEQUENCE_LABELS, SEQUENCES, NeuroscopeError,
+                             find_subjects)
 
 # %% ../../nbs/data/01b_folders.ipynb #2df81c69
 _NOT_SITES = ('travelling', 'derivatives')
@@ -28,11 +29,11 @@ def other_folders(folders, # of the two sites
     used = {Path(f).resolve() for f in folders if f}
     around = {p.parent for p in used}
     if len(around) != 1: return []
-    beside = [d for d in sorted(around.pop().iterdir())
-              if d.is_dir() and d not in used and d.name not in _NOT_SITES and not d.name.startswith('.')]
+    beside = [d for d in sorted(around.pop().iterdir()) if d.is_dir() and d not in used
+              and d.name not in _NOT_SITES and not d.name.startswith('.')]
     counts = [(d, _scans_in(d)) for d in beside]
-    return [f'{d} holds {n} subject{"s"*(n != 1)} with scans and is left out: two sites are compared at a time'
-            for d, n in counts if n]
+    return [f'{d} holds {n} subject{"s"*(n != 1)} with scans and is left out: two '
+            'sites are compared at a time' for d, n in counts if n]
 
 # %% ../../nbs/data/01b_folders.ipynb #03b27781
 def quality_table(folder, # of a site's scans
@@ -50,10 +51,13 @@ def quality_notes(cohort, # `Cohort` of one site
     path = quality_table(cohort.folder) if getattr(cohort, 'folder', None) else None
     if path is None: return []
     try: table = pd.read_csv(path, dtype=str).fillna('')
-    except (OSError, ValueError) as e: return [f'{path} cannot be read ({e}), so nobody knows who failed `neuroscope assess`']
-    failed = table[table.verdict == 'fail'] if {'id', 'verdict', 'reasons'} <= set(table.columns) else table[:0]
+    except (OSError, ValueError) as e:
+        return [f'{path} cannot be read ({e}), so nobody knows who failed `neuroscope assess`']
+    failed = table[table.verdict == 'fail'] if {'id', 'verdict',
+                                                'reasons'} <= set(table.columns) else table[:0]
     names = {s.id for s in cohort}
-    return [f'{r.id} failed `neuroscope assess` and takes part all the same: {r.reasons.rstrip(".")}. Look at it, or take it out of the folder'
+    return [f'{r.id} failed `neuroscope assess` and takes part all the same: '
+            f'{r.reasons.rstrip(".")}. Look at it, or take it out of the folder'
             for r in failed.itertuples() if r.id in names]
 
 # %% ../../nbs/data/01b_folders.ipynb #c88cf380
@@ -87,7 +91,8 @@ def check_complete(cohort, # `Cohort` of one site
     if cohort.complete: return cohort.complete
     used = cohort[0].sequences if len(cohort) else SEQUENCES
     lacking = [SEQUENCE_LABELS[q] for q in used if not any(q in s.paths for s in cohort)]
-    what = f'site {site} has no {" and no ".join(lacking)}' if lacking else f'none of the {len(cohort)} subjects of site {site} has all sequences'
-    fix = ('The same sequences are needed at both sites. Look at the names of the files, or give a site that has them.'
-           if lacking else '; '.join(cohort.problems))
+    what = (f'site {site} has no {" and no ".join(lacking)}' if lacking
+            else f'none of the {len(cohort)} subjects of site {site} has all sequences')
+    fix = ('The same sequences are needed at both sites. Look at the names of the '
+           'files, or give a site that has them.' if lacking else '; '.join(cohort.problems))
     raise NoSubjectsError(what, path=cohort.folder, fix=fix)

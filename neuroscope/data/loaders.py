@@ -15,45 +15,59 @@ import hashlib, random
 from dataclasses import dataclass
 from pathlib import Path
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, torch
-from fastai.data.all import (DataBlock, DataLoaders, L, Tensor, TensorImageBase, TfmdDL, Transform, TransformBlock, dispatch, patch, range_of,
-    store_attr, subplots)
-from ..core import (SEQUENCES, SEQUENCE_LABELS, Cohort, GridMismatchError, InputError, NoSubjectsError, find_subjects, read_json, same_grid,
-    stack_sequences)
+from fastai.data.all import (DataBlock, DataLoaders, L, Tensor, TensorImageBase, TfmdDL, Transform,
+                             TransformBlock, dispatch, patch, range_of, store_attr, subplots)
+from ..core import (SEQUENCES, SEQUENCE_LABELS, Cohort, GridMismatchError, InputError,
+                             NoSubjectsError, find_subjects, read_json, same_grid, stack_sequences)
 from ..preprocessing.pipeline import preprocess_cohort
 from ..preprocessing.skull_strip import subject_mask
-from ..preprocessing.slices import SliceStore, center_in, extract_slices, to_model_range, to_ras, write_slice_store
+from ..preprocessing.slices import (SliceStore, center_in, extract_slices, to_model_range,
+                                             to_ras, write_slice_store)
 
 # %% ../../nbs/data/01_loaders.ipynb #a69fa58f
 @dataclass
 class SliceSource:
     "Slices of one site and the subject of each"
-    slices: np.ndarray    # (N,C,H,W), normalized intensities in [0,1.25], background 0; may be memory-mapped
+    # (N,C,H,W), normalized intensities in [0,1.25], background 0; may be memory-mapped
+    slices: np.ndarray
     subjects: np.ndarray  # (N,) subject of each slice
     name: str = ''        # for messages: the folder, or the site
     plane: str = 'axial'  # that they were cut in
-    index: 'pd.DataFrame' = None # what is on each slice, where that is known: brain_area, lesion_area, entropy
+    # what is on each slice, where that is known: brain_area, lesion_area, entropy
+    index: 'pd.DataFrame' = None
     labels: np.ndarray|None = None # (N,H,W) `part_labels` of the lesion, where there are masks
 
     def __len__(self): return len(self.slices)
 
     def __post_init__(self):
-        if self.slices.ndim!=4: raise InputError(f'slices must be (N,C,H,W), these are {tuple(self.slices.shape)}', path=self.name or None)
-        if not len(self.slices): raise InputError('this site holds no slices', path=self.name or None, fix='Look at what preprocessing reported for it.')
+        if self.slices.ndim!=4:
+            raise InputError(f'slices must be (N,C,H,W), these are {tuple(self.slices.shape)}',
+                             path=self.name or None)
+        if not len(self.slices):
+            raise InputError('this site holds no slices', path=self.name or None,
+                             fix='Look at what preprocessing reported for it.')
         if len(self.subjects)!=len(self.slices):
-            raise InputError(f'{len(self.subjects)} subject names for {len(self.slices)} slices', path=self.name or None)
+            raise InputError(f'{len(self.subjects)} subject names for {len(self.slices)} slices',
+                             path=self.name or None)
         if self.labels is not None and self.labels.shape!=self.slices[:,0].shape:
-            raise InputError(f'labels of shape {tuple(self.labels.shape)} for slices of shape {tuple(self.slices.shape)}', path=self.name or None)
+            raise InputError(f'labels of shape {tuple(self.labels.shape)} for slices of shape '
+                             f'{tuple(self.slices.shape)}', path=self.name or None)
 
 # %% ../../nbs/data/01_loaders.ipynb #45449345
 def slice_source(
-    store, # `SliceStore`, its folder, `(slices, subjects)` or `(slices, subjects, labels)`, or an array (N,C,H,W) that is taken as one subject
+    # `SliceStore`, its folder, `(slices, subjects)` or `(slices, subjects, labels)`, or an array
+    # (N,C,H,W) that is taken as one subject
+    store,
     name='', # said in messages
 )->SliceSource: # slices, their subjects and, where known, labels, plane and index
     "Slices and subjects of anything that a loader can read"
     if isinstance(store, SliceSource): return store
     if isinstance(store, (str, Path)): store = SliceStore(store)
-    if isinstance(store, SliceStore): return SliceSource(store.slices, store.index.subject.to_numpy(dtype=str), str(store.folder), store.plane, store.index, store.labels)
-    x,subjects,labels = (*store,None)[:3] if isinstance(store, tuple) else (store,np.full(len(store), name or 'one subject'),None)
+    if isinstance(store, SliceStore):
+        return SliceSource(store.slices, store.index.subject.to_numpy(dtype=str), str(store.folder),
+                           store.plane, store.index, store.labels)
+    x,subjects,labels = (*store,None)[:3] if isinstance(store, tuple) else (
+        store,np.full(len(store), name or 'one subject'),None)
     x = x.numpy() if isinstance(x, Tensor) else np.asarray(x)
     return SliceSource(x, np.asarray(subjects, dtype=str), name, labels=labels)
 
@@ -78,7 +92,8 @@ def pad_crop(
         if have>n: x = x[..., lo:lo+n, :] if dim==-2 else x[..., lo:lo+n]
         elif have<n:
             new = torch.full if isinstance(x, Tensor) else np.full
-            shape = list(x.shape); shape[dim] = n
+            shape = list(x.shape)
+            shape[dim] = n
             out = new(shape, value, dtype=x.dtype)
             if dim==-2: out[..., lo:lo+have, :] = x
             else: out[..., lo:lo+have] = x
@@ -90,9 +105,11 @@ class TensorSlice(TensorImageBase):
     "Slices (..., C, H, W) of all sequences together, in model range [-1,1]"
     def show(self, ctx=None, titles=True, figsize=None, **kwargs):
         "Draw the sequences side by side, the patient's right on the left"
-        axs = subplots(1, len(self), figsize=figsize or (2*len(self), 2.4))[1] if ctx is None else ctx
+        axs = subplots(1, len(self),
+                       figsize=figsize or (2*len(self), 2.4))[1] if ctx is None else ctx
         for ax,x,s in zip(axs, self.as_subclass(Tensor), SEQUENCES):
-            ax.imshow(x.float().cpu().numpy()[::-1].T, origin='lower', cmap='gray', vmin=-1, vmax=float(to_model_range(1.)))
+            ax.imshow(x.float().cpu().numpy()[::-1].T, origin='lower', cmap='gray', vmin=-1,
+                      vmax=float(to_model_range(1.)))
             ax.set_axis_off()
             if titles: ax.set_title(SEQUENCE_LABELS[s], fontsize=8)
         return axs
@@ -117,7 +134,7 @@ def deal(
     rng, # `random.Random`
     weights=None, # how often each row is to come, relative to the others
 )->np.ndarray: # (n,) row numbers
-    "`n` of `rows` in random order, none twice before all came once; with weights, drawn with replacement"
+    "`n` of `rows` in random order, each once before any comes twice; drawn freely with weights"
     if not n: return np.array([], dtype=int)
     if weights is not None: return np.array(rng.choices(list(rows), weights, k=n))
     rounds = -(-n//len(rows))
@@ -134,11 +151,16 @@ class RandomPartner(ReadSlice):
         seed=0, # of the first draw
     ):
         super().__init__(source, size)
-        self.rows,self.splits,self.partner,self.weights = rows,splits,{},None
+        self.rows = rows
+        self.splits = splits
+        self.partner = {}
+        self.weights = None
         for i in range_of(splits): self.draw(i, random.Random(seed+i))
     def draw(self, i, rng):
         "New partners for split `i`"
-        self.partner.update(zip(self.splits[i], deal(self.rows[i], len(self.splits[i]), rng, None if i else self.weights)))
+        self.partner.update(
+            zip(self.splits[i], deal(self.rows[i], len(self.splits[i]), rng,
+                                     None if i else self.weights)))
     def encodes(self, i): return self.read(int(self.partner[int(i)]))
 
 # %% ../../nbs/data/01_loaders.ipynb #6deb2d3f
@@ -151,7 +173,8 @@ def split_subjects(
     names = sorted(set(source.subjects))
     if not valid_pct: return list(range(len(source))), []
     if len(names)<2:
-        raise InputError('a single subject cannot be split into training and validation', path=source.name or None, fix='Give more subjects, or valid_pct=0.')
+        raise InputError('a single subject cannot be split into training and validation',
+                         path=source.name or None, fix='Give more subjects, or valid_pct=0.')
     n = min(max(1, round(valid_pct*len(names))), len(names)-1)
     held = set(random.Random(seed).sample(names, n))
     is_valid = np.array([s in held for s in source.subjects])
@@ -160,14 +183,18 @@ def split_subjects(
 # %% ../../nbs/data/01_loaders.ipynb #7a2a7d51
 class RandomFlip(Transform):
     "Mirror slices at random in training, all their channels together"
-    split_idx,order = 0,10
+    split_idx = 0
+    order = 10
     def __init__(self,
         p=.5, # probability of a flip, for each slice and axis
-        axes=(-2,), # of (B,C,H,W) that may be mirrored; -2 is left-right in axial and coronal slices
+        # of (B,C,H,W) that may be mirrored; -2 is left-right in axial and coronal slices
+        axes=(-2,),
         **kwargs, # of fastai's `Transform`
     ):
         super().__init__(**kwargs)
-        self.p,self.axes,self.rng = p,axes,torch.Generator()
+        self.p = p
+        self.axes = axes
+        self.rng = torch.Generator()
     def encodes(self, x:TensorSlice):
         for ax in self.axes:
             flip = torch.rand(len(x), 1, 1, 1, generator=self.rng) < self.p
@@ -176,12 +203,15 @@ class RandomFlip(Transform):
 
 # %% ../../nbs/data/01_loaders.ipynb #bb7400dd
 class UnpairedDL(TfmdDL):
-    "A `TfmdDL` that draws partners anew in every epoch, reproducibly; with `weights`, slices that weigh more come more often"
+    "A `TfmdDL` that draws partners anew in every epoch, reproducibly, by `weights` if given"
     weights = None
-    def shuffle_fn(self, idxs): return super().shuffle_fn(idxs) if self.weights is None else self.rng.choices(idxs, self.weights, k=len(idxs))
+    def shuffle_fn(self, idxs):
+        return super().shuffle_fn(idxs) if self.weights is None else self.rng.choices(
+            idxs, self.weights, k=len(idxs))
 
     @property
-    def partners(self): return next(f for f in self.dataset.tls[1].tfms.fs if isinstance(f, RandomPartner))
+    def partners(self):
+        return next(f for f in self.dataset.tls[1].tfms.fs if isinstance(f, RandomPartner))
 
     def before_iter(self):
         super().before_iter()
@@ -191,9 +221,12 @@ class UnpairedDL(TfmdDL):
             if isinstance(f, RandomFlip): f.rng.manual_seed(self.rng.getrandbits(48))
 
     def one_batch(self):
-        rng,state = self.rng,self.rng.getstate()
+        rng = self.rng
+        state = self.rng.getstate()
         try: return super().one_batch()
-        finally: self.rng = rng; rng.setstate(state)
+        finally:
+            self.rng = rng
+            rng.setstate(state)
 
 # %% ../../nbs/data/01_loaders.ipynb #80bc0e6b
 def SliceBlock()->TransformBlock: # for either site of a `DataBlock`
@@ -230,7 +263,9 @@ def informative_weights(
         x = np.nan_to_num(index[name].to_numpy(float)) if name in index else np.zeros(len(index))
         return x/x.max() if x.max()>0 else x
     w = floor + brain*part('brain_area') + entropy*part('entropy') + lesion*part('lesion_area')
-    if not (np.isfinite(w).all() and w.min()>=0 and w.sum()>0): raise InputError(f'slice weights must be finite, not negative and not all zero; these go from {w.min():g} to {w.max():g}')
+    if not (np.isfinite(w).all() and w.min()>=0 and w.sum()>0):
+        raise InputError('slice weights must be finite, not negative and not all zero; these go '
+                         f'from {w.min():g} to {w.max():g}')
     return w/w.mean()
 
 # %% ../../nbs/data/01_loaders.ipynb #7a17aba8
@@ -242,7 +277,9 @@ def weigh_slices(
 ):
     "Draw a loader's slices and their partners by what is on them"
     for o in (a,b):
-        if o.index is None: raise InputError('nothing is known about what is on these slices', path=o.name or None, fix='Informative sampling needs slice stores, which have a table.')
+        if o.index is None:
+            raise InputError('nothing is known about what is on these slices', path=o.name or None,
+                             fix='Informative sampling needs slice stores, which have a table.')
     dl.weights = informative_weights(a.index, **kwargs)[dl.dataset.items]
     dl.partners.weights = informative_weights(b.index, **kwargs)[dl.partners.rows[0]]
 
@@ -256,10 +293,15 @@ def check_sites(
 ):
     "Raise what is wrong with a pair of `SliceSource`s before a loader is built on them"
     if a.slices.shape[1]!=b.slices.shape[1]:
-        raise InputError(f'site A has slices of {a.slices.shape[1]} channels, site B of {b.slices.shape[1]}', fix='Prepare both sites with the same sequences.')
-    if a.plane!=b.plane: raise InputError(f'site A has {a.plane} slices, site B {b.plane} ones', fix='Cut both sites in one plane.')
+        raise InputError(f'site A has slices of {a.slices.shape[1]} channels, site B of '
+                         f'{b.slices.shape[1]}', fix='Prepare both sites with the same sequences.')
+    if a.plane!=b.plane:
+        raise InputError(f'site A has {a.plane} slices, site B {b.plane} ones',
+                         fix='Cut both sites in one plane.')
     n = len(split_subjects(a, valid_pct, seed)[0])
-    if not 0<bs<=n: raise InputError(f'a batch of {bs} cannot be filled from {n} training slices of site A', path=a.name or None, fix=f'Take bs between 1 and {n}.')
+    if not 0<bs<=n:
+        raise InputError(f'a batch of {bs} cannot be filled from {n} training slices of site A',
+                         path=a.name or None, fix=f'Take bs between 1 and {n}.')
 
 # %% ../../nbs/data/01_loaders.ipynb #671f5cf9
 def unpaired_dataloaders(
@@ -272,14 +314,18 @@ def unpaired_dataloaders(
     size=None, # (H, W) of all slices; default `common_size` of the two sites
     num_workers=0, # processes that read; a memory map is read so quickly that they rarely pay
     device=None, # default: fastai's
-    informative=False, # show informative slices more often in training: True, or keywords of `informative_weights`
+    # show informative slices more often in training: True, or keywords of `informative_weights`
+    informative=False,
 )->DataLoaders: # for training and for validation, the latter empty if `valid_pct` is 0
     "Loaders of batches `(a, b)`, each (bs,C,H,W) float32 in [-1,1]"
-    a,b = slice_source(store_a, 'site A'),slice_source(store_b, 'site B')
+    a = slice_source(store_a, 'site A')
+    b = slice_source(store_b, 'site B')
     check_sites(a, b, bs, valid_pct, seed)
-    dls = UnpairedSlices(a, b, size, valid_pct, seed, augment).dataloaders(a.slices, bs=bs, num_workers=num_workers, device=device)
+    dls = UnpairedSlices(a, b, size, valid_pct, seed, augment).dataloaders(
+        a.slices, bs=bs, num_workers=num_workers, device=device)
     for i,dl in enumerate(dls.loaders): dl.rng = random.Random(f'{seed}-{i}')
-    if informative not in (False, None): weigh_slices(dls.train, a, b, **({} if informative is True else informative))
+    if informative not in (False, None):
+        weigh_slices(dls.train, a, b, **({} if informative is True else informative))
     return dls
 
 # %% ../../nbs/data/01_loaders.ipynb #ce21cf7a
@@ -293,7 +339,8 @@ def _is_current(folder, cohort):
     if not (folder/'store.json').exists(): return False
     held = {*SliceStore(folder).index.subject, *read_json(folder/'store.json')['left_out']}
     files = [p for s in cohort for p in s.paths.values()]
-    return held=={s.id for s in cohort} and (folder/'store.json').stat().st_mtime>=max(Path(p).stat().st_mtime for p in files)
+    return held=={s.id for s in cohort} and (folder/'store.json').stat().st_mtime>=max(
+        Path(p).stat().st_mtime for p in files)
 
 # %% ../../nbs/data/01_loaders.ipynb #a1fe52fd
 def _how_many(cohort):
@@ -309,12 +356,18 @@ def ready_cohort(
     progress=True, # show bars?
 )->Cohort: # complete and preprocessed; in its `problems`, what was left out and why
     "The usable subjects of a cohort, preprocessed"
-    cohort,problems = found.complete,list(found.problems)
-    if not cohort: raise NoSubjectsError(f'none of the {len(found)} subjects has all {_how_many(found)} sequences', path=found.folder, fix='; '.join(problems))
+    cohort = found.complete
+    problems = list(found.problems)
+    if not cohort:
+        raise NoSubjectsError(
+            f'none of the {len(found)} subjects has all {_how_many(found)} sequences',
+            path=found.folder, fix='; '.join(problems))
     if pipeline is None: return Cohort(cohort, found.folder, problems)
     done,_ = preprocess_cohort(cohort, dest, pipeline, n_jobs=n_jobs, progress=progress)
     problems += done.problems
-    if not done: raise NoSubjectsError('no subject could be preprocessed', path=found.folder, fix='; '.join(problems))
+    if not done:
+        raise NoSubjectsError('no subject could be preprocessed', path=found.folder,
+                              fix='; '.join(problems))
     return Cohort(done, dest, problems).using(cohort[0].sequences)
 
 # %% ../../nbs/data/01_loaders.ipynb #93fae422
@@ -326,8 +379,10 @@ def cohort_store(
 )->tuple: # `SliceStore`; what was left out and why, a sentence each
     "The slice store of a cohort, made or brought up to date"
     dest = Path(dest)
-    store = SliceStore(dest) if _is_current(dest, cohort) else write_slice_store(cohort, dest, plane=plane, progress=progress)
-    return store, cohort.problems + [f'{k}: {v}' for k,v in read_json(dest/'store.json')['left_out'].items()]
+    store = SliceStore(dest) if _is_current(dest, cohort) else write_slice_store(
+        cohort, dest, plane=plane, progress=progress)
+    return store, cohort.problems + [f'{k}: {v}'
+                                     for k,v in read_json(dest/'store.json')['left_out'].items()]
 
 def site_store(
     folder, # scans of one site, in any naming scheme; or a `Cohort`
@@ -339,7 +394,8 @@ def site_store(
 )->tuple: # `SliceStore`; what was left out and why, a sentence each
     "The slice store of a folder of scans, made or brought up to date"
     found = folder if isinstance(folder, Cohort) else find_subjects(folder)
-    part = ' '.join(sorted(s.id for s in found)) if found is folder else ''           # splits of one folder have caches of their own
+    # splits of one folder have caches of their own
+    part = ' '.join(sorted(s.id for s in found)) if found is folder else ''
     cache = _cache_folder(found.folder or 'cohort', pipeline, cache_dir, part)
     cohort = ready_cohort(found, pipeline, cache/'preprocessed', n_jobs, progress)
     return cohort_store(cohort, cache/f'{plane}_slices', plane, progress)
@@ -348,7 +404,9 @@ def site_store(
 def _paired_volumes(a, b, plane):
     "Both scans of a person, in RAS, and the brain they have in common"
     imgs = [s.load_all() for s in (a,b)]
-    if not same_grid(*(o['t1'] for o in imgs)): raise GridMismatchError(f'{a.id} lies on another grid at site B than at site A', path=b.folder, fix='Register both scans to one grid.')
+    if not same_grid(*(o['t1'] for o in imgs)):
+        raise GridMismatchError(f'{a.id} lies on another grid at site B than at site A',
+                                path=b.folder, fix='Register both scans to one grid.')
     aff = imgs[0]['t1'].affine
     mask = to_ras(subject_mask(a, imgs[0]) & subject_mask(b, imgs[1]), aff)
     return [to_ras(stack_sequences(o), aff) for o in imgs], mask
@@ -361,7 +419,10 @@ def paired_slices(
 )->tuple: # two `SliceSource`s of one length and size; row for row the same place in the same person
     "Slices of people who were scanned at both sites"
     both = [(a, cohort_b.by_id(a.id)) for a in cohort_a if a.id in {s.id for s in cohort_b}]
-    if not both: raise NoSubjectsError('no subject is in both cohorts', path=getattr(cohort_a, 'folder', None), fix='The same person needs the same name at both sites.')
+    if not both:
+        raise NoSubjectsError('no subject is in both cohorts',
+                              path=getattr(cohort_a, 'folder', None),
+                              fix='The same person needs the same name at both sites.')
     parts = []
     for a,b in both:
         vols,mask = _paired_volumes(a, b, plane)
@@ -370,19 +431,23 @@ def paired_slices(
         parts.append([o[rows] for o in x])
     size = common_size(*(p[0].shape for p in parts))
     who = np.repeat([a.id for a,_ in both], [len(p[0]) for p in parts])
-    return tuple(SliceSource(np.concatenate([center_in(p[i], size) for p in parts]), who, f'people scanned at both sites, {k}', plane) for i,k in enumerate('ab'))
+    return tuple(SliceSource(np.concatenate([center_in(p[i], size) for p in parts]), who,
+                             f'people scanned at both sites, {k}', plane)
+                 for i,k in enumerate('ab'))
 
 # %% ../../nbs/data/01_loaders.ipynb #0c5d0a51
 class PairedSlices(torch.utils.data.Dataset):
-    "Pairs `(a, b)` of the same place in the same person, in model range: `paired_slices` as a dataset"
+    "Pairs `(a, b)` of the same place in the same person in model range, as a dataset"
     def __init__(self,
         a, # `SliceSource` of site A
         b, # `SliceSource` of site B, a row for each of `a`
         size=None, # (H, W) of the slices; default `common_size` of both
     ):
         self.size = size or common_size(a.slices.shape, b.slices.shape)
-        self.readers,self.subjects = [ReadSlice(o, self.size) for o in (a,b)],a.subjects
-    def who(self): return self.subjects,self.subjects                 # of each slice, at site A and at site B
+        self.readers = [ReadSlice(o, self.size) for o in (a,b)]
+        self.subjects = a.subjects
+    def who(self):
+        return self.subjects,self.subjects   # of each slice, at site A and at site B
     def __len__(self): return len(self.subjects)
     def __getitem__(self, i):
         if not 0<=i<len(self): raise IndexError(i)
@@ -391,15 +456,21 @@ class PairedSlices(torch.utils.data.Dataset):
 # %% ../../nbs/data/01_loaders.ipynb #7d0cce67
 def _who(dl):
     "The subject of each slice of a loader, of site A and of site B; None where they have no names"
-    dl = getattr(dl, 'dl', dl)                                        # of several processes, each has a part of the loader
-    if not isinstance(dl, UnpairedDL): return dl.dataset.who() if hasattr(dl.dataset, 'who') else None
-    partners,i = dl.partners,dl.dataset.split_idx
+    # of several processes, each has a part of the loader
+    dl = getattr(dl, 'dl', dl)
+    if not isinstance(dl, UnpairedDL):
+        return dl.dataset.who() if hasattr(dl.dataset, 'who') else None
+    partners = dl.partners
+    i = dl.dataset.split_idx
     source = next(f for f in dl.dataset.tls[0].tfms.fs if isinstance(f, ReadSlice)).source
-    return [o.subjects[np.asarray(rows, int)] for o,rows in ((source,partners.splits[i]), (partners.source,partners.rows[i]))]
+    return [o.subjects[np.asarray(rows, int)]
+            for o,rows in ((source,partners.splits[i]), (partners.source,partners.rows[i]))]
 
 def subject_counts(
     dls, # `DataLoaders` of pairs
-)->dict: # split -> site ('a', 'b') -> number; without splits that are empty or whose subjects have no names
+    # split -> site ('a', 'b') -> number; without splits that are empty or whose subjects have no
+    # names
+)->dict:
     "How many subjects of each site training and validation see"
     who = {k: _who(dl) for k,dl in zip(('train','valid'), dls.loaders)}
     return {k: {d: len(set(x)) for d,x in zip('ab', v)} for k,v in who.items() if v and len(v[0])}
@@ -407,10 +478,13 @@ def subject_counts(
 # %% ../../nbs/data/01_loaders.ipynb #c2915f68
 def _grid(n, c, names, figsize=None):
     "Axes for groups of `c` panels, `n` rows of them, with a gap and a name for each group"
-    k = len(names); w,h = figsize or (1.15*k*c, 1.25*n+.5)
+    k = len(names)
+    w,h = figsize or (1.15*k*c, 1.25*n+.5)
     fig = plt.figure(figsize=(w, h))
-    gs = fig.add_gridspec(n, k*(c+1)-1, width_ratios=([1]*c+[.2])*(k-1)+[1]*c, wspace=.03, hspace=.03, left=.005, right=.995, bottom=.005, top=1-.5/h)
-    axs = np.array([[fig.add_subplot(gs[i,j]) for j in range(k*(c+1)-1) if j%(c+1) < c] for i in range(n)])
+    gs = fig.add_gridspec(n, k*(c+1)-1, width_ratios=([1]*c+[.2])*(k-1)+[1]*c, wspace=.03,
+                          hspace=.03, left=.005, right=.995, bottom=.005, top=1-.5/h)
+    axs = np.array(
+        [[fig.add_subplot(gs[i,j]) for j in range(k*(c+1)-1) if j%(c+1) < c] for i in range(n)])
     for i,name in enumerate(names):
         l,r = (axs[0,j].get_position() for j in (i*c, i*c+c-1))
         fig.text((l.x0+r.x1)/2, 1-.04/h, name, ha='center', va='top', weight='bold')
@@ -419,16 +493,20 @@ def _grid(n, c, names, figsize=None):
 @dispatch
 def show_batch(x:TensorSlice, y:TensorSlice, samples, ctxs=None, max_n=4, figsize=None, **kwargs):
     "A row per item: the sequences of site A, then those of its partner of site B"
-    n,c = min(len(samples), max_n),x.shape[1]
+    n = min(len(samples), max_n)
+    c = x.shape[1]
     axs = _grid(n, c, ('site A', 'site B'), figsize)
     for i,((a,b,*_),row) in enumerate(zip(samples, axs)):
-        a.show(ctx=row[:c], titles=i==0); b.show(ctx=row[c:], titles=i==0)
+        a.show(ctx=row[:c], titles=i==0)
+        b.show(ctx=row[c:], titles=i==0)
     return axs
 
 @dispatch
-def show_results(x:TensorSlice, y:TensorSlice, samples, outs, ctxs=None, max_n=4, figsize=None, **kwargs):
-    "A row per item: a slice of site A, the same brought to site B, and a slice that site B made of somebody else"
-    n,c = min(len(samples), max_n),len(SEQUENCES)
+def show_results(x:TensorSlice, y:TensorSlice, samples, outs, ctxs=None, max_n=4, figsize=None,
+                 **kwargs):
+    "A row per item: a slice of A, the same brought to B, and a slice of somebody else at B"
+    n = min(len(samples), max_n)
+    c = len(SEQUENCES)
     axs = _grid(n, c, ('site A', 'A → B', 'site B, another patient'), figsize or (.8*3*c, .9*n+.5))
     for i,((a,b,*_),(fake,*_),row) in enumerate(zip(samples, outs, axs)):
         for j,s in enumerate((a, fake, b)): TensorSlice(s).show(ctx=row[j*c:(j+1)*c], titles=i==0)
@@ -440,7 +518,8 @@ class MRIPairDataset(torch.utils.data.Dataset):
     def __init__(self,
         domain_a_dir, # scans of site A, in any naming scheme
         domain_b_dir, # scans of site B
-        preprocessing_pipeline=None, # `VolumePreprocessor`; None: the scans are preprocessed already
+        # `VolumePreprocessor`; None: the scans are preprocessed already
+        preprocessing_pipeline=None,
         cache_dir='neuroscope_cache', # where preprocessed scans and slices are kept
         n_jobs=1, # subjects preprocessed at a time
         size=None, # (H, W) of the slices; default `common_size` of the two sites
@@ -448,13 +527,19 @@ class MRIPairDataset(torch.utils.data.Dataset):
         progress=True, # show bars?
         plane='axial', # that slices are cut in; note another one in the model's `meta['plane']`
     ):
-        if Path(domain_a_dir).resolve()==Path(domain_b_dir).resolve(): raise InputError('both sites are the same folder', path=domain_a_dir, fix='Give a folder for each site.')
-        (store_a,why_a),(store_b,why_b) = (site_store(d, preprocessing_pipeline, cache_dir, n_jobs, progress, plane) for d in (domain_a_dir, domain_b_dir))
+        if Path(domain_a_dir).resolve()==Path(domain_b_dir).resolve():
+            raise InputError('both sites are the same folder', path=domain_a_dir,
+                             fix='Give a folder for each site.')
+        (store_a,why_a),(store_b,why_b) = (
+            site_store(d, preprocessing_pipeline, cache_dir, n_jobs, progress, plane)
+            for d in (domain_a_dir, domain_b_dir))
         self.problems = why_a + why_b      # who was left out, and why
-        self.a,self.b = slice_source(store_a),slice_source(store_b)
+        self.a = slice_source(store_a)
+        self.b = slice_source(store_b)
         check_sites(self.a, self.b, 1)
         self.size = size or common_size(self.a.slices.shape, self.b.slices.shape)
-        self._read,self._partner = ReadSlice(self.a, self.size),RandomPartner(self.b, self.size, [range(len(self.b))], [range(len(self.a))], seed)
+        self._read,self._partner = ReadSlice(self.a, self.size),RandomPartner(
+            self.b, self.size, [range(len(self.b))], [range(len(self.a))], seed)
 
     def __len__(self): return len(self.a)
     def __getitem__(self, i):

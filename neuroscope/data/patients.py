@@ -47,11 +47,13 @@ def read_grades(path, # CSV with a column `grade`, and one called `id`, `subject
                )->dict: # id -> 'high' or 'low'
     "The grades in a table of patients"
     try: table = pd.read_csv(path, dtype=str)
-    except (OSError, ValueError) as e: raise InputError(f'the table of patients cannot be read ({e})', path=path) from e
+    except (OSError, ValueError) as e:
+        raise InputError(f'the table of patients cannot be read ({e})', path=path) from e
     names = {c.lower(): c for c in table.columns}
     who = next((names[k] for k in ('id', 'subject', 'patient') if k in names), None)
     if who is None or 'grade' not in names:
-        raise InputError(f'the table of patients has the columns {", ".join(table.columns)}', path=path,
+        raise InputError(f'the table of patients has the columns {", ".join(table.columns)}',
+                         path=path,
                          fix='It needs a column grade, and one of id, subject or patient.')
     words = _HIGH | _LOW | _GRADE_WORDS
     pairs = zip(table[who], table[names['grade']])
@@ -61,9 +63,12 @@ def read_grades(path, # CSV with a column `grade`, and one called `id`, `subject
 # %% ../../nbs/data/01a_patients.ipynb #dd5e9ca6
 def patient_table(cohort, # `Subject`s of one site
                   grades=None, # id -> 'high' or 'low', of `read_grades`
-                 )->tuple: # DataFrame: id, ml of each part of the lesion, grade ('' where not known); sentences about masks that cannot be used
+                 # DataFrame: id, ml of each part of the lesion, grade ('' where not known);
+                 # sentences about masks that cannot be used
+                 )->tuple:
     "What is known of a site's patients"
-    rows, problems = [], []
+    rows = []
+    problems = []
     for subject in cohort:
         try: parts = lesion_parts_ml(subject)
         except NeuroscopeError as e:
@@ -96,10 +101,13 @@ def chance_of_ratio(a, # (n,) ml at one site
     "How often two groups of the same patients, dealt out anew, differ as much in their medians"
     pooled = np.concatenate([a, b])
     seen = _log_ratio(a, b)
-    dealt = [_log_ratio(pooled[rows], np.delete(pooled, rows)) for rows in _regroupings(len(pooled), len(a))]
+    dealt = [_log_ratio(pooled[rows], np.delete(pooled, rows))
+             for rows in _regroupings(len(pooled), len(a))]
     return float(np.mean(np.array(dealt) >= seen - 1e-9))
 
-def _in_words(chance): return f'Chance alone makes patients differ as much in {max(1, round(100*chance))} of 100 cases.'
+def _in_words(chance):
+    return (
+        f'Chance alone makes patients differ as much in {max(1, round(100*chance))} of 100 cases.')
 
 _CANNOT = 'What of this differs between the scans cannot be told apart from the site.'
 
@@ -112,8 +120,9 @@ def _volumes_differ(a, b, names):
         if high < _LEAST_ML or high < _RATIO*low: continue
         chance = chance_of_ratio(x, y)
         if chance > _OFTEN: continue
-        said.append(f'The patients differ: median {part} is {np.median(x):.1f} ml at {names[0]} and '
-                    f'{np.median(y):.1f} ml at {names[1]}. {_in_words(chance)} {_CANNOT}')
+        said.append(
+            f'The patients differ: median {part} is {np.median(x):.1f} ml at {names[0]} and '
+            f'{np.median(y):.1f} ml at {names[1]}. {_in_words(chance)} {_CANNOT}')
     return said
 
 def _shares_differ(a, b, names, what):
@@ -121,8 +130,8 @@ def _shares_differ(a, b, names, what):
     if not len(a) or not len(b) or abs(a.mean() - b.mean()) < _SHARE: return []
     chance = fisher_exact([[a.sum(), (~a).sum()], [b.sum(), (~b).sum()]]).pvalue
     if chance > _OFTEN: return []
-    return [f'The patients differ: {a.sum()} of {len(a)} {what} at {names[0]} and {b.sum()} of {len(b)} '
-            f'at {names[1]}. {_in_words(chance)} {_CANNOT}']
+    return [f'The patients differ: {a.sum()} of {len(a)} {what} at {names[0]} and '
+            f'{b.sum()} of {len(b)} ' f'at {names[1]}. {_in_words(chance)} {_CANNOT}']
 
 def patients_differ(a, # `patient_table` of one site
                     b, # of the other
@@ -133,10 +142,12 @@ def patients_differ(a, # `patient_table` of one site
     with_mask = [t[t[list(LESION_PARTS)].notna().all(axis=1)] for t in (a, b)]
     bare = [name for name, t in zip(names, with_mask) if not len(t)]
     if bare:
-        said.append(f'No lesion mask of {" and ".join(bare)} can be used, so the tumours of the two sites cannot be compared. '
+        said.append(f'No lesion mask of {" and ".join(bare)} can be used, so the tumours of '
+                    'the two sites cannot be compared. '
                     'Tumour then counts as normal tissue there.')
     else:
         x, y = ((t.enhancing > _SHOWS).to_numpy() for t in with_mask)
-        said += _volumes_differ(with_mask[0], with_mask[1], names) + _shares_differ(x, y, names, 'enhance')
+        said += (_volumes_differ(with_mask[0], with_mask[1], names)
+                 + _shares_differ(x, y, names, 'enhance'))
     high_a, high_b = ((t.grade[t.grade != ''] == 'high').to_numpy() for t in (a, b))
     return said + _shares_differ(high_a, high_b, names, 'have a high grade')

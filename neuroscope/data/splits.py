@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from ..core import (SEQUENCES, Cohort, InputError, NoSubjectsError, Subject, atomic_path, file_hash, find_subjects, get_logger, image_data,
-    read_json, shared_sequences, versions, write_json)
+from ..core import (SEQUENCES, Cohort, InputError, NoSubjectsError, Subject, atomic_path,
+                             file_hash, find_subjects, get_logger, image_data, read_json,
+                             shared_sequences, versions, write_json)
 from .folders import check_complete, cohort_notes
 from .patients import patient_table, patients_differ
 
@@ -33,7 +34,8 @@ def split_counts(
 ) -> list: # patients in each; at least one where the fraction is not 0 and there are enough
     "How many patients each split gets"
     counts = [round(f*n) for f in fractions[1:]]
-    counts = [max(c, 1) if f>0 and n>sum(x>0 for x in fractions)-1 else c for c,f in zip(counts, fractions[1:])]
+    counts = [max(c, 1) if f>0 and n>sum(x>0 for x in fractions)-1 else c
+              for c,f in zip(counts, fractions[1:])]
     while n-sum(counts)<(fractions[0]>0) and max(counts): counts[counts.index(max(counts))] -= 1
     return [n-sum(counts), *counts]
 
@@ -56,10 +58,14 @@ def deal_patients(
     rng = random.Random(f'splits-{seed}')
     names = sorted(volumes)
     rng.shuffle(names)                                                # among equals, chance decides
-    order = sorted(names, key=lambda p: (np.isnan(volumes[p]), volumes[p] if not np.isnan(volumes[p]) else 0))
-    res,counts = {},split_counts(len(order), fractions)
+    order = sorted(
+        names, key=lambda p: (np.isnan(volumes[p]), volumes[p] if not np.isnan(volumes[p]) else 0))
+    res = {}
+    counts = split_counts(len(order), fractions)
     for split,k in sorted(zip(SPLITS[1:], counts[1:]), key=lambda o: o[1]):
-        for p in spread_draw(order, k, rng): res[p] = split; order.remove(p)
+        for p in spread_draw(order, k, rng):
+            res[p] = split
+            order.remove(p)
     return res | {p: 'train' for p in order}
 
 # %% ../../nbs/data/02_splits.ipynb #9255468e
@@ -73,8 +79,10 @@ def lesion_ml(
 
 def _row(s, domain):
     "What the table says about a subject"
-    return dict(subject=s.id, patient=s.patient, domain=domain, site=s.site, lesion_ml=lesion_ml(s), scheme=s.scheme, paths={q: str(Path(p).resolve()) for q,p in s.paths.items()},
-                seg=str(Path(s.seg).resolve()) if s.seg else None, sha256={q: file_hash(p) for q,p in s.paths.items()})
+    return dict(subject=s.id, patient=s.patient, domain=domain, site=s.site, lesion_ml=lesion_ml(s),
+                scheme=s.scheme, paths={q: str(Path(p).resolve()) for q,p in s.paths.items()},
+                seg=str(Path(s.seg).resolve()) if s.seg else None,
+                sha256={q: file_hash(p) for q,p in s.paths.items()})
 
 def split_cohorts(
     cohorts:dict, # 'a' and 'b' -> `Cohort`, complete
@@ -83,13 +91,16 @@ def split_cohorts(
 ) -> list: # a dict per session, with its 'split'
     "Deal out the patients of two sites"
     rows = [_row(s, d) for d,c in cohorts.items() for s in c]
-    strata,volumes = defaultdict(set),{}
+    strata = defaultdict(set)
+    volumes = {}
     for r in rows:
         strata[r['patient']].add(r['domain'])
-        volumes[r['patient']] = np.fmax(volumes.get(r['patient'], np.nan), r['lesion_ml'])    # the largest of the sessions
+        # the largest of the sessions
+        volumes[r['patient']] = np.fmax(volumes.get(r['patient'], np.nan), r['lesion_ml'])
     dealt = {}
     for k in sorted({tuple(sorted(v)) for v in strata.values()}):
-        dealt |= deal_patients({p: volumes[p] for p,v in strata.items() if tuple(sorted(v))==k}, fractions, f'{seed}-{"".join(k)}')
+        dealt |= deal_patients({p: volumes[p] for p,v in strata.items() if tuple(sorted(v))==k},
+                               fractions, f'{seed}-{"".join(k)}')
     return [dict(split=dealt[r['patient']], **r) for r in rows]
 
 # %% ../../nbs/data/02_splits.ipynb #367a1899
@@ -97,16 +108,22 @@ def check_leaks(
     rows, # of the table
 ):
     "Raise if a patient, or the bytes of a scan, are in two splits"
-    patients,files = {},{}
+    patients = {}
+    files = {}
     for r in rows:
         first = patients.setdefault(r['patient'], r)
         if first['split']!=r['split']:
-            raise InputError(f"patient {r['patient']} is in two splits: {first['subject']} in {first['split']}, {r['subject']} in {r['split']}", fix='Put all scans of a patient into one split.')
+            raise InputError(f"patient {r['patient']} is in two splits: {first['subject']} in "
+                             f"{first['split']}, {r['subject']} in {r['split']}",
+                             fix='Put all scans of a patient into one split.')
         for q,h in r['sha256'].items():
             other,p = files.setdefault(h, (r, r['paths'][q]))
             if other['split']!=r['split']:
-                raise InputError(f"the same file is in two splits: in {other['split']} as {Path(p).name} of {other['subject']}, in {r['split']} as {Path(r['paths'][q]).name} of {r['subject']}",
-                                 path=r['paths'][q], fix='One of the two is a copy; find out whose scan it is and remove the other.')
+                raise InputError(
+                    f"the same file is in two splits: in {other['split']} as {Path(p).name} of "
+                    f"{other['subject']}, in {r['split']} as {Path(r['paths'][q]).name} of "
+                    f"{r['subject']}", path=r['paths'][q],
+                    fix='One of the two is a copy; find out whose scan it is and remove the other.')
 
 def check_copies(
     rows, # of the table
@@ -117,32 +134,48 @@ def check_copies(
         for q,h in r['sha256'].items():
             other,p = seen.setdefault(h, (r, r['paths'][q]))
             if other['patient']!=r['patient']:
-                raise InputError(f"this is the same file as {Path(p).name} of {other['subject']}", path=r['paths'][q], fix='One of the two is a copy; find out whose scan it is and remove the other.')
+                raise InputError(
+                    f"this is the same file as {Path(p).name} of {other['subject']}",
+                    path=r['paths'][q],
+                    fix='One of the two is a copy; find out whose scan it is and remove the other.')
 
 # %% ../../nbs/data/02_splits.ipynb #799f571c
 class Splits(dict):
     "Split -> domain ('a', 'b') -> `Cohort`"
     def __init__(self,
-        rows, # a dict a session: split, domain, subject, patient, site, lesion_ml, paths, seg, scheme
+        # a dict a session: split, domain, subject, patient, site, lesion_ml, paths, seg, scheme
+        rows,
         settings, # what the split was made with
         problems=(), # who was left out, and why
     ):
         sequences = tuple(settings.get('sequences', SEQUENCES))
-        super().__init__({k: {d: Cohort([_subject(r, sequences) for r in rows if r['split']==k and r['domain']==d], settings['folders'][d]) for d in 'ab'} for k in SPLITS})
-        self.rows,self.settings,self.problems = rows,settings,list(problems)
+        super().__init__({k: {d: Cohort([_subject(r, sequences)
+                                         for r in rows if r['split']==k and r['domain']==d],
+                                        settings['folders'][d]) for d in 'ab'} for k in SPLITS})
+        self.rows = rows
+        self.settings = settings
+        self.problems = list(problems)
         self.remarks = []             # what the user should know about the two sites
 
     @property
     def table(self)->pd.DataFrame:
         "A row a session"
-        return pd.DataFrame([{k: r[k] for k in ('split','domain','subject','patient','site','lesion_ml')} for r in self.rows])
-    def __repr__(self): return 'Splits(' + ', '.join(f'{k}: {len(v["a"])} + {len(v["b"])}' for k,v in self.items()) + ')'
-    def _repr_html_(self): return self.table.groupby(['split','domain'], sort=False).agg(sessions=('subject','size'), patients=('patient','nunique'), lesion_ml=('lesion_ml','mean')).round(1).to_html()
+        return pd.DataFrame(
+            [{k: r[k] for k in ('split','domain','subject','patient','site','lesion_ml')}
+             for r in self.rows])
+    def __repr__(self):
+        return 'Splits(' + ', '.join(f'{k}: {len(v["a"])} + {len(v["b"])}'
+                                     for k,v in self.items()) + ')'
+    def _repr_html_(self):
+        return self.table.groupby(['split','domain'], sort=False).agg(
+            sessions=('subject','size'), patients=('patient','nunique'),
+            lesion_ml=('lesion_ml','mean')).round(1).to_html()
 
 def _subject(r, sequences):
     "The subject of a row, in a study that uses these sequences"
     paths = {q: Path(p) for q,p in r['paths'].items()}
-    return Subject(r['subject'], paths, Path(r['seg']) if r['seg'] else None, r['site'], r['scheme'], sequences)
+    return Subject(r['subject'], paths, Path(r['seg']) if r['seg'] else None, r['site'],
+                   r['scheme'], sequences)
 
 # %% ../../nbs/data/02_splits.ipynb #aba56c99
 def site_remarks(
@@ -151,8 +184,10 @@ def site_remarks(
 ) -> list: # sentences
     "What the user of two sites should know before anything is fitted"
     tables,problems = zip(*(patient_table(c, grades) for c in cohorts.values()))
-    alone = [f'Site {d.upper()} has one patient, who cannot be trained on and tested on' for d,c in cohorts.items() if len(c)==1]
-    return [*cohort_notes(cohorts.values()), *alone, *(p for ps in problems for p in ps), *patients_differ(*tables)]
+    alone = [f'Site {d.upper()} has one patient, who cannot be trained on and tested on'
+             for d,c in cohorts.items() if len(c)==1]
+    return [*cohort_notes(cohorts.values()), *alone, *(p for ps in problems for p in ps),
+            *patients_differ(*tables)]
 
 def create_dataset_splits(
     domain_a_dir, # scans of site A, in any naming scheme
@@ -165,15 +200,21 @@ def create_dataset_splits(
 ) -> Splits: # what was written
     "Split two sites by patient, check for leaks, and write the result"
     if len(fractions)!=3 or min(fractions)<0 or abs(sum(fractions)-1)>1e-6 or not fractions[0]:
-        raise InputError(f'the fractions {tuple(fractions)} are not three shares, of train, valid and test, that add up to 1, with some for training')
+        raise InputError(f'the fractions {tuple(fractions)} are not three shares, of train, valid '
+                         'and test, that add up to 1, with some for training')
     found = {d: find_subjects(f, site=d) for d,f in zip('ab', (domain_a_dir, domain_b_dir))}
-    if (p := Path(domain_a_dir).resolve())==Path(domain_b_dir).resolve(): raise InputError('both sites are this one folder', path=p, fix='Give a folder for each site.')
+    if (p := Path(domain_a_dir).resolve())==Path(domain_b_dir).resolve():
+        raise InputError('both sites are this one folder', path=p,
+                         fix='Give a folder for each site.')
     sequences = shared_sequences({f'site {d.upper()}': c for d,c in found.items()}, sequences)
     found = {d: c.using(sequences) for d,c in found.items()}
     complete = {d: check_complete(c, d.upper()) for d,c in found.items()}
     rows = split_cohorts(complete, fractions, seed)
-    check_copies(rows); check_leaks(rows)
-    settings = dict(fractions=list(fractions), seed=seed, sequences=list(sequences), folders={d: str(c.folder.resolve()) for d,c in found.items()}, versions=versions())
+    check_copies(rows)
+    check_leaks(rows)
+    settings = dict(fractions=list(fractions), seed=seed, sequences=list(sequences),
+                    folders={d: str(c.folder.resolve()) for d,c in found.items()},
+                    versions=versions())
     splits = Splits(rows, settings, [p for c in found.values() for p in c.problems])
     splits.remarks = site_remarks(complete, grades)
     return splits._write(output_dir)
@@ -183,10 +224,15 @@ def create_dataset_splits(
 def _write(self:Splits, folder):
     folder = Path(folder)
     roots = self.settings['folders']
-    rel = lambda p,d: p if p is None else os.path.relpath(p, roots[d])      # so that the folder of a site can be moved as a whole
-    rows = [r | dict(paths={q: rel(p, r['domain']) for q,p in r['paths'].items()}, seg=rel(r['seg'], r['domain']), lesion_ml=None if np.isnan(r['lesion_ml']) else r['lesion_ml']) for r in self.rows]
+    # so that the folder of a site can be moved as a whole
+    def rel(p, d): return p if p is None else os.path.relpath(p, roots[d])
+    rows = [r | dict(paths={q: rel(p, r['domain']) for q,p in r['paths'].items()},
+                     seg=rel(r['seg'], r['domain']),
+                     lesion_ml=None if np.isnan(r['lesion_ml']) else r['lesion_ml'])
+            for r in self.rows]
     with atomic_path(folder/'splits.csv') as tmp: self.table.to_csv(tmp, index=False)
-    write_json(dict(format='neuroscope.splits', **self.settings, left_out=self.problems, remarks=self.remarks, sessions=rows), folder/'splits.json')
+    write_json(dict(format='neuroscope.splits', **self.settings, left_out=self.problems,
+                    remarks=self.remarks, sessions=rows), folder/'splits.json')
     return self
 
 def read_splits(
@@ -197,27 +243,45 @@ def read_splits(
 ) -> Splits: # train, valid and test, with the cohorts of both sites
     "Read splits, check them for leaks, and see that their files are there"
     path = Path(folder)/'splits.json' if Path(folder).is_dir() else Path(folder)
-    if not path.exists(): raise InputError('there is no such file', path=path, fix='Make it with `neuroscope split`.')
+    if not path.exists():
+        raise InputError('there is no such file', path=path, fix='Make it with `neuroscope split`.')
     try: d = read_json(path)
-    except ValueError as e: raise InputError(f'the file is not valid JSON ({e})', path=path, fix='Make the splits again with `neuroscope split`.') from e
-    if not isinstance(d, dict) or d.get('format')!='neuroscope.splits': raise InputError('this is not a file of neuroscope splits', path=path)
-    roots = {k: str(Path(now).resolve()) if now else d['folders'][k] for k,now in zip('ab', (domain_a_dir, domain_b_dir))}
-    full = lambda p,k: None if p is None else os.path.normpath(os.path.join(roots[k], p))
-    rows = [r | dict(paths={q: full(p, r['domain']) for q,p in r['paths'].items()}, seg=full(r['seg'], r['domain']), lesion_ml=np.nan if r['lesion_ml'] is None else r['lesion_ml']) for r in d['sessions']]
+    except ValueError as e:
+        raise InputError(f'the file is not valid JSON ({e})', path=path,
+                         fix='Make the splits again with `neuroscope split`.') from e
+    if not isinstance(d, dict) or d.get('format')!='neuroscope.splits':
+        raise InputError('this is not a file of neuroscope splits', path=path)
+    roots = {k: str(Path(now).resolve()) if now else d['folders'][k]
+             for k,now in zip('ab', (domain_a_dir, domain_b_dir))}
+    def full(p, k): return None if p is None else os.path.normpath(os.path.join(roots[k], p))
+    rows = [r | dict(paths={q: full(p, r['domain']) for q,p in r['paths'].items()},
+                     seg=full(r['seg'], r['domain']),
+                     lesion_ml=np.nan if r['lesion_ml'] is None else r['lesion_ml'])
+            for r in d['sessions']]
     _check_files(rows, path, verify)
     check_leaks(rows)
     kept = {k: d[k] for k in ('fractions','seed','versions')}
-    kept['sequences'] = d.get('sequences', list(SEQUENCES))          # splits of before there were fewer
+    # splits of before there were fewer
+    kept['sequences'] = d.get('sequences', list(SEQUENCES))
     return Splits(rows, kept | dict(folders=roots), d['left_out'])
 
 # %% ../../nbs/data/02_splits.ipynb #5aa5982f
 def _check_files(rows, path, verify):
     "Raise if a scan is gone, or (with `verify`) is not what it was"
     for r in rows:
-        if r['split'] not in SPLITS: raise InputError(f"{r['subject']} is in a split '{r['split']}'", path=path, fix=f'There are: {", ".join(SPLITS)}.')
+        if r['split'] not in SPLITS:
+            raise InputError(f"{r['subject']} is in a split '{r['split']}'", path=path,
+                             fix=f'There are: {", ".join(SPLITS)}.')
         for q,p in r['paths'].items():
-            if not Path(p).exists(): raise InputError(f"the {q} of {r['subject']} is not where it was", path=p, fix='If the folder was moved, make the splits again with `neuroscope split` (in Python, read_splits takes domain_a_dir and domain_b_dir).')
-            if verify and file_hash(p)!=r['sha256'][q]: raise InputError(f"the {q} of {r['subject']} has changed since the splits were made", path=p, fix='Make the splits again.')
+            if not Path(p).exists():
+                raise InputError(
+                    f"the {q} of {r['subject']} is not where it was", path=p,
+                    fix='If the folder was moved, make the splits again with `neuroscope split` '
+                        '(in Python, read_splits takes domain_a_dir and domain_b_dir).')
+            if verify and file_hash(p)!=r['sha256'][q]:
+                raise InputError(
+                    f"the {q} of {r['subject']} has changed since the splits were made", path=p,
+                    fix='Make the splits again.')
 
 # %% ../../nbs/data/02_splits.ipynb #9586b0e9
 _ROLE_WORDS = dict(train='training', valid='validation', test='test')

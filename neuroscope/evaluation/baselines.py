@@ -16,8 +16,10 @@ import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from pathlib import Path
 from typing import Any
-from ..core import (LESION_PARTS, SEQUENCES, Subject, InputError, NeuroscopeError, EmptyVolumeError, NonFiniteError, NoSubjectsError, GridMismatchError,
-                             check_same_grid, find_subjects, get_logger, image_data, progress_bar, stack_sequences)
+from ..core import (LESION_PARTS, SEQUENCES, Subject, InputError, NeuroscopeError,
+                             EmptyVolumeError, NonFiniteError, NoSubjectsError, GridMismatchError,
+                             check_same_grid, find_subjects, get_logger, image_data, progress_bar,
+                             stack_sequences)
 from ..preprocessing.normalization import white_matter_mode
 from ..preprocessing.skull_strip import subject_mask
 from ..preprocessing.slices import part_labels
@@ -31,11 +33,19 @@ _log = get_logger('baselines')
 def load_pair(subject, # `Subject`, or a pair (vol, mask)
              )->tuple: # (4,X,Y,Z) float32, (X,Y,Z) bool
     "A normalized subject as array and brain mask"
-    if isinstance(subject, Subject): imgs = subject.load_all(); vol,mask,where = stack_sequences(imgs, subject.sequences),subject_mask(subject, imgs),subject.folder
-    else: vol,mask = subject; where = None
+    if isinstance(subject, Subject):
+        imgs = subject.load_all()
+        vol = stack_sequences(imgs, subject.sequences)
+        mask = subject_mask(subject, imgs)
+        where = subject.folder
+    else:
+        vol,mask = subject
+        where = None
     mask = check_mask(mask, np.shape(vol)[1:])
     top = np.percentile(np.abs(vol[:,mask]), 99)
-    if top>20: raise InputError(f'the scans are not normalized: values go to {top:.0f}', path=where, fix='Preprocess them first')
+    if top>20:
+        raise InputError(f'the scans are not normalized: values go to {top:.0f}', path=where,
+                         fix='Preprocess them first')
     return np.asarray(vol, np.float32),mask
 
 # %% ../../nbs/evaluation/01_baselines.ipynb #e5cde9c9
@@ -44,12 +54,14 @@ DIRECTIONS = ('a2b','b2a')
 def check_direction(direction, # 'a2b' or 'b2a'
                    )->str: # the same
     "The direction, if it is one"
-    if direction not in DIRECTIONS: raise InputError(f'no direction {direction!r}', fix="Take 'a2b' or 'b2a'")
+    if direction not in DIRECTIONS:
+        raise InputError(f'no direction {direction!r}', fix="Take 'a2b' or 'b2a'")
     return direction
 
 class Baseline:
     "A method that is fitted on two cohorts and translates volumes; the base does nothing"
-    name,labelled = 'identity',False      # does it learn from lesion masks too?
+    name = 'identity'   # does it learn from lesion masks too?
+    labelled = False
     def fit(self,
             cohort_a, # preprocessed subjects of site A, or (vol, mask) pairs
             cohort_b, # the same of site B; other patients
@@ -69,7 +81,8 @@ def translate(self:Baseline,
               direction, # 'a2b' or 'b2a'
              )->np.ndarray: # (4,X,Y,Z) float32, 0 outside the brain
     "A volume as if it came from the other site"
-    vol,mask = load_pair((vol, mask)); out = np.zeros(vol.shape, np.float32)
+    vol,mask = load_pair((vol, mask))
+    out = np.zeros(vol.shape, np.float32)
     out[:,mask] = self.voxels(vol[:,mask], check_direction(direction))
     return out
 
@@ -82,9 +95,13 @@ def map_landmarks(x, # grey values
                   want, # (K,) where they should lie
                  )->np.ndarray: # like `x`
     "Piecewise-linear map through the landmarks, straight on beyond the outer ones"
-    have,i = np.unique(np.asarray(have, float), return_index=True); want = np.asarray(want, float)[i]
-    if len(have)<2: raise EmptyVolumeError('all landmarks of the scan are one value', fix='Look at the scan: it has no contrast')
-    slope = np.diff(want)/np.diff(have); x = np.asarray(x, float)
+    have,i = np.unique(np.asarray(have, float), return_index=True)
+    want = np.asarray(want, float)[i]
+    if len(have)<2:
+        raise EmptyVolumeError('all landmarks of the scan are one value',
+                               fix='Look at the scan: it has no contrast')
+    slope = np.diff(want)/np.diff(have)
+    x = np.asarray(x, float)
     out = np.interp(x, have, want)
     out = np.where(x<have[0], want[0]+slope[0]*(x-have[0]), out)
     return np.where(x>have[-1], want[-1]+slope[-1]*(x-have[-1]), out)
@@ -98,14 +115,17 @@ class LandmarkMap(Baseline):
 
     def fit(self, cohort_a, cohort_b):
         "Mean landmarks of each site"
-        self.sites = {k:[self.landmarks(v[:,m]) for v,m in map(load_pair, c)] for k,c in zip('ab', (cohort_a, cohort_b))}
+        self.sites = {k:[self.landmarks(v[:,m]) for v,m in map(load_pair, c)]
+                      for k,c in zip('ab', (cohort_a, cohort_b))}
         if not all(self.sites.values()): raise NoSubjectsError(f'no subject to fit {self.name} on')
         self.sites = {k:np.mean(l, 0) for k,l in self.sites.items()}
         return self
 
     def voxels(self, v, direction):
-        if not hasattr(self, 'sites'): raise InputError(f'{self.name} is not fitted', fix='Call fit(cohort_a, cohort_b) first')
-        return np.stack([map_landmarks(*a) for a in zip(v, self.landmarks(v), self.sites[direction[-1]])])
+        if not hasattr(self, 'sites'):
+            raise InputError(f'{self.name} is not fitted', fix='Call fit(cohort_a, cohort_b) first')
+        return np.stack(
+            [map_landmarks(*a) for a in zip(v, self.landmarks(v), self.sites[direction[-1]])])
 
 # %% ../../nbs/evaluation/01_baselines.ipynb #fbc75ded
 class ZScore(LandmarkMap):
@@ -115,7 +135,8 @@ class ZScore(LandmarkMap):
 
 class Nyul(LandmarkMap):
     "Percentiles of the brain, as at the target site"
-    name,percentiles = 'nyul',(1,10,20,30,40,50,60,70,80,90,99)
+    name = 'nyul'
+    percentiles = (1,10,20,30,40,50,60,70,80,90,99)
     def landmarks(self, v): return np.percentile(v, self.percentiles, axis=1).T
 
 # %% ../../nbs/evaluation/01_baselines.ipynb #476739d9
@@ -172,7 +193,9 @@ class HistogramMatching(Baseline):
         return [value_quantiles(np.concatenate(p)) for p in zip(*each)]
 
     def voxels(self, v, direction):
-        if not hasattr(self, 'sites'): raise InputError('histogram matching is not fitted', fix='Call fit(cohort_a, cohort_b) first')
+        if not hasattr(self, 'sites'):
+            raise InputError('histogram matching is not fitted',
+                             fix='Call fit(cohort_a, cohort_b) first')
         return np.stack([match_quantiles(o, t) for o,t in zip(v, self.sites[direction[-1]])])
 
 # %% ../../nbs/evaluation/01_baselines.ipynb #c777a693
@@ -184,45 +207,69 @@ class JointToneMapBaseline(Baseline):
                  seed=0, # of the draws and the fit
                  **kwargs, # of `fit_tone_maps`
                 ):
-        self.n_voxels,self.seed,self.kwargs = n_voxels,seed,kwargs
+        self.n_voxels = n_voxels
+        self.seed = seed
+        self.kwargs = kwargs
 
     def fit(self, cohort_a, cohort_b):
         "Fit one tone map in each direction"
-        self.maps = dict(zip(DIRECTIONS, fit_tone_maps(self._sample(cohort_a), self._sample(cohort_b), seed=self.seed, **self.kwargs)))
+        self.maps = dict(
+            zip(DIRECTIONS, fit_tone_maps(self._sample(cohort_a), self._sample(cohort_b),
+                                          seed=self.seed, **self.kwargs)))
         return self
 
     def _sample(self, cohort):
         n = len(cohort)
         if not n: raise NoSubjectsError('no subject to fit the joint tone map on')
-        parts = [sample_voxels([v], [m], n=self.n_voxels//n, seed=self.seed+i) for i,(v,m) in enumerate(map(load_pair, cohort))]
+        parts = [sample_voxels([v], [m], n=self.n_voxels//n, seed=self.seed+i)
+                 for i,(v,m) in enumerate(map(load_pair, cohort))]
         return torch.cat(parts)
 
     def voxels(self, v, direction):
-        if not hasattr(self, 'maps'): raise InputError('the joint tone map is not fitted', fix='Call fit(cohort_a, cohort_b) first')
+        if not hasattr(self, 'maps'):
+            raise InputError('the joint tone map is not fitted',
+                             fix='Call fit(cohort_a, cohort_b) first')
         return self.maps[direction].map_volume(v, np.ones(v.shape[1:], bool))
 
 # %% ../../nbs/evaluation/01_baselines.ipynb #82c6111d
 class JointToneMapByPart(JointToneMapBaseline):
     "The joint tone map, fitted to normal tissue and to each part of the lesion by itself"
-    name,labelled = 'joint_tone_map_by_part',True
+    name = 'joint_tone_map_by_part'
+    labelled = True
     def fit(self,
-            cohort_a, # (vol, mask, part labels) of site A: 0 no lesion, 1, 2, 3 in the order of `LESION_PARTS`; None: unknown
+            # (vol, mask, part labels) of site A: 0 no lesion, 1, 2, 3 in the order of
+            # `LESION_PARTS`; None: unknown
+            cohort_a,
             cohort_b, # the same of site B; other patients
-            least=500, # voxels that a part must have at both sites, or the lesion is taken as a whole
+            # voxels that a part must have at both sites, or the lesion is taken as a whole
+            least=500,
            ): # itself
         "Fit one tone map in each direction"
         known = [[(v,m,l) for v,m,l in c if l is not None] for c in (cohort_a, cohort_b)]
-        if short := [k for k,c,o in zip('AB', known, (cohort_a, cohort_b)) if len(c)<max(1, len(o)/2)]: raise EmptyVolumeError(f'too few subjects of site {" and ".join(short)} have a lesion mask', fix='Put masks beside the scans')
-        n = np.array([[sum((m&(l==k)).sum() for _,m,l in c) for k in range(1, len(LESION_PARTS)+1)] for c in known])
-        parts = [{k+1} for k in np.flatnonzero(n[0])] if ((n[0]>0)==(n[1]>0)).all() and (n[:,n[0]>0]>=least).all() else [set(range(1, len(LESION_PARTS)+1))]
-        if n.sum(1).min()<least: raise EmptyVolumeError(f'the lesions have {n[0].sum()} and {n[1].sum()} voxels, too few to fit by part')
-        normal,*lesions = zip(*[[self._voxels_of(c, p, k) for p,k in (({0}, self.n_voxels), *[(p, self.n_voxels//8) for p in parts])] for c in known])
-        self.maps = dict(zip(DIRECTIONS, fit_tone_maps(*normal, lesions=lesions, seed=self.seed, **self.kwargs)))
+        if short := [k for k,c,o in zip('AB', known, (cohort_a, cohort_b))
+                     if len(c)<max(1, len(o)/2)]:
+            raise EmptyVolumeError(
+                f'too few subjects of site {" and ".join(short)} have a lesion mask',
+                fix='Put masks beside the scans')
+        n = np.array([[sum((m&(l==k)).sum() for _,m,l in c) for k in range(1, len(LESION_PARTS)+1)]
+                      for c in known])
+        parts = ([{k+1} for k in np.flatnonzero(n[0])] if ((n[0]>0)==(n[1]>0)).all()
+                 and (n[:,n[0]>0]>=least).all() else [set(range(1, len(LESION_PARTS)+1))])
+        if n.sum(1).min()<least:
+            raise EmptyVolumeError(
+                f'the lesions have {n[0].sum()} and {n[1].sum()} voxels, too few to fit by part')
+        normal,*lesions = zip(
+            *[[self._voxels_of(c, p, k)
+               for p,k in (({0}, self.n_voxels), *[(p, self.n_voxels//8) for p in parts])]
+              for c in known])
+        self.maps = dict(
+            zip(DIRECTIONS, fit_tone_maps(*normal, lesions=lesions, seed=self.seed, **self.kwargs)))
         return self
 
     def _voxels_of(self, cohort, part, n):
         "So many voxels of a part, equally many from everybody who has it"
-        having = [(v, m&np.isin(l, list(part))) for v,m,l in cohort]; having = [(v,m) for v,m in having if m.any()]
+        having = [(v, m&np.isin(l, list(part))) for v,m,l in cohort]
+        having = [(v,m) for v,m in having if m.any()]
         return sample_voxels(*zip(*having), n=n, seed=self.seed)
 
 # %% ../../nbs/evaluation/01_baselines.ipynb #a732796e
@@ -231,8 +278,12 @@ def travelling_pairs(cohort_a, # travelling subjects, scanned at site A
                     )->list: # (id, subject at A, subject at B)
     "Subjects that were scanned at both sites, by name"
     a,b = ({s.id:s for s in c} for c in (cohort_a, cohort_b))
-    for s in sorted(set(a)^set(b)): _log.warning('%s was scanned at one site only and is left out', s)
-    if not set(a)&set(b): raise NoSubjectsError('no subject was scanned at both sites', path=getattr(cohort_a, 'folder', None), fix='Give the same subject the same name in both folders')
+    for s in sorted(set(a)^set(b)):
+        _log.warning('%s was scanned at one site only and is left out', s)
+    if not set(a)&set(b):
+        raise NoSubjectsError('no subject was scanned at both sites',
+                              path=getattr(cohort_a, 'folder', None),
+                              fix='Give the same subject the same name in both folders')
     return [(k, a[k], b[k]) for k in sorted(set(a)&set(b))]
 
 # %% ../../nbs/evaluation/01_baselines.ipynb #e540e8da
@@ -242,25 +293,41 @@ def load_travelling(subject_a, # `Subject`, or (vol, mask)
     "A travelling subject, checked to lie on one grid"
     if isinstance(subject_a, Subject) and isinstance(subject_b, Subject):
         check_same_grid({s.site or k:s.load('t1') for k,s in zip('ab', (subject_a, subject_b))})
-    (va,ma),(vb,mb) = load_pair(subject_a),load_pair(subject_b)
-    if va.shape!=vb.shape: raise GridMismatchError(f'shapes {va.shape[1:]} at site A and {vb.shape[1:]} at site B', fix='Register them to one grid')
+    (va,ma) = load_pair(subject_a)
+    (vb,mb) = load_pair(subject_b)
+    if va.shape!=vb.shape:
+        raise GridMismatchError(f'shapes {va.shape[1:]} at site A and {vb.shape[1:]} at site B',
+                                fix='Register them to one grid')
     return dict(a=va, b=vb),dict(a=ma, b=mb),check_mask(ma&mb)
 
 # %% ../../nbs/evaluation/01_baselines.ipynb #bd4662b8
-def apply_method(method, # fitted `Baseline` or `Translator`, anything with `translate` or `translate_subject`, or a function (vol, mask, direction)
+def apply_method(
+    # fitted `Baseline` or `Translator`, anything with `translate` or `translate_subject`, or a
+    # function (vol, mask, direction)
+    method,
                  id, # name of the subject
                  vol, # (4,X,Y,Z) normalized
                  mask, # (X,Y,Z) brain
                  direction, # 'a2b' or 'b2a'
                 )->np.ndarray: # (4,X,Y,Z) float32, checked
     "A subject translated by any kind of method"
-    of = lambda n: getattr(method, n, None); model = of('translate_normalized')               # a `Translator`, for axes in RAS order: its translate_subject is another
+    # a `Translator`, for axes in RAS order: its translate_subject is another
+    def of(n): return getattr(method, n, None)
+    model = of('translate_normalized')
     by_name,call = (None,model) if model else (of('translate_subject'),of('translate') or method)
-    if not (by_name or callable(call)): raise InputError(f'{type(method).__name__} is no method', fix='Give a Baseline, a Translator, a folder as FolderMethod, or a function of (vol, mask, direction)')
+    if not (by_name or callable(call)):
+        raise InputError(
+            f'{type(method).__name__} is no method',
+            fix='Give a Baseline, a Translator, a folder as FolderMethod, or a function of '
+                '(vol, mask, direction)')
     out = by_name(id, vol, mask, direction) if by_name else call(vol, mask, direction)
-    out,name = np.asarray(out, np.float32),getattr(method, 'name', 'the method')
-    if out.shape!=np.shape(vol): raise GridMismatchError(f'{name} made {out.shape} of {np.shape(vol)} for {id}', fix='A method keeps the grid of its input')
-    if not np.isfinite(out[:,mask]).all(): raise NonFiniteError(f'{name} made NaN or infinite voxels in the brain of {id}')
+    out = np.asarray(out, np.float32)
+    name = getattr(method, 'name', 'the method')
+    if out.shape!=np.shape(vol):
+        raise GridMismatchError(f'{name} made {out.shape} of {np.shape(vol)} for {id}',
+                                fix='A method keeps the grid of its input')
+    if not np.isfinite(out[:,mask]).all():
+        raise NonFiniteError(f'{name} made NaN or infinite voxels in the brain of {id}')
     return out
 
 # %% ../../nbs/evaluation/01_baselines.ipynb #9989c67c
@@ -273,7 +340,8 @@ class FolderMethod(Baseline):
                 ):
         if not isinstance(folders, dict): folders = {d:folders for d in DIRECTIONS}
         self.name = name or Path(next(iter(folders.values()))).name
-        self.cohorts = {check_direction(d):find_subjects(f).using(sequences) for d,f in folders.items()}
+        self.cohorts = {check_direction(d):find_subjects(f).using(sequences)
+                        for d,f in folders.items()}
 
 @patch
 def translate_subject(self:FolderMethod,
@@ -283,26 +351,37 @@ def translate_subject(self:FolderMethod,
                       direction, # 'a2b' or 'b2a'
                      )->np.ndarray: # (4,X,Y,Z) float32, 0 outside the brain
     "Read what the method made of a subject"
-    if direction not in self.cohorts: raise InputError(f'{self.name} has no folder for {direction}', fix='Name a folder for this direction, or leave it out')
+    if direction not in self.cohorts:
+        raise InputError(f'{self.name} has no folder for {direction}',
+                         fix='Name a folder for this direction, or leave it out')
     made = self.cohorts[direction].by_id(id)
     out = stack_sequences(made.load_all(), made.sequences)
-    if out.shape!=np.shape(vol): raise GridMismatchError(f'{self.name} has {out.shape[1:]} voxels for {id}, the scan {np.shape(vol)[1:]}', path=self.cohorts[direction].folder)
+    if out.shape!=np.shape(vol):
+        raise GridMismatchError(f'{self.name} has {out.shape[1:]} voxels for {id}, the scan '
+                                f'{np.shape(vol)[1:]}', path=self.cohorts[direction].folder)
     return load_pair((np.where(mask, out, 0), mask))[0]
 
 # %% ../../nbs/evaluation/01_baselines.ipynb #b517e43e
 def _evaluate_pair(id, a, b, methods, directions, data_range, problems):
     "Tidy rows of one travelling subject"
-    vols,masks,common = load_travelling(a, b); rows = []
+    vols,masks,common = load_travelling(a, b)
+    rows = []
     for d in directions:
-        src,dst = check_direction(d)[0],d[-1]
+        src = check_direction(d)[0]
+        dst = d[-1]
         for name,m in methods.items():
             try: out = apply_method(m, id, vols[src], masks[src], d)
-            except NeuroscopeError as e: problems.append(f'{id} {d} was left out for {name}: {e}'); _log.warning(problems[-1])
-            else: rows.append(subject_metrics(out, vols[dst], common, data_range).assign(subject=id, direction=d, method=name))
+            except NeuroscopeError as e:
+                problems.append(f'{id} {d} was left out for {name}: {e}')
+                _log.warning(problems[-1])
+            else:
+                rows.append(subject_metrics(out, vols[dst], common, data_range).assign(subject=id, direction=d, method=name))
     if not rows: raise InputError('no method could translate it', fix='; '.join(problems))
     return pd.concat(rows)
 
-def evaluate_pairs(methods, # dict: name -> fitted method or function (vol, mask, direction), or list of `Baseline`
+def evaluate_pairs(
+    # dict: name -> fitted method or function (vol, mask, direction), or list of `Baseline`
+    methods,
                    pairs, # (id, subject at A, subject at B), from `travelling_pairs`
                    directions=DIRECTIONS, # which way to translate
                    data_range=1.0, # width of the intensity scale
@@ -310,12 +389,17 @@ def evaluate_pairs(methods, # dict: name -> fitted method or function (vol, mask
                   )->pd.DataFrame: # subject, direction, method, sequence, metric, value
     "Translate travelling subjects by each method and compare with the real scan"
     if not isinstance(methods, dict): methods = {m.name:m for m in methods}
-    tables,problems = [],[] if problems is None else problems
+    tables = []
+    problems = [] if problems is None else problems
     for id,a,b in pairs:
         try: tables.append(_evaluate_pair(id, a, b, methods, directions, data_range, problems))
-        except NeuroscopeError as e: problems.append(f'{id} was left out: {e}'); _log.warning(problems[-1])
-    if not tables: raise NoSubjectsError('no travelling subject could be evaluated', fix='; '.join(problems))
-    return pd.concat(tables, ignore_index=True)[['subject','direction','method','sequence','metric','value']]
+        except NeuroscopeError as e:
+            problems.append(f'{id} was left out: {e}')
+            _log.warning(problems[-1])
+    if not tables:
+        raise NoSubjectsError('no travelling subject could be evaluated', fix='; '.join(problems))
+    return pd.concat(tables, ignore_index=True)[['subject','direction','method','sequence','metric',
+                                                 'value']]
 
 # %% ../../nbs/evaluation/01_baselines.ipynb #f7347a0f
 def check_no_leak(pairs, # test subjects, from `travelling_pairs`
@@ -324,48 +408,75 @@ def check_no_leak(pairs, # test subjects, from `travelling_pairs`
     "Refuse test subjects that are also in a training cohort"
     train = {s.patient for c in cohorts for s in c if isinstance(s, Subject)}
     leaked = sorted({s.patient for _,*ss in pairs for s in ss if isinstance(s, Subject)} & train)
-    if leaked: raise InputError(f'{", ".join(leaked)} would be fitted on and tested on', fix='Leave them out of the training cohorts, or rename them if they are other people')
+    if leaked:
+        raise InputError(
+            f'{", ".join(leaked)} would be fitted on and tested on',
+            fix='Leave them out of the training cohorts, or rename them if they are other people')
 
 # %% ../../nbs/evaluation/01_baselines.ipynb #a6f3388e
-BASELINES = {k.name:k for k in (Identity, ZScore, WhiteStripe, Nyul, HistogramMatching, JointToneMapBaseline)}
-MORE_BASELINES = BASELINES | {JointToneMapByPart.name: JointToneMapByPart}      # that ask for lesion masks: on request
+BASELINES = {k.name:k for k in (Identity, ZScore, WhiteStripe, Nyul, HistogramMatching,
+                                JointToneMapBaseline)}
+# that ask for lesion masks: on request
+MORE_BASELINES = BASELINES | {JointToneMapByPart.name: JointToneMapByPart}
 
 def _labels_of(subject, mask, step):
-    "Part labels of every `step`-th voxel of a brain, (N,1,1); None where there is no mask that can be used"
+    "Part labels of every `step`-th voxel of a brain, (N,1,1), or None without a usable mask"
     try:
-        if isinstance(subject, Subject): img = subject.load_seg(); seg = None if img is None else image_data(img, None)
+        if isinstance(subject, Subject):
+            img = subject.load_seg()
+            seg = None if img is None else image_data(img, None)
         else: seg = subject[2] if len(subject)>2 else None
-        return None if seg is None or np.shape(seg)!=mask.shape else part_labels(seg)[mask][::step,None,None]
-    except NeuroscopeError: return None                                    # a mask that cannot be used: told where lesions are measured
+        return (None if seg is None or np.shape(seg)!=mask.shape
+                else part_labels(seg)[mask][::step,None,None])
+    except NeuroscopeError:
+        return None   # a mask that cannot be used: told where lesions are measured
 
 def read_voxels(cohort, # subjects, or (vol, mask) pairs
-                problems=None, # list that takes a sentence for each who cannot be read; without it, such a one is an error
+                # list that takes a sentence for each who cannot be read; without it, such a one is
+                # an error
+                problems=None,
                 n=400_000, # voxels of a brain that are kept at the most
                 labels=False, # part labels too?
-               )->list: # (vol, mask) with the voxels of a brain in a row: (4,N,1,1), (N,1,1); or (vol, mask, part labels or None)
+               # (vol, mask) with the voxels of a brain in a row: (4,N,1,1), (N,1,1); or (vol, mask,
+               # part labels or None)
+               )->list:
     "A cohort as far as a fit without regard to place needs it, small enough to be held in memory"
     out = []
     for s in cohort:
         try:
-            vol,mask = load_pair(s if isinstance(s, Subject) else s[:2]); v = vol[:,mask]
-            if not np.isfinite(v).all(): raise NonFiniteError('NaN or infinite voxels in the brain', path=getattr(s, 'folder', None))
-            if still := [q for q,o in zip(getattr(s, 'sequences', SEQUENCES), v) if o.min()==o.max()]: raise EmptyVolumeError(f'{", ".join(still)} constant in the brain', path=getattr(s, 'folder', None), fix='Look at the scan')
+            vol,mask = load_pair(s if isinstance(s, Subject) else s[:2])
+            v = vol[:,mask]
+            if not np.isfinite(v).all():
+                raise NonFiniteError('NaN or infinite voxels in the brain',
+                                     path=getattr(s, 'folder', None))
+            if still := [q for q,o in zip(getattr(s, 'sequences', SEQUENCES), v)
+                         if o.min()==o.max()]:
+                raise EmptyVolumeError(f'{", ".join(still)} constant in the brain',
+                                       path=getattr(s, 'folder', None), fix='Look at the scan')
         except NeuroscopeError as e:
             if problems is None: raise
-            problems.append(f'{getattr(s, "id", "a subject")} was left out of what the baselines learn from: {e}'); continue
-        step = -(-v.shape[1]//n); v = np.ascontiguousarray(v[:,::step]); pair = v[:,:,None,None],np.ones((v.shape[1],1,1), bool)
+            problems.append(
+                f'{getattr(s, "id", "a subject")} was left out of what the baselines learn '
+                f'from: {e}')
+            continue
+        step = -(-v.shape[1]//n)
+        v = np.ascontiguousarray(v[:,::step])
+        pair = v[:,:,None,None],np.ones((v.shape[1],1,1), bool)
         out.append((*pair, _labels_of(s, mask, step)) if labels else pair)
     return out
 
 # %% ../../nbs/evaluation/01_baselines.ipynb #253122de
 def _counted(cohort, bar):
-    for s in cohort: yield s; bar.update()
+    for s in cohort:
+        yield s
+        bar.update()
 
 def _check_anybody(read, cohorts, problems):
     "Raise, with the reason, where nobody of a site can be learnt from"
     for found,cohort in zip(read, cohorts):
         if found: continue
-        told = [p for p in problems or [] if any(p.startswith(f'{getattr(s, "id", "a subject")} ') for s in cohort)]
+        told = [p for p in problems or []
+                if any(p.startswith(f'{getattr(s, "id", "a subject")} ') for s in cohort)]
         why = f': {told[0]}' if told else ''
         raise NoSubjectsError(f'no subject can be used to fit the baselines on{why}',
                               path=getattr(cohort, 'folder', None),
@@ -374,16 +485,24 @@ def _check_anybody(read, cohorts, problems):
 
 def fit_baselines(cohort_a, # preprocessed subjects of site A
                   cohort_b, # the same of site B
-                  names=('identity','histogram_matching','joint_tone_map'), # which of `MORE_BASELINES`; pass `BASELINES` for all that need no lesion masks
-                  problems=None, # list that takes a sentence for each subject who cannot be read, or baseline that cannot be fitted; without it, such a one is an error
+                  # which of `MORE_BASELINES`; pass `BASELINES` for all that need no lesion masks
+                  names=('identity','histogram_matching','joint_tone_map'),
+                  # list that takes a sentence for each subject who cannot be read, or baseline that
+                  # cannot be fitted; without it, such a one is an error
+                  problems=None,
                   progress=False, # show a bar?
                  )->dict: # name -> fitted baseline
     "Baselines, fitted on two cohorts, each subject read once for all of them"
-    if wrong := sorted(set(names)-set(MORE_BASELINES)): raise InputError(f'no baseline {", ".join(wrong)}', fix=f'There are: {", ".join(MORE_BASELINES)}')
+    if wrong := sorted(set(names)-set(MORE_BASELINES)):
+        raise InputError(f'no baseline {", ".join(wrong)}',
+                         fix=f'There are: {", ".join(MORE_BASELINES)}')
     if not set(names)-{'identity'}: return {n:BASELINES[n]() for n in names}
-    labels,out = any(MORE_BASELINES[n].labelled for n in names),{}
-    with progress_bar(desc='baselines: reading', total=len(cohort_a)+len(cohort_b), progress=progress, unit='subject') as bar:
-        full = [read_voxels(_counted(c, bar), problems, labels=labels) for c in (cohort_a, cohort_b)]
+    labels = any(MORE_BASELINES[n].labelled for n in names)
+    out = {}
+    with progress_bar(desc='baselines: reading', total=len(cohort_a)+len(cohort_b),
+                      progress=progress, unit='subject') as bar:
+        full = [read_voxels(_counted(c, bar), problems, labels=labels)
+                for c in (cohort_a, cohort_b)]
     _check_anybody(full, (cohort_a, cohort_b), problems)
     pairs = [[o[:2] for o in c] for c in full]
     for n in progress_bar(names, 'baselines: fitting', progress=progress, unit='baseline'):
@@ -402,31 +521,43 @@ def baseline_table(cohort_a, # preprocessed subjects of site A, to fit on
                   )->pd.DataFrame: # subject, direction, method, sequence, metric, value
     "Fit the baselines on two cohorts and measure them on travelling subjects"
     check_no_leak(pairs, cohort_a, cohort_b)
-    return evaluate_pairs(fit_baselines(cohort_a, cohort_b, names) | (methods or {}), pairs, **kwargs)
+    return evaluate_pairs(fit_baselines(cohort_a, cohort_b, names) | (methods or {}), pairs,
+                          **kwargs)
 
 # %% ../../nbs/evaluation/01_baselines.ipynb #7420555e
 def _site_design(site, covariates, sites, reference):
     "Site indicators (the reference one everywhere 1) and covariates as one matrix"
     site = np.asarray(site)
-    if unknown := sorted(set(site.tolist())-set(sites)): raise InputError(f'site {unknown[0]} was not fitted', fix=f'Fitted were {", ".join(map(str, sites))}')
+    if unknown := sorted(set(site.tolist())-set(sites)):
+        raise InputError(f'site {unknown[0]} was not fitted',
+                         fix=f'Fitted were {", ".join(map(str, sites))}')
     B = np.stack([np.ones(len(site)) if s==reference else site==s for s in sites], 1).astype(float)
-    X = np.zeros((len(site),0)) if covariates is None else np.asarray(covariates, float).reshape(len(site), -1)
-    if not np.isfinite(X).all(): raise NonFiniteError('covariates have missing values', fix='Leave these subjects out, or fill the values in')
+    X = (np.zeros((len(site),0)) if covariates is None
+         else np.asarray(covariates, float).reshape(len(site), -1))
+    if not np.isfinite(X).all():
+        raise NonFiniteError('covariates have missing values',
+                             fix='Leave these subjects out, or fill the values in')
     return B,X
 
 def _check_table(table):
     "The table as float64 (n,p)"
     Y = np.asarray(table, float)
-    if Y.ndim!=2 or not np.isfinite(Y).all(): raise NonFiniteError(f'the table of shape {Y.shape} must be subjects × features without missing values', fix='Leave out features or subjects with missing values')
+    if Y.ndim!=2 or not np.isfinite(Y).all():
+        raise NonFiniteError(
+            f'the table of shape {Y.shape} must be subjects × features without missing values',
+            fix='Leave out features or subjects with missing values')
     return Y
 
 class ComBat:
     "Site shifts and scales of a table of features, by empirical Bayes"
     def __init__(self,
-                 reference=None, # site that everything is moved to and that stays as it is; None: the pooled average
+                 # site that everything is moved to and that stays as it is; None: the pooled
+                 # average
+                 reference=None,
                  shrink=True, # empirical Bayes over the features; False: every feature by itself
                 ):
-        self.reference,self.shrink = reference,shrink
+        self.reference = reference
+        self.shrink = shrink
 
 # %% ../../nbs/evaluation/01_baselines.ipynb #0df34d82
 @patch
@@ -436,41 +567,78 @@ def fit(self:ComBat,
         covariates=None, # (n,c) numbers whose effect is kept
        )->ComBat: # itself
     "Estimate shift and scale of every site"
-    Y,site = _check_table(table),np.asarray(site); self.sites,n = np.unique(site, return_counts=True); ref = self.reference
-    if ref is not None and ref not in self.sites: raise InputError(f'no rows of the reference site {ref}')
-    if len(n)<2 or n.min()<3: raise InputError(f'ComBat needs two sites with 3 subjects each, here are {dict(zip(self.sites.tolist(), n.tolist()))}')
-    B,X = _site_design(site, covariates, self.sites, ref); D = np.hstack([B, X])
-    if np.linalg.matrix_rank(D)<D.shape[1]: raise InputError('the covariates cannot be told from the site', fix='Leave out covariates that are the same for a whole site, or one of two that say the same')
-    coef = np.linalg.lstsq(D, Y, rcond=None)[0]; k = len(self.sites)
-    r = 0 if ref is None else int(np.flatnonzero(self.sites==ref)[0]); base = slice(None) if ref is None else site==ref
+    Y = _check_table(table)
+    site = np.asarray(site)
+    self.sites,n = np.unique(site, return_counts=True)
+    ref = self.reference
+    if ref is not None and ref not in self.sites:
+        raise InputError(f'no rows of the reference site {ref}')
+    if len(n)<2 or n.min()<3:
+        raise InputError('ComBat needs two sites with 3 subjects each, here are '
+                         f'{dict(zip(self.sites.tolist(), n.tolist()))}')
+    B,X = _site_design(site, covariates, self.sites, ref)
+    D = np.hstack([B, X])
+    if np.linalg.matrix_rank(D)<D.shape[1]:
+        raise InputError(
+            'the covariates cannot be told from the site',
+            fix='Leave out covariates that are the same for a whole site, or one of two '
+                'that say the same')
+    coef = np.linalg.lstsq(D, Y, rcond=None)[0]
+    k = len(self.sites)
+    r = 0 if ref is None else int(np.flatnonzero(self.sites==ref)[0])
+    base = slice(None) if ref is None else site==ref
     self.alpha = n@coef[:k]/n.sum() if ref is None else coef[r]
-    self.beta,self.sd = coef[k:],np.sqrt(((Y-D@coef)[base]**2).mean(0))
-    self.sd[self.sd<=1e-10*(1+np.abs(self.alpha))] = 0                               # a constant feature has nothing to scale
+    self.beta = coef[k:]
+    self.sd = np.sqrt(((Y-D@coef)[base]**2).mean(0))
+    # a constant feature has nothing to scale
+    self.sd[self.sd<=1e-10*(1+np.abs(self.alpha))] = 0
     Z = self._standardize(Y, X)
-    est = {s:(np.zeros(Y.shape[1]),np.ones(Y.shape[1])) if s==ref else _site_effect(Z[site==s], self.sd>0, self.shrink) for s in self.sites.tolist()}
+    est = {s:(np.zeros(Y.shape[1]),np.ones(Y.shape[1])) if s==ref
+           else _site_effect(Z[site==s], self.sd>0, self.shrink) for s in self.sites.tolist()}
     self.gamma,self.delta2 = ({s:e[i] for s,e in est.items()} for i in (0,1))
     return self
 
 @patch
-def _standardize(self:ComBat, Y, X): return (Y-self.alpha-X@self.beta)/np.where(self.sd>0, self.sd, 1)
+def _standardize(self:ComBat, Y, X):
+    return (Y-self.alpha-X@self.beta)/np.where(self.sd>0, self.sd, 1)
 
 # %% ../../nbs/evaluation/01_baselines.ipynb #0d9be64c
 def _site_effect(Z, use, shrink):
-    "Shift and squared scale (p,) of one site's standardized rows; features not in `use` get 0 and 1"
-    g,d = np.zeros(Z.shape[1]),np.ones(Z.shape[1]); z = Z[:,use]
+    "Shift and squared scale (p,) of a site's standardized rows; 0 and 1 for features not in `use`"
+    g = np.zeros(Z.shape[1])
+    d = np.ones(Z.shape[1])
+    z = Z[:,use]
     if not use.any(): return g,d
-    g_hat,d_hat,n = z.mean(0),z.var(0, ddof=1),len(z)
-    if not shrink or use.sum()<2: g[use],d[use] = g_hat,d_hat; return g,d
-    g_bar,tau2,m,s2 = g_hat.mean(),g_hat.var(ddof=1),d_hat.mean(),d_hat.var(ddof=1)
-    if not min(tau2, s2)>0: raise InputError('the features are copies of one another', fix='Leave the copies out, or take shrink=False')
-    a,b = (2*s2+m*m)/s2,(m*s2+m**3)/s2; gs,ds = g_hat,d_hat
+    g_hat = z.mean(0)
+    d_hat = z.var(0, ddof=1)
+    n = len(z)
+    if not shrink or use.sum()<2:
+        g[use] = g_hat
+        d[use] = d_hat
+        return g,d
+    g_bar = g_hat.mean()
+    tau2 = g_hat.var(ddof=1)
+    m = d_hat.mean()
+    s2 = d_hat.var(ddof=1)
+    if not min(tau2, s2)>0:
+        raise InputError('the features are copies of one another',
+                         fix='Leave the copies out, or take shrink=False')
+    a = (2*s2+m*m)/s2
+    b = (m*s2+m**3)/s2
+    gs = g_hat
+    ds = d_hat
     for _ in range(1000):
         g_new = (n*tau2*g_hat+ds*g_bar)/(n*tau2+ds)
         d_new = (b+.5*((z-g_new)**2).sum(0))/(n/2+a-1)
-        done = max(np.abs(g_new-gs).max(), np.abs(d_new-ds).max())<1e-8; gs,ds = g_new,d_new
+        done = max(np.abs(g_new-gs).max(), np.abs(d_new-ds).max())<1e-8
+        gs = g_new
+        ds = d_new
         if done: break
-    else: raise InputError('the shrinkage of ComBat did not settle', fix='Take shrink=False, or look for a feature of another order')
-    g[use],d[use] = gs,ds
+    else:
+        raise InputError('the shrinkage of ComBat did not settle',
+                         fix='Take shrink=False, or look for a feature of another order')
+    g[use] = gs
+    d[use] = ds
     return g,d
 
 @patch
@@ -480,11 +648,19 @@ def transform(self:ComBat,
               covariates=None, # (m,c) as fitted
              )->Any: # like `table`
     "The table without the effect of the site"
-    if not hasattr(self, 'alpha'): raise InputError('ComBat is not fitted', fix='Call fit(table, site) first')
-    Y,(_,X) = _check_table(table),_site_design(site, covariates, self.sites, self.reference); site = np.asarray(site)
-    if Y.shape[1]!=len(self.alpha) or X.shape[1]!=len(self.beta): raise InputError(f'{Y.shape[1]} features and {X.shape[1]} covariates, fitted were {len(self.alpha)} and {len(self.beta)}')
-    Z,out = self._standardize(Y, X),Y.copy()
+    if not hasattr(self, 'alpha'):
+        raise InputError('ComBat is not fitted', fix='Call fit(table, site) first')
+    Y = _check_table(table)
+    (_,X) = _site_design(site, covariates, self.sites, self.reference)
+    site = np.asarray(site)
+    if Y.shape[1]!=len(self.alpha) or X.shape[1]!=len(self.beta):
+        raise InputError(f'{Y.shape[1]} features and {X.shape[1]} covariates, fitted were '
+                         f'{len(self.alpha)} and {len(self.beta)}')
+    Z = self._standardize(Y, X)
+    out = Y.copy()
     for s in set(site.tolist()):
-        i = np.flatnonzero(site==s); z = (Z[i]-self.gamma[s])/np.sqrt(self.delta2[s])
+        i = np.flatnonzero(site==s)
+        z = (Z[i]-self.gamma[s])/np.sqrt(self.delta2[s])
         out[np.ix_(i, self.sd>0)] = (z*self.sd+self.alpha+X[i]@self.beta)[:,self.sd>0]
-    return type(table)(out, index=table.index, columns=table.columns) if isinstance(table, pd.DataFrame) else out
+    return (type(table)(out, index=table.index, columns=table.columns)
+            if isinstance(table, pd.DataFrame) else out)

@@ -19,7 +19,8 @@ from typing import Any
 from scipy.ndimage import uniform_filter
 from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
-from ..core import SEQUENCES, Subject, EmptyVolumeError, GridMismatchError, InputError, NeuroscopeError, NonFiniteError, NoSubjectsError, get_logger
+from ..core import (SEQUENCES, Subject, EmptyVolumeError, GridMismatchError, InputError,
+                             NeuroscopeError, NonFiniteError, NoSubjectsError, get_logger)
 from ..imaging.tissues import TISSUE_CODES, TISSUES, tissue_codes
 from .image_quality import check_mask
 from .baselines import apply_method, load_pair
@@ -33,7 +34,8 @@ def haar(x, # (...,n,n,n), n even
     "One level of the orthonormal Haar wavelet in three dimensions"
     bands = [np.asarray(x, np.float64)]
     for ax in (-3,-2,-1):
-        even,odd = (lambda b: np.take(b, range(0, b.shape[ax], 2), ax)),(lambda b: np.take(b, range(1, b.shape[ax], 2), ax))
+        def even(b): return np.take(b, range(0, b.shape[ax], 2), ax)
+        def odd(b): return np.take(b, range(1, b.shape[ax], 2), ax)
         bands = [f(even(b), odd(b))/np.sqrt(2) for b in bands for f in (np.add, np.subtract)]
     return bands[0], np.stack([(b**2).sum((-3,-2,-1)) for b in bands[1:]], -1)
 
@@ -43,20 +45,32 @@ def patch_features(vol, # (4,X,Y,Z) normalized
                    n=40, # patches
                    size=8, # voxels across, a multiple of 4
                    seed=0, # of their places
-                  )->np.ndarray: # (n,80): per sequence mean, SD, 14 log energies and 4 shares of deviating voxels
+                  # (n,80): per sequence mean, SD, 14 log energies and 4 shares of deviating voxels
+                  )->np.ndarray:
     "Wavelet features of random patches that lie in the brain, or as nearly as it allows"
     vol,mask = np.asarray(vol),check_mask(mask, np.shape(vol)[1:])
-    if size%4 or min(mask.shape)<size: raise InputError(f'patches of {size} voxels in a volume of {mask.shape}', fix='Take a multiple of 4 that fits')
-    share = uniform_filter(mask.astype(np.float32), size, mode='constant')                  # of the patch around a voxel that is brain
-    ok = np.zeros_like(mask); ok[(slice(size//2, 1-size//2 or None),)*3] = True; ok &= share>=min(.95, share[ok].max()-1e-4)
-    c = np.argwhere(ok); c = c[np.random.default_rng(seed).integers(len(c), size=n)]-size//2
+    if size%4 or min(mask.shape)<size:
+        raise InputError(f'patches of {size} voxels in a volume of {mask.shape}',
+                         fix='Take a multiple of 4 that fits')
+    # of the patch around a voxel that is brain
+    share = uniform_filter(mask.astype(np.float32), size, mode='constant')
+    ok = np.zeros_like(mask)
+    ok[(slice(size//2, 1-size//2 or None),)*3] = True
+    ok &= share>=min(.95, share[ok].max()-1e-4)
+    c = np.argwhere(ok)
+    c = c[np.random.default_rng(seed).integers(len(c), size=n)]-size//2
     win = np.lib.stride_tricks.sliding_window_view(vol, (size,)*3, axis=(1,2,3))
-    p = win[:,c[:,0],c[:,1],c[:,2]].astype(np.float64)                                      # (4,n,size,size,size)
-    flat = p.reshape(len(vol), n, -1); mean,sd = flat.mean(-1),flat.std(-1)
-    low,e1 = haar(p); _,e2 = haar(low)
+    # (4,n,size,size,size)
+    p = win[:,c[:,0],c[:,1],c[:,2]].astype(np.float64)
+    flat = p.reshape(len(vol), n, -1)
+    mean = flat.mean(-1)
+    sd = flat.std(-1)
+    low,e1 = haar(p)
+    _,e2 = haar(low)
     logs = np.log(np.concatenate([e1, e2], -1)/size**3+1e-6)
     tails = np.stack([(flat>t).mean(-1) for t in (.25,.5,.75,1.)], -1)
-    return np.concatenate([mean[...,None], sd[...,None], logs, tails], -1).transpose(1,0,2).reshape(n, -1)
+    return np.concatenate(
+        [mean[...,None], sd[...,None], logs, tails], -1).transpose(1,0,2).reshape(n, -1)
 
 # %% ../../nbs/evaluation/04_domain_gap.ipynb #543b2f11
 _QUANTILES = (.01,.05,.1,.25,.5,.75,.9,.95,.99)
@@ -64,13 +78,17 @@ _QUANTILES = (.01,.05,.1,.25,.5,.75,.9,.95,.99)
 def histogram_features(vol, # (4,X,Y,Z) normalized
                        mask, # (X,Y,Z) brain
                       )->np.ndarray: # (1,62)
-    "First-order figures of the brain: mean, SD, skewness, kurtosis, quantiles, entropy; correlations between sequences"
+    "Mean, SD, skewness, kurtosis, quantiles, entropy, and correlations between sequences"
     v = np.asarray(vol)[:,check_mask(mask, np.shape(vol)[1:])].astype(np.float64)
-    m,s = v.mean(1),v.std(1); z = (v-m[:,None])/np.where(s>0, s, 1)[:,None]; z2 = z*z          # by products: a power of floats takes ten times as long
+    m = v.mean(1)
+    s = v.std(1)
+    z = (v-m[:,None])/np.where(s>0, s, 1)[:,None]
+    z2 = z*z   # by products: a power of floats takes ten times as long
     h = np.stack([np.histogram(o, 64, (-.25,1.75))[0] for o in v])/v.shape[1]
     entropy = -(h*np.log(np.where(h>0, h, 1))).sum(1)
     rho = (z@z.T/v.shape[1])[np.triu_indices(len(v), 1)]
-    return np.concatenate([m, s, (z2*z).mean(1), (z2*z2).mean(1), np.quantile(v, _QUANTILES, axis=1).ravel(), entropy, rho])[None]
+    return np.concatenate([m, s, (z2*z).mean(1), (z2*z2).mean(1),
+                           np.quantile(v, _QUANTILES, axis=1).ravel(), entropy, rho])[None]
 
 # %% ../../nbs/evaluation/04_domain_gap.ipynb #c26b3b3e
 AXES_FEATURES = ('gradient x', 'gradient y', 'gradient z', 'ratio x', 'ratio y', 'ratio z',
@@ -138,7 +156,8 @@ def grey_cdfs(vol, # (4,X,Y,Z) normalized
     out = {}
     for t,m in tissues.items():
         v = np.sort(np.asarray(vol)[:,np.asarray(m, bool)], 1)
-        if v.shape[1]: out[t] = np.stack([np.searchsorted(o, GREY_GRID, side='right')/len(o) for o in v])
+        if v.shape[1]:
+            out[t] = np.stack([np.searchsorted(o, GREY_GRID, side='right')/len(o) for o in v])
     return out
 
 def cdf_distance(f, # (...,G) distribution functions
@@ -155,15 +174,18 @@ class GapFeatures:
     patches:np.ndarray # (n,80)
     histogram:np.ndarray # (1,62)
     cdfs:dict # tissue -> (4,G)
-    radiomics:np.ndarray|None=None # (1,p) radiomic features, where they were measured; the same for all subjects
+    # (1,p) radiomic features, where they were measured; the same for all subjects
+    radiomics:np.ndarray|None=None
     axes:np.ndarray|None=None # (1,40) of `axes_features`
     sequences:tuple=SEQUENCES # of the rows of `cdfs`
     @property
-    def slices(self)->np.ndarray|None: # (1,12) the ratios among them: slice thickness alone, whatever the contrast
+    # (1,12) the ratios among them: slice thickness alone, whatever the contrast
+    def slices(self)->np.ndarray|None:
         "Which features of `axes` tell slices and nothing else"
         if self.axes is None: return None
         return self.axes.reshape(1, len(self.sequences), -1)[:, :, 3:6].reshape(1, -1)
-    def __repr__(self): return f'GapFeatures({self.id}: {len(self.patches)} patches, {", ".join(self.cdfs)})'
+    def __repr__(self):
+        return f'GapFeatures({self.id}: {len(self.patches)} patches, {", ".join(self.cdfs)})'
 
 def gap_features(id, # name of the subject
                  vol, # (4,X,Y,Z) normalized
@@ -176,11 +198,12 @@ def gap_features(id, # name of the subject
                 )->GapFeatures: # its patches, histogram, axes and grey values per tissue
     "Features of a subject for the site tests"
     vol,mask = load_pair((vol, mask))
-    if not np.isfinite(vol[:,mask]).all(): raise NonFiniteError(f'{id} has NaN or infinite voxels in the brain')
+    if not np.isfinite(vol[:,mask]).all():
+        raise NonFiniteError(f'{id} has NaN or infinite voxels in the brain')
     vol = np.where(mask, vol, 0)
-    return GapFeatures(str(id), patch_features(vol, mask, n_patches, size, seed), histogram_features(vol, mask),
-                       grey_cdfs(vol, tissues or dict(brain=mask)), axes=axes_features(vol, mask, tissues),
-                       sequences=tuple(sequences))
+    return GapFeatures(str(id), patch_features(vol, mask, n_patches, size, seed),
+                       histogram_features(vol, mask), grey_cdfs(vol, tissues or dict(brain=mask)),
+                       axes=axes_features(vol, mask, tissues), sequences=tuple(sequences))
 
 # %% ../../nbs/evaluation/04_domain_gap.ipynb #2f13352a
 def subject_folds(label, # (n,) 0 or 1: which group each row belongs to
@@ -189,13 +212,23 @@ def subject_folds(label, # (n,) 0 or 1: which group each row belongs to
                   seed=0, # of the shuffle
                  )->list: # (training rows, held-out rows) of each fold
     "Folds in which no subject is on both sides"
-    label,subject = np.asarray(label),np.asarray(subject)
+    label = np.asarray(label)
+    subject = np.asarray(subject)
     have = [len(set(subject[label==k])) for k in (0,1)]
-    if min(have)<2: raise InputError(f'{have[0]} and {have[1]} subjects in the two groups', fix='A classifier needs at least 2 subjects of each site, and many more to say anything')
-    k = min(n_splits, *have); fold,rng = {},np.random.default_rng(seed)
-    kinds = {s:tuple(sorted(set(label[subject==s].tolist()))) for s in dict.fromkeys(subject.tolist())}
-    for kind in sorted(set(kinds.values())):                                                 # deal out each kind of subject evenly
-        names = np.array([s for s in kinds if kinds[s]==kind], object); start = len(fold)
+    if min(have)<2:
+        raise InputError(
+            f'{have[0]} and {have[1]} subjects in the two groups',
+            fix='A classifier needs at least 2 subjects of each site, and many more to say '
+                'anything')
+    k = min(n_splits, *have)
+    fold = {}
+    rng = np.random.default_rng(seed)
+    kinds = {s:tuple(sorted(set(label[subject==s].tolist())))
+             for s in dict.fromkeys(subject.tolist())}
+    # deal out each kind of subject evenly
+    for kind in sorted(set(kinds.values())):
+        names = np.array([s for s in kinds if kinds[s]==kind], object)
+        start = len(fold)
         fold |= {s:(start+i)%k for i,s in enumerate(rng.permutation(names))}
     f = np.array([fold[s] for s in subject.tolist()])
     return [(np.flatnonzero(f!=i), np.flatnonzero(f==i)) for i in range(k)]
@@ -207,13 +240,18 @@ def default_classifier(seed=0, # random seed of the solver
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-    return make_pipeline(StandardScaler(), LogisticRegression(C=.1, class_weight='balanced', max_iter=500, random_state=seed))
+    return make_pipeline(StandardScaler(),
+                         LogisticRegression(C=.1, class_weight='balanced', max_iter=500,
+                                            random_state=seed))
 
 def auc(score, # (n,)
         label, # (n,) 0 or 1
        )->float: # 0 to 1; NaN where one of the two is missing
     "Probability that a 1 scores above a 0, ties half"
-    l = np.asarray(label)==1; r = rankdata(score); n1,n0 = l.sum(),(~l).sum()
+    l = np.asarray(label)==1
+    r = rankdata(score)
+    n1 = l.sum()
+    n0 = (~l).sum()
     return float((r[l].sum()-n1*(n1+1)/2)/(n1*n0)) if n1 and n0 else float('nan')
 
 def held_out_scores(X, # (n,p) features
@@ -221,14 +259,16 @@ def held_out_scores(X, # (n,p) features
                     subject, # (n,) names
                     unit, # (n,) which scan each row belongs to, 0…
                     make=default_classifier, # () -> a scikit-learn classifier
-                    n_splits=5, # folds of subjects; each is scored by a classifier trained on the others
+                    # folds of subjects; each is scored by a classifier trained on the others
+                    n_splits=5,
                     seed=0, # random seed of the folds
                    )->np.ndarray: # (units,) log odds or probability, mean over the rows of a scan
     "What classifiers that never saw a subject say of it"
     out = np.empty(len(X))
     for train,test in subject_folds(label, subject, n_splits, seed):
         model = make().fit(X[train], label[train])
-        out[test] = model.decision_function(X[test]) if hasattr(model, 'decision_function') else model.predict_proba(X[test])[:,1]-.5
+        out[test] = (model.decision_function(X[test]) if hasattr(model, 'decision_function')
+                     else model.predict_proba(X[test])[:,1]-.5)
     return np.bincount(unit, out)/np.bincount(unit)
 
 # %% ../../nbs/evaluation/04_domain_gap.ipynb #bf1f1eef
@@ -237,14 +277,20 @@ def _stack(sample, target, features):
     groups = [[(f.id, np.atleast_2d(getattr(f, features))) for f in g] for g in (sample, target)]
     if not all(groups): raise NoSubjectsError('one of the two groups has no subject')
     for g,nm in zip(groups, ('the sample', 'the target')):
-        if len(set(i for i,_ in g))<len(g): raise InputError(f'a subject stands twice in {nm}', fix='Give every subject its own name')
-    units = [(i, k, x) for k,g in enumerate(groups) for i,x in g]; n = [len(x) for *_,x in units]
-    X = np.concatenate([x for *_,x in units]); names,label = np.array([u[0] for u in units]),np.array([u[1] for u in units])
+        if len(set(i for i,_ in g))<len(g):
+            raise InputError(f'a subject stands twice in {nm}',
+                             fix='Give every subject its own name')
+    units = [(i, k, x) for k,g in enumerate(groups) for i,x in g]
+    n = [len(x) for *_,x in units]
+    X = np.concatenate([x for *_,x in units])
+    names = np.array([u[0] for u in units])
+    label = np.array([u[1] for u in units])
     return X,np.repeat(np.arange(len(units)), n),names,label
 
 def _exchange(label, names, rng):
     "Labels under the null: swapped within those scanned twice, permuted among the rest"
-    new,where = label.copy(),{}
+    new = label.copy()
+    where = {}
     for i,s in enumerate(names.tolist()): where.setdefault(s, []).append(i)
     for i in where.values():
         if len(i)==2 and rng.random()<.5: new[i] = new[i[::-1]]
@@ -254,7 +300,8 @@ def _exchange(label, names, rng):
 
 def _resample(names, rng):
     "Indices of units after drawing subjects with replacement"
-    who = np.unique(names); drawn = rng.choice(who, len(who))
+    who = np.unique(names)
+    drawn = rng.choice(who, len(who))
     return np.concatenate([np.flatnonzero(names==s) for s in drawn])
 
 # %% ../../nbs/evaluation/04_domain_gap.ipynb #414e079f
@@ -268,18 +315,26 @@ def domain_classifier(sample, # `GapFeatures` of source or harmonized subjects
                       seed=0, # random seed of folds, permutations and draws
                      )->dict: # auc, accuracy: (value, low, high); p; n_sample, n_target
     "Can a classifier that was trained anew tell the sample from the target?"
-    X,unit,names,label = _stack(sample, target, features); rng = np.random.default_rng(seed)
-    score = lambda l: held_out_scores(X, l[unit], names[unit], unit, make, n_splits, seed)
-    right = lambda s,l: float(np.mean([np.mean((s[l==k]>0)==k) for k in (0,1) if (l==k).any()]))           # balanced
-    s = score(label); obs = auc(s, label)
+    X,unit,names,label = _stack(sample, target, features)
+    rng = np.random.default_rng(seed)
+    def score(l): return held_out_scores(X, l[unit], names[unit], unit, make, n_splits, seed)
+    # balanced
+    def right(s, l): return float(np.mean([np.mean((s[l==k]>0)==k) for k in (0,1) if (l==k).any()]))
+    s = score(label)
+    obs = auc(s, label)
     null = []
-    for _ in range(n_permutations): l = _exchange(label, names, rng); null.append(auc(score(l), l))
-    n = [int((label==k).sum()) for k in (0,1)]; low = high = np.full(2, np.nan)
+    for _ in range(n_permutations):
+        l = _exchange(label, names, rng)
+        null.append(auc(score(l), l))
+    n = [int((label==k).sum()) for k in (0,1)]
+    low = high = np.full(2, np.nan)
     if min(n)>=4:
-        draws = [(auc(s[i], label[i]), right(s[i], label[i])) for i in (_resample(names, rng) for _ in range(n_boot)) if len(set(label[i]))==2]
+        draws = [(auc(s[i], label[i]), right(s[i], label[i]))
+                 for i in (_resample(names, rng) for _ in range(n_boot)) if len(set(label[i]))==2]
         low,high = np.quantile(draws, [.025,.975], axis=0)
     p = (1+np.sum(np.array(null)>=obs))/(1+n_permutations) if n_permutations else np.nan
-    return dict(auc=(obs, low[0], high[0]), accuracy=(right(s, label), low[1], high[1]), p=float(p), n_sample=n[0], n_target=n[1])
+    return dict(auc=(obs, low[0], high[0]), accuracy=(right(s, label), low[1], high[1]), p=float(p),
+                n_sample=n[0], n_target=n[1])
 
 # %% ../../nbs/evaluation/04_domain_gap.ipynb #cbf33cb6
 def _hat(X, weight, penalty):
@@ -296,7 +351,8 @@ def left_out_scores(X, # (n,p) features, a row a scan
                     penalty=1., # on the coefficients, of standardized features
                    )->np.ndarray: # (n,) above 0: said to be a 1
     "What is said of each patient by a linear classifier that learnt from all the others"
-    label, names = np.asarray(label), np.asarray(names)
+    label = np.asarray(label)
+    names = np.asarray(names)
     share = np.where(label == 1, label.mean(), 1 - label.mean())
     H = _hat(np.asarray(X, float), .5/share, penalty)
     aim = 2.*label - 1
@@ -331,7 +387,8 @@ def leave_one_out(sample, # `GapFeatures` of source or harmonized subjects
     def accuracy(l): return balanced_accuracy(left_out_scores(X, l, names), l)
     seen = accuracy(label)
     null = [accuracy(_exchange(label, names, rng)) for _ in range(n_permutations)]
-    p = (1 + np.sum(np.array(null) >= seen - 1e-9))/(1 + n_permutations) if n_permutations else np.nan
+    p = (1 + np.sum(np.array(null) >= seen - 1e-9))/(1
+                                                     + n_permutations) if n_permutations else np.nan
     return dict(accuracy=seen, p=float(p), n_sample=n[0], n_target=n[1])
 
 # %% ../../nbs/evaluation/04_domain_gap.ipynb #eb73a178
@@ -341,14 +398,19 @@ def subject_kernel(X, # (n,p) features of all rows, both groups
                    scale=None, # (mean, SD) to standardize by; of X unless told
                   )->np.ndarray: # (units,units)
     "Kernel between scans: the mean over their pairs of rows"
-    mu,sd = scale or (X.mean(0),X.std(0)); Z = (X-mu)/np.where(sd>0, sd, 1)
+    mu,sd = scale or (X.mean(0),X.std(0))
+    Z = (X-mu)/np.where(sd>0, sd, 1)
     if kind=='gaussian':
-        d2 = cdist(Z, Z, 'sqeuclidean'); med = np.median(d2[unit[:,None]!=unit])
-        if not med>0: raise EmptyVolumeError('all feature vectors are equal', fix='Look at the scans: they have no contrast')
+        d2 = cdist(Z, Z, 'sqeuclidean')
+        med = np.median(d2[unit[:,None]!=unit])
+        if not med>0:
+            raise EmptyVolumeError('all feature vectors are equal',
+                                   fix='Look at the scans: they have no contrast')
         K = np.exp(-d2/med)
     elif kind=='polynomial': K = (Z@Z.T/Z.shape[1]+1)**3
     else: raise InputError(f'no kernel {kind!r}', fix="Take 'gaussian' or 'polynomial'")
-    M = np.eye(unit.max()+1)[unit]; M = M/M.sum(0)
+    M = np.eye(unit.max()+1)[unit]
+    M = M/M.sum(0)
     return M.T@K@M
 
 def mmd2(K, # (units,units) kernel
@@ -356,11 +418,15 @@ def mmd2(K, # (units,units) kernel
          names, # (units,) who it is
         )->float: # about 0 for one distribution; may be negative
     "Unbiased squared MMD; nobody is compared with themselves"
-    label,names = np.asarray(label),np.asarray(names); other = names[:,None]!=names
-    x,y = label==0,label==1
-    part = lambda i,j: K[np.ix_(i, j)][other[np.ix_(i, j)]]
+    label = np.asarray(label)
+    names = np.asarray(names)
+    other = names[:,None]!=names
+    x = label==0
+    y = label==1
+    def part(i, j): return K[np.ix_(i, j)][other[np.ix_(i, j)]]
     parts = part(x, x),part(y, y),part(x, y)
-    if not all(p.size for p in parts): raise InputError('an unbiased MMD needs at least two subjects in each group')
+    if not all(p.size for p in parts):
+        raise InputError('an unbiased MMD needs at least two subjects in each group')
     return float(parts[0].mean()+parts[1].mean()-2*parts[2].mean())
 
 # %% ../../nbs/evaluation/04_domain_gap.ipynb #6817a947
@@ -369,18 +435,29 @@ def gap_distance(sample, # `GapFeatures` of source or harmonized subjects
                  features='patches', # 'patches' or 'histogram'
                  kind='gaussian', # 'gaussian': MMD; 'polynomial': KID's kernel
                  n_permutations=500, # of the labels, for the p-value
-                 n_halves=100, # ways to halve the target, for the floor; none where it has fewer than four subjects
+                 # ways to halve the target, for the floor; none where it has fewer than four
+                 # subjects
+                 n_halves=100,
                  seed=0, # random seed of permutations and halves
-                )->dict: # value, p, floor: 95th percentile of the target's halves against each other
+                # value, p, floor: 95th percentile of the target's halves against each other
+                )->dict:
     "Unbiased squared distance between sample and target"
-    X,unit,names,label = _stack(sample, target, features); rng = np.random.default_rng(seed)
-    ours = label[unit]==1; K = subject_kernel(X, unit, kind, scale=(X[ours].mean(0),X[ours].std(0)) if kind=='polynomial' else None)
-    obs = mmd2(K, label, names); null = np.array([mmd2(K, _exchange(label, names, rng), names) for _ in range(n_permutations)])
-    t = np.flatnonzero(label==1); halves = []
+    X,unit,names,label = _stack(sample, target, features)
+    rng = np.random.default_rng(seed)
+    ours = label[unit]==1
+    K = subject_kernel(X, unit, kind,
+                       scale=(X[ours].mean(0),X[ours].std(0)) if kind=='polynomial' else None)
+    obs = mmd2(K, label, names)
+    null = np.array([mmd2(K, _exchange(label, names, rng), names) for _ in range(n_permutations)])
+    t = np.flatnonzero(label==1)
+    halves = []
     for _ in range(n_halves if len(t)>=4 else 0):
-        i = rng.permutation(t); h = np.repeat([0,1], [len(t)//2, len(t)-len(t)//2]); halves.append(mmd2(K[np.ix_(i, i)], h, names[i]))
+        i = rng.permutation(t)
+        h = np.repeat([0,1], [len(t)//2, len(t)-len(t)//2])
+        halves.append(mmd2(K[np.ix_(i, i)], h, names[i]))
     p = (1+np.sum(null>=obs))/(1+n_permutations) if n_permutations else np.nan
-    return dict(value=obs, p=float(p), floor=float(np.quantile(halves, .95)) if halves else np.nan, n_sample=len(sample), n_target=len(target))
+    return dict(value=obs, p=float(p), floor=float(np.quantile(halves, .95)) if halves else np.nan,
+                n_sample=len(sample), n_target=len(target))
 
 # %% ../../nbs/evaluation/04_domain_gap.ipynb #0de575f6
 def tissue_distances(sample, # `GapFeatures` of source or harmonized subjects
@@ -390,21 +467,31 @@ def tissue_distances(sample, # `GapFeatures` of source or harmonized subjects
                      seed=0, # random seed of draws and halves
                     )->pd.DataFrame: # tissue, sequence, value, low, high, floor, n_sample, n_target
     "Wasserstein distance of grey values per tissue and sequence"
-    rng,rows,sequences = np.random.default_rng(seed),[],next((f.sequences for f in target), SEQUENCES)
-    for t in sorted({t for f in target for t in f.cdfs}, key=lambda t: TISSUE_NAMES.index(t) if t in TISSUE_NAMES else 99):
-        a,b = (np.stack(c) if (c := [f.cdfs[t] for f in g if t in f.cdfs]) else None for g in (sample, target))
+    rng = np.random.default_rng(seed)
+    rows = []
+    sequences = next((f.sequences for f in target), SEQUENCES)
+    for t in sorted({t for f in target for t in f.cdfs},
+                    key=lambda t: TISSUE_NAMES.index(t) if t in TISSUE_NAMES else 99):
+        a,b = (np.stack(c) if (c := [f.cdfs[t] for f in g if t in f.cdfs]) else None
+               for g in (sample, target))
         if a is None or b is None: continue
-        pick = lambda x: x[rng.integers(len(x), size=len(x))].mean(0); value = cdf_distance(a.mean(0), b.mean(0))
+        def pick(x): return x[rng.integers(len(x), size=len(x))].mean(0)
+        value = cdf_distance(a.mean(0), b.mean(0))
         lo = hi = fl = np.full(len(sequences), np.nan)
         if min(len(a), len(b))>=4:
-            lo,hi = np.quantile([cdf_distance(pick(a), pick(b)) for _ in range(n_boot)], [.025,.975], axis=0)
-            cuts = [rng.permutation(len(b)) for _ in range(n_halves)]; h = len(b)//2
-            fl = np.quantile([cdf_distance(b[i[:h]].mean(0), b[i[h:]].mean(0)) for i in cuts], .95, axis=0)
-        rows += [dict(tissue=t, sequence=s, value=value[j], low=lo[j], high=hi[j], floor=fl[j], n_sample=len(a), n_target=len(b)) for j,s in enumerate(sequences)]
+            lo,hi = np.quantile([cdf_distance(pick(a), pick(b)) for _ in range(n_boot)],
+                                [.025,.975], axis=0)
+            cuts = [rng.permutation(len(b)) for _ in range(n_halves)]
+            h = len(b)//2
+            fl = np.quantile([cdf_distance(b[i[:h]].mean(0), b[i[h:]].mean(0)) for i in cuts], .95,
+                             axis=0)
+        rows += [dict(tissue=t, sequence=s, value=value[j], low=lo[j], high=hi[j], floor=fl[j],
+                      n_sample=len(a), n_target=len(b)) for j,s in enumerate(sequences)]
     return pd.DataFrame(rows)
 
 # %% ../../nbs/evaluation/04_domain_gap.ipynb #f8c62328
-GAP_COLUMNS = ['method','direction','metric','features','sequence','value','low','high','p','floor','n_sample','n_target']
+GAP_COLUMNS = ['method','direction','metric','features','sequence','value','low','high','p','floor',
+               'n_sample','n_target']
 
 def _left_out_rows(sample, target, n_permutations, seed):
     "Rows of the classifier that leaves one patient out, where its features were measured"
@@ -421,7 +508,8 @@ def site_effect(sample, # `GapFeatures` of source or harmonized subjects
                 target, # of real subjects of the target site
                 method='harmonized', # what to call the sample
                 direction='a2b', # which way it went
-                n_permutations=100, # refits of the classifier; the distances, which are cheap, take five times as many
+                # refits of the classifier; the distances, which are cheap, take five times as many
+                n_permutations=100,
                 n_boot=1000, # draws of subjects, for the intervals
                 seed=0, # random seed of all tests
                 make=default_classifier, # () -> a scikit-learn classifier
@@ -429,25 +517,40 @@ def site_effect(sample, # `GapFeatures` of source or harmonized subjects
     "Every test of the site effect on one method"
     rows = []
     for f in ('patches','histogram','radiomics'):
-        a,b = ([x for x in g if getattr(x, f) is not None] for g in (sample, target)); n = dict(features=f, n_sample=len(a), n_target=len(b))
-        if f=='radiomics' and min(len(a), len(b))<2: continue                                    # an extra: not everybody has a lesion mask
-        c = domain_classifier(a, b, f, make, n_permutations=n_permutations, n_boot=n_boot, seed=seed)
-        for m in ('auc','accuracy'): rows.append(dict(metric=m, **n, **dict(zip(('value','low','high'), c[m])), p=c['p'] if m=='auc' else np.nan, floor=.5))
+        a,b = ([x for x in g if getattr(x, f) is not None] for g in (sample, target))
+        n = dict(features=f, n_sample=len(a), n_target=len(b))
+        if f=='radiomics' and min(len(a), len(b))<2:
+            continue   # an extra: not everybody has a lesion mask
+        c = domain_classifier(a, b, f, make, n_permutations=n_permutations, n_boot=n_boot,
+                              seed=seed)
+        for m in ('auc','accuracy'):
+            rows.append(dict(metric=m, **n, **dict(zip(('value','low','high'), c[m])),
+                             p=c['p'] if m=='auc' else np.nan, floor=.5))
         for m,kind in (('mmd2','gaussian'), ('kid','polynomial')):
-            d = gap_distance(a, b, f, kind, 5*n_permutations, seed=seed); rows.append(dict(metric=m, **n, **{k:d[k] for k in ('value','p','floor')}))
+            d = gap_distance(a, b, f, kind, 5*n_permutations, seed=seed)
+            rows.append(dict(metric=m, **n, **{k:d[k] for k in ('value','p','floor')}))
     rows += _left_out_rows(sample, target, n_permutations, seed)
     head = pd.DataFrame(rows)
-    t = tissue_distances(sample, target, n_boot=min(n_boot, 300), seed=seed).rename(columns=dict(tissue='features')).assign(metric='wasserstein')
-    return pd.concat([head, t], ignore_index=True).assign(method=method, direction=direction).reindex(columns=GAP_COLUMNS)
+    t = tissue_distances(
+        sample, target, n_boot=min(n_boot, 300),
+        seed=seed).rename(columns=dict(tissue='features')).assign(metric='wasserstein')
+    return pd.concat([head, t], ignore_index=True).assign(
+        method=method, direction=direction).reindex(columns=GAP_COLUMNS)
 
 # %% ../../nbs/evaluation/04_domain_gap.ipynb #e59f3d1a
 def _named(subjects, problems):
-    "id, volume, mask and lesion of each readable subject: `Subject`, or (id, vol, mask) or (id, vol, mask, lesion)"
+    "id, volume, mask and lesion of each readable `Subject`, (id, vol, mask) or (…, lesion)"
     for s in subjects:
         try:
-            if not isinstance(s, Subject): id,*rest = s; yield (str(id), *load_pair(rest[:2]), rest[2] if len(rest)>2 else None)
-            else: yield (s.id, *load_pair(s), None if (seg := s.load_seg()) is None else np.asarray(seg.dataobj))
-        except NeuroscopeError as e: problems.append(f'{getattr(s, "id", None) or s[0]} was left out: {e}'); _log.warning(problems[-1])
+            if not isinstance(s, Subject):
+                id,*rest = s
+                yield (str(id), *load_pair(rest[:2]), rest[2] if len(rest)>2 else None)
+            else:
+                yield (s.id, *load_pair(s),
+                       None if (seg := s.load_seg()) is None else np.asarray(seg.dataobj))
+        except NeuroscopeError as e:
+            problems.append(f'{getattr(s, "id", None) or s[0]} was left out: {e}')
+            _log.warning(problems[-1])
 
 def site_effect_table(methods, # dict: name -> method, as for `evaluate_pairs`
                       source, # subjects to harmonize: `Subject`s, or (id, vol, mask[, lesion])
@@ -459,28 +562,42 @@ def site_effect_table(methods, # dict: name -> method, as for `evaluate_pairs`
                       **kwargs, # of `site_effect`
                      )->pd.DataFrame: # the columns of `GAP_COLUMNS`
     "The site effect that each method leaves, one pass over the volumes"
-    problems = [] if problems is None else problems; got = {m:[] for m in methods}; opts = dict(n_patches=n_patches, size=size)
+    problems = [] if problems is None else problems
+    got = {m:[] for m in methods}
+    opts = dict(n_patches=n_patches, size=size)
     for id,vol,mask,lesion in _named(source, problems):
         try: tissues = rough_tissues(vol, mask, lesion)
         except NeuroscopeError as e:
             problems.append(f'{id} was left out: {e}')
             continue
         for name,m in methods.items():
-            try: out = apply_method(m, id, vol, mask, direction); got[name].append(gap_features(id, out, mask, tissues, **opts))
-            except NeuroscopeError as e: problems.append(f'{id} was left out for {name}: {e}'); _log.warning(problems[-1])
-    real = [gap_features(id, vol, mask, rough_tissues(vol, mask, lesion), **opts) for id,vol,mask,lesion in _named(target, problems)]
-    if not real or not any(got.values()): raise NoSubjectsError('nobody is left to compare', fix='; '.join(problems) or 'Give subjects of both sites')
+            try:
+                out = apply_method(m, id, vol, mask, direction)
+                got[name].append(gap_features(id, out, mask, tissues, **opts))
+            except NeuroscopeError as e:
+                problems.append(f'{id} was left out for {name}: {e}')
+                _log.warning(problems[-1])
+    real = [gap_features(id, vol, mask, rough_tissues(vol, mask, lesion), **opts)
+            for id,vol,mask,lesion in _named(target, problems)]
+    if not real or not any(got.values()):
+        raise NoSubjectsError('nobody is left to compare',
+                              fix='; '.join(problems) or 'Give subjects of both sites')
     tables = [site_effect(g, real, name, direction, **kwargs) for name,g in got.items() if g]
     return pd.concat(tables, ignore_index=True)
 
 # %% ../../nbs/evaluation/04_domain_gap.ipynb #dabc5326
 def site_effect_summary(table, # of `site_effect_table`
                        )->pd.DataFrame: # a row per method, columns of the main figures
-    "The main figures side by side: AUC with interval, MMD² with p, mean Wasserstein distance in the brain and within tissues"
+    "AUC with interval, MMD² with p, and mean Wasserstein distance in the brain and by tissue"
     rows = {}
     for (m,d),g in table.groupby(['method','direction'], sort=False):
         get = lambda metric,f='patches': g[(g.metric==metric)&(g.features==f)].iloc[0]
-        w = g[g.metric=='wasserstein']; a,k = get('auc'),get('mmd2'); t = w[w.features.isin(['csf','gm','wm'])]
-        rows[m,d] = {'AUC':f'{a.value:.2f} ({a.low:.2f}–{a.high:.2f})', 'MMD²':k.value, 'p':k.p, 'MMD² floor':k.floor, 'KID':get('kid').value,
-                     'W brain':w[w.features=='brain'].value.mean(), 'W tissues':t.value.mean(), 'W lesion':w[w.features=='lesion'].value.mean(), 'n':int(a.n_sample)}
+        w = g[g.metric=='wasserstein']
+        a = get('auc')
+        k = get('mmd2')
+        t = w[w.features.isin(['csf','gm','wm'])]
+        rows[m,d] = {'AUC':f'{a.value:.2f} ({a.low:.2f}–{a.high:.2f})', 'MMD²':k.value, 'p':k.p,
+                     'MMD² floor':k.floor, 'KID':get('kid').value,
+                     'W brain':w[w.features=='brain'].value.mean(), 'W tissues':t.value.mean(),
+                     'W lesion':w[w.features=='lesion'].value.mean(), 'n':int(a.n_sample)}
     return pd.DataFrame(rows).T.rename_axis(['method','direction'])

@@ -15,8 +15,11 @@ from torch import nn
 from fastai.basics import DataLoaders, Learner
 from fastai.callback.all import ProgressCallback
 from fastai.data.load import DataLoader
-from ..core import EmptyVolumeError, GridMismatchError, InputError, NeuroscopeError, NonFiniteError, NoSubjectsError, get_logger, image_data, lesion_labels, progress_bar
-from .baselines import DIRECTIONS, Identity, apply_method, check_direction, load_pair
+from ..core import (EmptyVolumeError, GridMismatchError, InputError, NeuroscopeError,
+                             NonFiniteError, NoSubjectsError, get_logger, image_data, lesion_labels,
+                             progress_bar)
+from .baselines import (DIRECTIONS, Identity, apply_method, check_direction,
+                                             load_pair)
 from .lesions import LesionCase, check_seg, patient_axis
 from .statistics import holm, paired_comparison
 
@@ -28,7 +31,8 @@ PARTS = ('whole_tumour','enhancing')
 def part_masks(seg, # (X,Y,Z) lesion labels
               )->np.ndarray: # (2,X,Y,Z) bool, in the order of `PARTS`
     "Whole tumour and enhancing rim"
-    seg = np.asarray(seg); e = lesion_labels(seg)['enhancing']
+    seg = np.asarray(seg)
+    e = lesion_labels(seg)['enhancing']
     return np.stack([seg>0, seg==e if e else np.zeros(seg.shape, bool)])
 
 def site_case(subject, # preprocessed `Subject`
@@ -36,9 +40,12 @@ def site_case(subject, # preprocessed `Subject`
              )->LesionCase: # with one site
     "A patient of one site with its lesion mask"
     seg = subject.load_seg()
-    if seg is None: raise EmptyVolumeError(f'{subject.id} has no lesion mask', path=subject.folder, fix='Put a mask beside the scans, or leave the patient out')
+    if seg is None:
+        raise EmptyVolumeError(f'{subject.id} has no lesion mask', path=subject.folder,
+                               fix='Put a mask beside the scans, or leave the patient out')
     vol,mask = load_pair(subject)
-    return LesionCase(subject.id, {site:vol}, {site:mask}, check_seg(image_data(seg, None), mask.shape), seg.affine)
+    return LesionCase(subject.id, {site:vol}, {site:mask},
+                      check_seg(image_data(seg, None), mask.shape), seg.affine)
 
 # %% ../../nbs/evaluation/07_downstream.ipynb #bef419e0
 def axial_slices(vol, # (4,X,Y,Z) normalized
@@ -47,14 +54,21 @@ def axial_slices(vol, # (4,X,Y,Z) normalized
                  seg=None, # (X,Y,Z) lesion labels
                 )->tuple: # (N,4,H,W) float32, (N,H,W) long classes or None
     "The slices of a brain and what a network should say to them"
-    if not np.isfinite(vol[:,mask]).all(): raise NonFiniteError('NaN or infinite voxels in the brain', fix='Repeat the preprocessing of this scan')
-    ax = patient_axis(affine, 2); keep = mask.any(tuple(i for i in range(3) if i!=ax))
+    if not np.isfinite(vol[:,mask]).all():
+        raise NonFiniteError('NaN or infinite voxels in the brain',
+                             fix='Repeat the preprocessing of this scan')
+    ax = patient_axis(affine, 2)
+    keep = mask.any(tuple(i for i in range(3) if i!=ax))
     x = np.moveaxis(np.where(mask, vol, 0), 1+ax, 0)[keep].astype(np.float32)
-    y = None if seg is None else torch.from_numpy(np.moveaxis(part_masks(seg)&mask, 1+ax, 0)[keep].sum(1))
+    y = None if seg is None else torch.from_numpy(
+        np.moveaxis(part_masks(seg)&mask, 1+ax, 0)[keep].sum(1))
     return torch.from_numpy(x),y
 
 # %% ../../nbs/evaluation/07_downstream.ipynb #b053c2e9
-def _convs(i, o): return nn.Sequential(*[l for a in (i,o) for l in (nn.Conv2d(a, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU())])
+def _convs(i, o):
+    return nn.Sequential(
+        *[l for a in (i,o) for l in (nn.Conv2d(a, o, 3, padding=1, bias=False), nn.BatchNorm2d(o),
+                                     nn.ReLU())])
 
 class LesionNet(nn.Module):
     "A small U-Net for axial slices"
@@ -63,14 +77,22 @@ class LesionNet(nn.Module):
                  std=(1.,)*4, # likewise
                  width=8, # channels at full resolution
                 ):
-        super().__init__(); w = width
-        for k,v in dict(mean=mean, std=std).items(): self.register_buffer(k, torch.as_tensor(v, dtype=torch.float32)[:,None,None])
-        self.down1,self.down2,self.down3 = _convs(len(self.mean), w),_convs(w, 2*w),_convs(2*w, 4*w)
-        self.up2,self.up1,self.head = _convs(6*w, 2*w),_convs(3*w, w),nn.Conv2d(w, 3, 1)
+        super().__init__()
+        w = width
+        for k,v in dict(mean=mean, std=std).items():
+            self.register_buffer(k, torch.as_tensor(v, dtype=torch.float32)[:,None,None])
+        self.down1 = _convs(len(self.mean), w)
+        self.down2 = _convs(w, 2*w)
+        self.down3 = _convs(2*w, 4*w)
+        self.up2 = _convs(6*w, 2*w)
+        self.up1 = _convs(3*w, w)
+        self.head = nn.Conv2d(w, 3, 1)
 
-    def forward(self, x): # (B,4,H,W), or as many sequences as `mean` has, 0 outside the brain -> (B,3,H,W) logits
-        join = lambda skip,deep: torch.cat([skip, F.interpolate(deep, size=skip.shape[2:])], 1)
-        a = self.down1((x-self.mean)/self.std*(x!=0).any(1, keepdim=True)); b = self.down2(F.max_pool2d(a, 2))
+    # (B,4,H,W), or as many sequences as `mean` has, 0 outside the brain -> (B,3,H,W) logits
+    def forward(self, x):
+        def join(skip, deep): return torch.cat([skip, F.interpolate(deep, size=skip.shape[2:])], 1)
+        a = self.down1((x-self.mean)/self.std*(x!=0).any(1, keepdim=True))
+        b = self.down2(F.max_pool2d(a, 2))
         return self.head(self.up1(join(a, self.up2(join(b, self.down3(F.max_pool2d(b, 2)))))))
 
 # %% ../../nbs/evaluation/07_downstream.ipynb #cd1751cb
@@ -78,8 +100,11 @@ def segmentation_loss(z, # (B,3,H,W) logits
                       y, # (B,H,W) classes
                      )->torch.Tensor: # scalar, differentiable
     "Weighted cross-entropy plus soft Dice loss of whole tumour and enhancing rim"
-    p = z.softmax(1); p,t = torch.stack([p[:,1:].sum(1), p[:,2]]),torch.stack([y>0, y==2]).float()
-    inter,total = (p*t).sum((1,2,3)),(p+t).sum((1,2,3))
+    p = z.softmax(1)
+    p = torch.stack([p[:,1:].sum(1), p[:,2]])
+    t = torch.stack([y>0, y==2]).float()
+    inter = (p*t).sum((1,2,3))
+    total = (p+t).sum((1,2,3))
     return F.cross_entropy(z, y, weight=z.new_tensor([1,3,3]))+1-((2*inter+1)/(total+1)).mean()
 
 # %% ../../nbs/evaluation/07_downstream.ipynb #d3c9c52d
@@ -91,13 +116,23 @@ class SliceDraws:
                  share=.7, # of them with lesion
                  seed=0, # random seed of draws and flips
                 ):
-        self.x,self.y,r = x,y,np.random.default_rng(seed); has = (y>0).flatten(1).any(1).numpy()
-        ill,well = np.flatnonzero(has),np.flatnonzero(~has)
-        if not len(ill): raise NoSubjectsError('none of the training cases has a lesion', fix='Give cases with lesions to learn from')
-        self.idx = np.where((r.random(n)<share)|(not len(well)), r.choice(ill, n), r.choice(well if len(well) else ill, n))
+        self.x = x
+        self.y = y
+        r = np.random.default_rng(seed)
+        has = (y>0).flatten(1).any(1).numpy()
+        ill = np.flatnonzero(has)
+        well = np.flatnonzero(~has)
+        if not len(ill):
+            raise NoSubjectsError('none of the training cases has a lesion',
+                                  fix='Give cases with lesions to learn from')
+        self.idx = np.where((r.random(n)<share)|(not len(well)), r.choice(ill, n),
+                            r.choice(well if len(well) else ill, n))
         self.flips = [[d for d in (1,2) if f[d-1]] for f in r.random((n,2))<.5]
     def __len__(self): return len(self.idx)
-    def __getitem__(self, k): i,f = self.idx[k],self.flips[k]; return self.x[i].flip(f),self.y[i].flip([d-1 for d in f])
+    def __getitem__(self, k):
+        i = self.idx[k]
+        f = self.flips[k]
+        return self.x[i].flip(f),self.y[i].flip([d-1 for d in f])
 
 # %% ../../nbs/evaluation/07_downstream.ipynb #01e99f54
 def train_lesion_net(slices, # list of (x, y) from `axial_slices`
@@ -108,13 +143,19 @@ def train_lesion_net(slices, # list of (x, y) from `axial_slices`
                      seed=0, # of the weights and the draws
                     )->LesionNet: # in evaluation mode
     "Fit a `LesionNet` to real scans of one site"
-    if not slices: raise NoSubjectsError('no case to train the segmentation on', fix='Give cases of the target site with lesion masks')
-    h,w = (max(x.shape[i] for x,_ in slices) for i in (2,3)); fill = lambda t: F.pad(t, (0, w-t.shape[-1], 0, h-t.shape[-2]))
-    x,y = (torch.cat([fill(t) for t in ts]) for ts in zip(*slices)); brain = x.movedim(1, -1)[(x!=0).any(1)]
+    if not slices:
+        raise NoSubjectsError('no case to train the segmentation on',
+                              fix='Give cases of the target site with lesion masks')
+    h,w = (max(x.shape[i] for x,_ in slices) for i in (2,3))
+    def fill(t): return F.pad(t, (0, w-t.shape[-1], 0, h-t.shape[-2]))
+    x,y = (torch.cat([fill(t) for t in ts]) for ts in zip(*slices))
+    brain = x.movedim(1, -1)[(x!=0).any(1)]
     train = DataLoader(SliceDraws(x, y, steps*bs, seed=seed), bs=bs, num_workers=0)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed); net = LesionNet(brain.mean(0), brain.std(0)+1e-6, width)
-        dls = DataLoaders(train, train.new(SliceDraws(x, y, 1)), device=torch.device('cpu'))   # fastai wants something to validate on
+        torch.manual_seed(seed)
+        net = LesionNet(brain.mean(0), brain.std(0)+1e-6, width)
+        # fastai wants something to validate on
+        dls = DataLoaders(train, train.new(SliceDraws(x, y, 1)), device=torch.device('cpu'))
         learn = Learner(dls, net, loss_func=segmentation_loss)
         learn.remove_cbs([c for c in learn.cbs if isinstance(c, ProgressCallback)])
         with learn.no_logging(): learn.fit_one_cycle(1, lr)
@@ -133,15 +174,20 @@ def dice(pred, # bool
          truth, # bool, not empty
         )->float: # 0 to 1
     "Overlap of two masks, 2|A∩B|/(|A|+|B|)"
-    p,t = np.asarray(pred, bool),np.asarray(truth, bool)
+    p = np.asarray(pred, bool)
+    t = np.asarray(truth, bool)
     if p.shape!=t.shape: raise GridMismatchError(f'masks of {p.shape} and {t.shape}')
-    if not t.any(): raise EmptyVolumeError('the true mask is empty: Dice says nothing', fix='Count false lesions instead')
+    if not t.any():
+        raise EmptyVolumeError('the true mask is empty: Dice says nothing',
+                               fix='Count false lesions instead')
     return float(2*(p&t).sum()/(p.sum()+t.sum()))
 
 # %% ../../nbs/evaluation/07_downstream.ipynb #95d77244
 class _Logged(list):
     "Sentences that nobody asked for, so that they are logged"
-    def append(self, s): super().append(s); _log.warning(s)
+    def append(self, s):
+        super().append(s)
+        _log.warning(s)
 
 def _usable(cases, site, problems):
     "Cases of a site with a readable mask"
@@ -150,55 +196,94 @@ def _usable(cases, site, problems):
         if site not in c.vols: continue
         try:
             if c.seg is None: raise EmptyVolumeError(f'{c.id} has no lesion mask')
-            out.append((c, axial_slices(c.vols[site], c.mask, c.affine, check_seg(c.seg, c.mask.shape))))
+            out.append(
+                (c, axial_slices(c.vols[site], c.mask, c.affine, check_seg(c.seg, c.mask.shape))))
         except NeuroscopeError as e: problems.append(f'{c.id} at {site.upper()} was left out: {e}')
     return out
 
 def _case_dice(net, case, y, parts, outputs, direction, problems):
     "Dice of one patient; `outputs` are functions that make a volume"
-    truth = dict(zip(PARTS, np.stack([y>0, y==2]))); rows = []
-    if none := [p for p in parts if not truth[p].any()]: problems.append(f'{case.id} {direction}: the mask has no {" and no ".join(none)}, left out of its mean')
+    truth = dict(zip(PARTS, np.stack([y>0, y==2])))
+    rows = []
+    if none := [p for p in parts if not truth[p].any()]:
+        problems.append(
+            f'{case.id} {direction}: the mask has no {" and no ".join(none)}, left out of its mean')
     for name,make in outputs.items():
         try: s = dict(zip(PARTS, segment(net, axial_slices(make(), case.mask, case.affine)[0])))
-        except NeuroscopeError as e: problems.append(f'{case.id} {direction} was left out for {name}: {e}'); continue
-        rows += [dict(subject=case.id, direction=direction, method=name, metric=f'dice_{p}', value=dice(s[p], truth[p])) for p in parts if p not in none]
+        except NeuroscopeError as e:
+            problems.append(f'{case.id} {direction} was left out for {name}: {e}')
+            continue
+        rows += [dict(subject=case.id, direction=direction, method=name, metric=f'dice_{p}',
+                      value=dice(s[p], truth[p])) for p in parts if p not in none]
     return rows
 
 # %% ../../nbs/evaluation/07_downstream.ipynb #312da237
 def downstream_dice(train, # `LesionCase`s to learn from, scanned at either site or both
                     test, # other `LesionCase`s, to segment
-                    methods, # dict: name -> fitted method or function (vol, mask, direction); the raw scans, identity, are added
+                    # dict: name -> fitted method or function (vol, mask, direction); the raw scans,
+                    # identity, are added
+                    methods,
                     directions=DIRECTIONS, # which way to translate
-                    problems=None, # list that takes a sentence for whatever is left out; without it they are logged
+                    # list that takes a sentence for whatever is left out; without it they are
+                    # logged
+                    problems=None,
                     progress=True, # show a bar?
                     **kwargs, # of `train_lesion_net`
                    )->pd.DataFrame: # subject, direction, method, metric, value
-    "Train at the target site, segment scans of the source site raw and harmonized, and real target scans beside them"
-    problems,methods,rows = _Logged() if problems is None else problems,dict(identity=Identity())|methods,[]
-    if 'target_scan' in methods: raise InputError('target_scan is the name of the reference', fix='Call the method something else')
-    if leaked := sorted({c.id for c in train}&{c.id for c in test}): raise InputError(f'{", ".join(leaked)} would be trained on and tested on', fix='Leave them out of one of the two')
+    "Train at the target site; segment source scans raw and harmonized, and real target scans"
+    problems = _Logged() if problems is None else problems
+    methods = dict(identity=Identity())|methods
+    rows = []
+    if 'target_scan' in methods:
+        raise InputError('target_scan is the name of the reference',
+                         fix='Call the method something else')
+    if leaked := sorted({c.id for c in train}&{c.id for c in test}):
+        raise InputError(f'{", ".join(leaked)} would be trained on and tested on',
+                         fix='Leave them out of one of the two')
     for d in map(check_direction, directions):
-        src,dst = d[0],d[-1]; learn = [s for _,s in _usable(train, dst, problems)]; net = train_lesion_net(learn, **kwargs)
+        src = d[0]
+        dst = d[-1]
+        learn = [s for _,s in _usable(train, dst, problems)]
+        net = train_lesion_net(learn, **kwargs)
         parts = PARTS if any((y==2).any() for _,y in learn) else PARTS[:1]
-        if len(parts)<2: problems.append(f'{d}: no enhancing tumour to learn from at {dst.upper()}, whole tumour only')
-        todo = {c.id:(c, y) for k,cs in ((src, test),(dst, [c for c in test if src not in c.vols])) for c,(_,y) in _usable(cs, k, problems)}
-        for c,y in progress_bar(todo.values(), f'segmenting {d}', progress=progress, leave=False, unit='subject'):
-            made = {n:(lambda m=m: apply_method(m, c.id, c.vols[src], c.masks[src], d)) for n,m in methods.items()} if src in c.vols else {}
-            rows += _case_dice(net, c, y, parts, made|({'target_scan': lambda: c.vols[dst]} if dst in c.vols else {}), d, problems)
-    if not rows: raise NoSubjectsError('nothing could be segmented', fix='; '.join(problems) or 'Give test cases with lesions')
+        if len(parts)<2:
+            problems.append(
+                f'{d}: no enhancing tumour to learn from at {dst.upper()}, whole tumour only')
+        todo = {c.id:(c, y) for k,cs in ((src, test),(dst, [c for c in test if src not in c.vols]))
+                for c,(_,y) in _usable(cs, k, problems)}
+        for c,y in progress_bar(todo.values(), f'segmenting {d}', progress=progress, leave=False,
+                                unit='subject'):
+            made = {n:(lambda m=m: apply_method(m, c.id, c.vols[src], c.masks[src], d))
+                    for n,m in methods.items()} if src in c.vols else {}
+            rows += _case_dice(net, c, y, parts,
+                               made|({'target_scan': lambda: c.vols[dst]} if dst in c.vols else {}),
+                               d, problems)
+    if not rows:
+        raise NoSubjectsError('nothing could be segmented',
+                              fix='; '.join(problems) or 'Give test cases with lesions')
     return pd.DataFrame(rows)
 
 # %% ../../nbs/evaluation/07_downstream.ipynb #81885928
 def downstream_gain(table, # of `downstream_dice`
                     reference='identity', # compared with
                     **kwargs, # level of `paired_comparison`
-                   )->pd.DataFrame: # direction, metric, method, n, gain, low, high, p_holm, verdict, note
+                   # direction, metric, method, n, gain, low, high, p_holm, verdict, note
+                   )->pd.DataFrame:
     "Paired gain in Dice of each method over the raw scans"
-    if reference not in set(table.method): raise InputError(f'no method {reference} to compare with', fix=f'The table has {", ".join(table.method.unique())}')
-    wide = table.pivot_table(index=['direction','metric','subject'], columns='method', values='value', sort=False)
-    out = pd.DataFrame([dict(direction=d, metric=q, method=m) | paired_comparison(g[m], g[reference], **kwargs)
-                        for (d,q),g in wide.groupby(level=['direction','metric'], sort=False) for m in wide.columns.drop(reference)])
+    if reference not in set(table.method):
+        raise InputError(f'no method {reference} to compare with',
+                         fix=f'The table has {", ".join(table.method.unique())}')
+    wide = table.pivot_table(index=['direction','metric','subject'], columns='method',
+                             values='value', sort=False)
+    out = pd.DataFrame(
+        [dict(direction=d, metric=q, method=m) | paired_comparison(g[m], g[reference], **kwargs)
+         for (d,q),g in wide.groupby(level=['direction','metric'], sort=False)
+         for m in wide.columns.drop(reference)])
     out['p_holm'] = holm(out.p_wilcoxon)
-    tests = out.p_wilcoxon.notna().sum()                          # 2/2ⁿ is the smallest p that n patients can give
-    out['verdict'] = ['too few patients to test' if np.isnan(r.p_holm) or tests*2/2**r.n>=.05 else 'no difference shown' if r.p_holm>=.05 else 'better' if r.difference>0 else 'worse' for r in out.itertuples()]
-    return out.rename(columns=dict(difference='gain'))[['direction','metric','method','n','gain','low','high','p_holm','verdict','note']]
+    # 2/2ⁿ is the smallest p that n patients can give
+    tests = out.p_wilcoxon.notna().sum()
+    out['verdict'] = ['too few patients to test' if np.isnan(r.p_holm) or tests*2/2**r.n>=.05
+                      else 'no difference shown' if r.p_holm>=.05 else 'better' if r.difference>0
+                      else 'worse' for r in out.itertuples()]
+    return out.rename(columns=dict(difference='gain'))[['direction','metric','method','n','gain',
+                                                        'low','high','p_holm','verdict','note']]

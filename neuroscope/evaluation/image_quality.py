@@ -10,7 +10,8 @@ __all__ = ['METRICS', 'LOWER_IS_BETTER', 'check_mask', 'check_pair', 'masked_pai
 
 # %% ../../nbs/evaluation/00_image_quality.ipynb #0150f824
 import math, numpy as np, pandas as pd, torch
-from ..core import SEQUENCES, InputError, GridMismatchError, EmptyVolumeError, NonFiniteError
+from ..core import (SEQUENCES, InputError, GridMismatchError, EmptyVolumeError,
+                             NonFiniteError)
 
 # %% ../../nbs/evaluation/00_image_quality.ipynb #98447fd7
 def check_mask(mask, # (X,Y,Z) bool, or 0 and 1: where to measure
@@ -19,9 +20,11 @@ def check_mask(mask, # (X,Y,Z) bool, or 0 and 1: where to measure
     "`mask` as a bool array of `shape` that marks at least one voxel"
     m = np.asarray(mask)
     if shape is not None and m.shape!=tuple(shape):
-        raise GridMismatchError(f'the mask has shape {m.shape}, the images {tuple(shape)}', fix='Resample the mask to the grid of the images')
+        raise GridMismatchError(f'the mask has shape {m.shape}, the images {tuple(shape)}',
+                                fix='Resample the mask to the grid of the images')
     m = m if m.dtype==bool else m>0
-    if not m.any(): raise EmptyVolumeError('the mask marks no voxel', fix='Give the brain mask of this subject')
+    if not m.any():
+        raise EmptyVolumeError('the mask marks no voxel', fix='Give the brain mask of this subject')
     return m
 
 # %% ../../nbs/evaluation/00_image_quality.ipynb #fb848336
@@ -29,16 +32,27 @@ def check_pair(test, # (X,Y,Z) the image to judge
                truth, # (X,Y,Z) what it should be
                mask, # (X,Y,Z) where to measure
                varied=False, # also refuse an image of one value?
-              )->tuple: # (test, truth): their voxels in the mask, two vectors of the type that they have
+              # (test, truth): their voxels in the mask, two vectors of the type that they have
+              )->tuple:
     "The masked voxels of a pair on one grid, finite in the mask"
-    a,b = np.asarray(test),np.asarray(truth)
-    if a.shape!=b.shape: raise GridMismatchError(f'test has shape {a.shape}, truth {b.shape}', fix='Compare volumes on one grid')
+    a = np.asarray(test)
+    b = np.asarray(truth)
+    if a.shape!=b.shape:
+        raise GridMismatchError(f'test has shape {a.shape}, truth {b.shape}',
+                                fix='Compare volumes on one grid')
     m = check_mask(mask, a.shape)
-    a,b = a[m],b[m]
+    a = a[m]
+    b = b[m]
     for nm,v in (('test',a),('truth',b)):
-        lo,hi = v.min(),v.max()               # NaN and infinity reach the extremes, so the voxels are counted only where there are some
-        if not np.isfinite([lo, hi]).all(): raise NonFiniteError(f'{nm} has {int((~np.isfinite(v)).sum())} NaN or infinite voxels in the mask')
-        if varied and lo==hi: raise EmptyVolumeError(f'{nm} is constant in the mask: every voxel is {v[0]:g}', fix='An image without contrast has no structure to compare')
+        # NaN and infinity reach the extremes, so the voxels are counted only where there are some
+        lo = v.min()
+        hi = v.max()
+        if not np.isfinite([lo, hi]).all():
+            raise NonFiniteError(
+                f'{nm} has {int((~np.isfinite(v)).sum())} NaN or infinite voxels in the mask')
+        if varied and lo==hi:
+            raise EmptyVolumeError(f'{nm} is constant in the mask: every voxel is {v[0]:g}',
+                                   fix='An image without contrast has no structure to compare')
     return a,b
 
 def masked_pair(test, # (X,Y,Z) the image to judge
@@ -54,7 +68,8 @@ def check_range(data_range, # width of the intensity scale; 1 for normalized vol
                )->float: # the same, as a float
     "A data range is a positive finite number"
     if data_range is None or not np.isfinite(data_range) or data_range<=0:
-        raise InputError(f'data_range is {data_range}', fix='State the width of the intensity scale: 1.0 for normalized volumes')
+        raise InputError(f'data_range is {data_range}',
+                         fix='State the width of the intensity scale: 1.0 for normalized volumes')
     return float(data_range)
 
 # %% ../../nbs/evaluation/00_image_quality.ipynb #3de3b421
@@ -81,15 +96,19 @@ def psnr(test, # (X,Y,Z) the image to judge
          data_range, # width of the intensity scale; 1.0 for normalized volumes
         )->float: # dB; inf for identical images
     "Peak signal-to-noise ratio in the mask"
-    r,e = check_range(data_range),mse(test, truth, mask)
+    r = check_range(data_range)
+    e = mse(test, truth, mask)
     return 10*math.log10(r*r/e) if e else math.inf
 
 # %% ../../nbs/evaluation/00_image_quality.ipynb #fed7018f
 def _bin(v, bins):
-    "Index of the bin of each value: `np.histogram`'s rule exactly, at a fifth of the time of a search"
-    lo,hi = v.min(),v.max(); edges = np.linspace(lo, hi, bins+1)
+    "Index of the bin of each value: `np.histogram`'s rule at a fifth of the time of a search"
+    lo = v.min()
+    hi = v.max()
+    edges = np.linspace(lo, hi, bins+1)
     i = np.minimum(((v-lo)*(bins/(hi-lo))).astype(np.int64), bins-1)
-    i -= v<edges[i]; i += (v>=edges[i+1])&(i<bins-1)     # rounding put a few on the wrong side of an edge
+    i -= v<edges[i]
+    i += (v>=edges[i+1])&(i<bins-1)   # rounding put a few on the wrong side of an edge
     return i
 
 def _entropy(p):
@@ -103,7 +122,8 @@ def nmi(test, # (X,Y,Z) the image to judge
        )->float: # 1 independent … 2 each determines the other
     "Normalized mutual information in the mask, (H(test)+H(truth))/H(test,truth)"
     a,b = masked_pair(test, truth, mask, varied=True)
-    joint = np.bincount(_bin(a, bins)*bins+_bin(b, bins), minlength=bins*bins).reshape(bins, bins)/a.size
+    joint = np.bincount(
+        _bin(a, bins)*bins+_bin(b, bins), minlength=bins*bins).reshape(bins, bins)/a.size
     return float((_entropy(joint.sum(0))+_entropy(joint.sum(1)))/_entropy(joint))
 
 # %% ../../nbs/evaluation/00_image_quality.ipynb #7008aad7
@@ -113,29 +133,45 @@ def ssim_window(window='uniform', # 'uniform' or 'gaussian'
                )->list: # weights along one axis, of sum 1
     "The window of SSIM along one axis; in 3-D it is the product of three"
     if window=='uniform':
-        if win_size<3 or win_size%2==0: raise InputError(f'win_size is {win_size}', fix='Take an odd number of voxels, 3 or more')
+        if win_size<3 or win_size%2==0:
+            raise InputError(f'win_size is {win_size}',
+                             fix='Take an odd number of voxels, 3 or more')
         return [1/win_size]*win_size
-    if window!='gaussian': raise InputError(f"window is {window!r}", fix="Take 'uniform' or 'gaussian'")
+    if window!='gaussian':
+        raise InputError(f"window is {window!r}", fix="Take 'uniform' or 'gaussian'")
     r = int(3.5*sigma+.5)
     g = np.exp(-.5*(np.arange(-r, r+1)/sigma)**2)
     return (g/g.sum()).tolist()
 
 # %% ../../nbs/evaluation/00_image_quality.ipynb #448dbd50
 def _equal_mean(v, d, k):
-    "Mean of `k` neighbours along dimension `d`: sums of 1, 2, 4 … by doubling, those added that make up `k`"
-    out,s,start,step,n = 0,v,0,1,v.shape[d]-k+1
+    "Mean of `k` neighbours along dimension `d`, from sums of 1, 2, 4 … by doubling"
+    out = 0
+    s = v
+    start = 0
+    step = 1
+    n = v.shape[d]-k+1
     for bit in range(k.bit_length()):
-        if k>>bit&1: out = s.narrow(d, start, n)+out; start += step
-        if k>>bit>1: m = s.shape[d]-step; s = s.narrow(d, 0, m)+s.narrow(d, step, m); step *= 2
+        if k>>bit&1:
+            out = s.narrow(d, start, n)+out
+            start += step
+        if k>>bit>1:
+            m = s.shape[d]-step
+            s = s.narrow(d, 0, m)+s.narrow(d, step, m)
+            step *= 2
     return out.div_(k)
 
 def window_mean(v, # (C,…) tensor, padded by half a window on every side
                 w, # weights along one axis
-               )->torch.Tensor: # (C,…), k-1 smaller along each axis: weighted mean around each voxel
+               # (C,…), k-1 smaller along each axis: weighted mean around each voxel
+               )->torch.Tensor:
     "Separable weighted mean: a convolution as passes of shifted sums, one an axis"
     for d in range(1, v.ndim):
-        if len(set(w))==1: v = _equal_mean(v, d, len(w)); continue
-        n = v.shape[d]-len(w)+1; out = v.narrow(d, 0, n)*w[0]
+        if len(set(w))==1:
+            v = _equal_mean(v, d, len(w))
+            continue
+        n = v.shape[d]-len(w)+1
+        out = v.narrow(d, 0, n)*w[0]
         for i,c in enumerate(w[1:], 1): out.add_(v.narrow(d, i, n), alpha=c)
         v = out
     return v
@@ -144,31 +180,43 @@ def window_mean(v, # (C,…) tensor, padded by half a window on every side
 def _moments(a, b, m=None):
     "What SSIM averages over its window: a, b, a²+b², ab and perhaps the mask"
     s = a.new_empty((4+(m is not None),*a.shape))
-    s[0],s[1] = a,b; torch.mul(a, a, out=s[2]).addcmul_(b, b); torch.mul(a, b, out=s[3])
+    s[0] = a
+    s[1] = b
+    torch.mul(a, a, out=s[2]).addcmul_(b, b)
+    torch.mul(a, b, out=s[3])
     if m is not None: s[4] = m
     return s
 
 def _ssim_of(s, n, r, sample_covariance):
     "SSIM of the window means of `_moments` over `n` voxels; `s` is used up"
     if len(s)>4:
-        share = s[4].clamp_min(.5/n); s,n = s[:4].div_(share),n*share # share of the window that lies in the mask
-        k = n/(n-1).clamp_min(1) if sample_covariance else 1.         # one voxel has no variance: 0, whatever k
+        share = s[4].clamp_min(.5/n)
+        s = s[:4].div_(share)   # share of the window that lies in the mask
+        n = n*share
+        # one voxel has no variance: 0, whatever k
+        k = n/(n-1).clamp_min(1) if sample_covariance else 1.
     else: k = n/(n-1) if sample_covariance else 1.
-    ma,mb,sq,ab = s; c1,c2 = (.01*r)**2,(.03*r)**2
-    mean2,prod = (ma*ma).addcmul_(mb, mb),ma*mb
-    var,cov = sq.sub_(mean2).mul_(k).add_(c2),ab.sub_(prod).mul_(2*k).add_(c2)     # the two variances occur only as their sum
+    ma,mb,sq,ab = s
+    c1 = (.01*r)**2
+    c2 = (.03*r)**2
+    mean2 = (ma*ma).addcmul_(mb, mb)
+    prod = ma*mb
+    var = sq.sub_(mean2).mul_(k).add_(c2)   # the two variances occur only as their sum
+    cov = ab.sub_(prod).mul_(2*k).add_(c2)
     return prod.mul_(2).add_(c1).mul_(cov).div_(mean2.add_(c1).mul_(var))
 
 # %% ../../nbs/evaluation/00_image_quality.ipynb #753939c8
 def _ssim_valid(v, w, r, sample_covariance, m=None):
-    "SSIM (X,Y,Z) of a pair `v` (2,X+2p,…) that stands padded by half a window; with weights `m` local moments are taken over `m` only"
-    ring,out = [],v.new_empty([n-len(w)+1 for n in v.shape[1:]])
+    "SSIM (X,Y,Z) of a padded pair `v` (2,X+2p,…); with weights `m`, moments are of `m` only"
+    ring = []
+    out = v.new_empty([n-len(w)+1 for n in v.shape[1:]])
     for i in range(v.shape[1]):
         ring.append(window_mean(_moments(*v[:,i], None if m is None else m[i]), w))
         if len(ring)<len(w): continue
         s = ring[0]*w[0]
         for c,o in zip(w[1:], ring[1:]): s.add_(o, alpha=c)
-        out[i-len(w)+1] = _ssim_of(s, len(w)**3, r, sample_covariance); ring.pop(0)
+        out[i-len(w)+1] = _ssim_of(s, len(w)**3, r, sample_covariance)
+        ring.pop(0)
     return out.numpy()
 
 def _float_pair(test, truth):
@@ -176,10 +224,14 @@ def _float_pair(test, truth):
     return v if v.dtype==np.float64 else v.astype(np.float32, copy=False)
 
 def _pad(v, pads, inside):
-    "The pair (2,X,Y,Z) padded by `pads`, one (before, after) an axis: mirrored, edge voxels repeated, or with zeros if `inside`"
+    "The pair (2,X,Y,Z) padded by (before, after) an axis: mirrored, or with zeros if `inside`"
     p = max(max(o) for o in pads)
-    if not inside and min(v.shape[1:])<=p: raise InputError(f'a window of {2*p+1} voxels does not fit a volume of {tuple(v.shape[1:])}', fix='Take a smaller win_size')
-    return torch.from_numpy(np.pad(v, [(0,0),*pads], mode='constant' if inside else 'symmetric') if p else v)
+    if not inside and min(v.shape[1:])<=p:
+        raise InputError(
+            f'a window of {2*p+1} voxels does not fit a volume of {tuple(v.shape[1:])}',
+            fix='Take a smaller win_size')
+    return torch.from_numpy(np.pad(v, [(0,0),*pads], mode='constant' if inside else 'symmetric')
+                            if p else v)
 
 # %% ../../nbs/evaluation/00_image_quality.ipynb #5d1b7c20
 def ssim_map(test, # (X,Y,Z) the image to judge
@@ -192,9 +244,14 @@ def ssim_map(test, # (X,Y,Z) the image to judge
              sample_covariance=True, # divide by n-1, as scikit-image does, or by n, as Wang does
             )->np.ndarray: # (X,Y,Z) SSIM around each voxel
     "SSIM around every voxel, equal to `skimage.metrics.structural_similarity(full=True)`"
-    r,w = check_range(data_range),ssim_window(window, win_size, sigma); pads = [(len(w)//2,)*2]*3
-    v,m = _float_pair(test, truth),None
-    if inside is not None: m = torch.from_numpy(np.pad(np.asarray(inside, v.dtype), pads)); v = v*np.asarray(inside, v.dtype)
+    r = check_range(data_range)
+    w = ssim_window(window, win_size, sigma)
+    pads = [(len(w)//2,)*2]*3
+    v = _float_pair(test, truth)
+    m = None
+    if inside is not None:
+        m = torch.from_numpy(np.pad(np.asarray(inside, v.dtype), pads))
+        v = v*np.asarray(inside, v.dtype)
     return _ssim_valid(_pad(v, pads, inside is not None), w, r, sample_covariance, m)
 
 # %% ../../nbs/evaluation/00_image_quality.ipynb #c7d2fa4b
@@ -207,19 +264,31 @@ def ssim(test, # (X,Y,Z) the image to judge
          truth, # (X,Y,Z) what it should be
          mask, # (X,Y,Z) where to measure
          data_range, # width of the intensity scale; 1.0 for normalized volumes
-         edge='zero', # windows over the mask's rim: 'zero' as scikit-image sees a stripped brain, 'inside' the mask only
+         # windows over the mask's rim: 'zero' as scikit-image sees a stripped brain, 'inside' the
+         # mask only
+         edge='zero',
          sample_covariance=True, # as for `ssim_map`
          **kwargs, # window, win_size, sigma of `ssim_window`
         )->float: # 1 for identical images
     "Structural similarity, averaged over the mask; voxels outside it have no influence"
     check_pair(test, truth, mask, varied=True)
-    if edge not in ('zero','inside'): raise InputError(f'edge is {edge!r}', fix="Take 'zero' or 'inside'")
-    r,w,m = check_range(data_range),ssim_window(**kwargs),check_mask(mask); p = len(w)//2; ends = _bounds(m)
-    box = tuple(slice(max(0, a-p), b+p+1) for a,b in ends)                          # the rest is background: skip it
-    pads = [(max(0, p-a),max(0, b+p+1-n)) for (a,b),n in zip(ends, m.shape)]        # only where the array ends too soon
-    inner,part = m[tuple(slice(a, b+1) for a,b in ends)],m[box]; v = _float_pair(*(np.where(part, np.asarray(o)[box], 0) for o in (test, truth)))
+    if edge not in ('zero','inside'):
+        raise InputError(f'edge is {edge!r}', fix="Take 'zero' or 'inside'")
+    r = check_range(data_range)
+    w = ssim_window(**kwargs)
+    m = check_mask(mask)
+    p = len(w)//2
+    ends = _bounds(m)
+    # the rest is background: skip it
+    box = tuple(slice(max(0, a-p), b+p+1) for a,b in ends)
+    # only where the array ends too soon
+    pads = [(max(0, p-a),max(0, b+p+1-n)) for (a,b),n in zip(ends, m.shape)]
+    inner = m[tuple(slice(a, b+1) for a,b in ends)]
+    part = m[box]
+    v = _float_pair(*(np.where(part, np.asarray(o)[box], 0) for o in (test, truth)))
     weights = torch.from_numpy(np.pad(part.astype(v.dtype), pads)) if edge=='inside' else None
-    return float(_ssim_valid(_pad(v, pads, edge=='inside'), w, r, sample_covariance, weights)[inner].mean(dtype=np.float64))
+    return float(_ssim_valid(_pad(v, pads, edge=='inside'), w, r, sample_covariance,
+                             weights)[inner].mean(dtype=np.float64))
 
 # %% ../../nbs/evaluation/00_image_quality.ipynb #a0ed0727
 METRICS = ('ssim','psnr','mse','mae','nmi')
@@ -232,7 +301,8 @@ def image_metrics(test, # (X,Y,Z) the image to judge
                  )->dict: # ssim, psnr (dB), mse, mae, nmi
     "The five image-quality figures of one sequence"
     a = test,truth,mask
-    return dict(ssim=ssim(*a, data_range), psnr=psnr(*a, data_range), mse=mse(*a), mae=mae(*a), nmi=nmi(*a))
+    return dict(ssim=ssim(*a, data_range), psnr=psnr(*a, data_range), mse=mse(*a), mae=mae(*a),
+                nmi=nmi(*a))
 
 # %% ../../nbs/evaluation/00_image_quality.ipynb #aad9be5a
 def subject_metrics(test, # (4,X,Y,Z) the harmonized subject
@@ -243,10 +313,15 @@ def subject_metrics(test, # (4,X,Y,Z) the harmonized subject
                    )->pd.DataFrame: # columns sequence, metric, value
     "Image quality of a subject, by sequence and as the mean over sequences"
     for nm,v in (('test',test),('truth',truth)):
-        if np.ndim(v)!=4 or len(v)!=len(sequences): raise InputError(f'{nm} has shape {np.shape(v)}', fix=f'A subject is ({len(sequences)},X,Y,Z), in the order {", ".join(sequences)}')
-    d = pd.DataFrame({s:image_metrics(a, b, mask, data_range) for s,a,b in zip(sequences, test, truth)})
+        if np.ndim(v)!=4 or len(v)!=len(sequences):
+            raise InputError(
+                f'{nm} has shape {np.shape(v)}',
+                fix=f'A subject is ({len(sequences)},X,Y,Z), in the order {", ".join(sequences)}')
+    d = pd.DataFrame(
+        {s:image_metrics(a, b, mask, data_range) for s,a,b in zip(sequences, test, truth)})
     d['mean'] = d.mean(axis=1)
-    return d.rename_axis('metric').reset_index().melt('metric', var_name='sequence')[['sequence','metric','value']]
+    return d.rename_axis('metric').reset_index().melt(
+        'metric', var_name='sequence')[['sequence','metric','value']]
 
 # %% ../../nbs/evaluation/00_image_quality.ipynb #f9f27a26
 def cycle_consistency(source, # (X,Y,Z) a scan

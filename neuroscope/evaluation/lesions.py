@@ -17,11 +17,13 @@ import hashlib, numpy as np, pandas as pd, nibabel as nib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from scipy import ndimage as ndi
-from ..core import (SEQUENCES, LESION_PARTS, Subject, InputError, EmptyVolumeError, GridMismatchError, NeuroscopeError, NoSubjectsError,
-                             check_same_grid, get_logger, image_data, lesion_labels, stack_sequences)
+from ..core import (SEQUENCES, LESION_PARTS, Subject, InputError, EmptyVolumeError,
+                             GridMismatchError, NeuroscopeError, NoSubjectsError, check_same_grid,
+                             get_logger, image_data, lesion_labels, stack_sequences)
 from ..simulate import SITES, Phantom, scan, simulate_subject
 from .image_quality import check_mask, check_pair
-from .baselines import DIRECTIONS, apply_method, check_direction, load_pair, load_travelling
+from .baselines import (DIRECTIONS, apply_method, check_direction, load_pair,
+                                             load_travelling)
 from .statistics import mean_interval
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #bad3b130
@@ -37,18 +39,22 @@ class LesionCase:
     masks:dict # site -> (X,Y,Z) brain
     seg:np.ndarray|None=None # (X,Y,Z) lesion labels; None where there are none
     affine:np.ndarray=field(default_factory=lambda: np.eye(4)) # (4,4) voxel to mm
-    rescans:dict=field(default_factory=dict) # site -> (4,X,Y,Z): the same scan again, with other noise
+    # site -> (4,X,Y,Z): the same scan again, with other noise
+    rescans:dict=field(default_factory=dict)
     sequences:tuple=SEQUENCES # of the channels
 
     @property
-    def mask(self)->np.ndarray: return np.logical_and.reduce(list(self.masks.values()))   # brain at every site
+    def mask(self)->np.ndarray:
+        return np.logical_and.reduce(list(self.masks.values()))   # brain at every site
 
 def check_seg(seg, # (X,Y,Z) labels
               shape, # it must have
              )->np.ndarray: # the labels
     "A lesion mask with known labels on the grid of the images"
     s = np.asarray(seg)
-    if s.shape!=tuple(shape): raise GridMismatchError(f'the lesion mask has shape {s.shape}, the images {tuple(shape)}', fix='Resample the mask to the grid of the images')
+    if s.shape!=tuple(shape):
+        raise GridMismatchError(f'the lesion mask has shape {s.shape}, the images {tuple(shape)}',
+                                fix='Resample the mask to the grid of the images')
     lesion_labels(s)
     return s
 
@@ -61,15 +67,20 @@ def load_case(id, # name
     "A travelling patient with the lesion mask that stands beside the scans"
     vols,masks,_ = load_travelling(subject_a, subject_b)
     seg = next((o for o in (subject_a.load_seg(), subject_b.load_seg()) if o is not None), None)
-    if seg is None: raise EmptyVolumeError(f'{id} has no lesion mask', path=subject_a.folder, fix='Put a mask beside the scans, or leave the patient out')
+    if seg is None:
+        raise EmptyVolumeError(f'{id} has no lesion mask', path=subject_a.folder,
+                               fix='Put a mask beside the scans, or leave the patient out')
     check_same_grid(dict(scan=subject_a.load('t1'), mask=seg))
-    return LesionCase(id, vols, masks, check_seg(image_data(seg, None), masks['a'].shape), seg.affine, {k:load_pair(s)[0] for k,s in (rescans or {}).items()})
+    return LesionCase(id, vols, masks, check_seg(image_data(seg, None), masks['a'].shape),
+                      seg.affine, {k:load_pair(s)[0] for k,s in (rescans or {}).items()})
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #e09086dc
 def heal(phantom, # `Phantom`
         )->Phantom: # the same head, white matter where the tumour was
     "A phantom without its tumour"
-    maps = phantom.maps.copy(); maps[1] += maps[3:].sum(0); maps[3:] = 0
+    maps = phantom.maps.copy()
+    maps[1] += maps[3:].sum(0)
+    maps[3:] = 0
     return replace(phantom, maps=maps)
 
 def simulated_case(seed, # of the patient
@@ -79,12 +90,14 @@ def simulated_case(seed, # of the patient
                    rescan=True, # scan twice?
                   )->LesionCase: # simulated: no patient was scanned
     "A simulated travelling patient, normalized"
-    ph = simulate_subject(seed, spacing=spacing, margin=1); ph = ph if tumour else heal(ph)
+    ph = simulate_subject(seed, spacing=spacing, margin=1)
+    ph = ph if tumour else heal(ph)
     def normalized(k, draw):
         v = stack_sequences(scan(ph, k, draw))
         return v/np.percentile(v[:,ph.brain], 99.5, axis=1).astype(np.float32)[:,None,None,None]
     again = {k:normalized(k, 1) for k in sites} if rescan else {}
-    return LesionCase(f'SIM-{seed}', {k:normalized(k, 0) for k in sites}, {k:ph.brain for k in sites}, ph.lesion, ph.affine, again)
+    return LesionCase(f'SIM-{seed}', {k:normalized(k, 0) for k in sites},
+                      {k:ph.brain for k in sites}, ph.lesion, ph.affine, again)
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #89b8f275
 def patient_axis(affine, # (4,4) voxel to mm
@@ -98,9 +111,11 @@ def mirrored(region, # (X,Y,Z) bool
              affine, # (4,4)
             )->np.ndarray: # (X,Y,Z) bool
     "A region reflected to the other side of the brain"
-    ax = patient_axis(affine, 0); n = mask.shape[ax]
+    ax = patient_axis(affine, 0)
+    n = mask.shape[ax]
     lo,hi = np.flatnonzero(mask.any(tuple(i for i in range(3) if i!=ax)))[[0,-1]]
-    src = lo+hi-np.arange(n); out = np.take(region, src.clip(0, n-1), axis=ax)
+    src = lo+hi-np.arange(n)
+    out = np.take(region, src.clip(0, n-1), axis=ax)
     out[(slice(None),)*ax+((src<0)|(src>=n),)] = False
     return out
 
@@ -111,10 +126,16 @@ def normal_tissue(seg, # (X,Y,Z) lesion labels
                   depth=4., # mm from the surface of the brain
                  )->np.ndarray: # (X,Y,Z) bool
     "Brain well away from the lesion and from the surface"
-    zooms = nib.affines.voxel_sizes(np.asarray(affine, float)); m = check_mask(mask, np.shape(seg)); lesion = np.asarray(seg)>0
-    box = ndi.find_objects((m|lesion).astype(np.int8))[0]; out,m,lesion = np.zeros_like(m),m[box],lesion[box]                 # distances cost time by the voxel
+    zooms = nib.affines.voxel_sizes(np.asarray(affine, float))
+    m = check_mask(mask, np.shape(seg))
+    lesion = np.asarray(seg)>0
+    box = ndi.find_objects((m|lesion).astype(np.int8))[0]
+    out = np.zeros_like(m)   # distances cost time by the voxel
+    m = m[box]
+    lesion = lesion[box]
     inner = ndi.distance_transform_edt(np.pad(m, 1), sampling=zooms)[1:-1,1:-1,1:-1] > depth
-    out[box] = inner&(ndi.distance_transform_edt(~lesion, sampling=zooms)>margin) if lesion.any() else inner
+    out[box] = inner&(ndi.distance_transform_edt(~lesion,
+                                                 sampling=zooms)>margin) if lesion.any() else inner
     return out
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #97b81431
@@ -123,25 +144,38 @@ IMAGES = (*SEQUENCES,'t1ce-t1')
 def lesion_masks(seg, # (X,Y,Z) labels
                 )->dict: # 'lesion', 'necrosis', 'edema', 'enhancing' -> (X,Y,Z) bool
     "The whole lesion and its parts, whichever label scheme it has"
-    s,labels = np.asarray(seg),lesion_labels(seg)
-    return dict(lesion=s>0) | {p:(s==labels[p] if labels[p] else np.zeros(s.shape, bool)) for p in LESION_PARTS}
+    s = np.asarray(seg)
+    labels = lesion_labels(seg)
+    return dict(lesion=s>0) | {p:(s==labels[p] if labels[p] else np.zeros(s.shape, bool))
+                               for p in LESION_PARTS}
 
 def contrast_regions(mask, # (X,Y,Z) brain
                      seg, # (X,Y,Z) lesion labels
                      affine=None, # (4,4) voxel to mm; RAS and 1 mm unless told
-                     reference='contralateral', # or 'normal'; normal too where the mirror has too few voxels
-                     normal=None, # (X,Y,Z) bool: of `normal_tissue`; found where it is needed unless given
-                    )->list: # (part, indices of its voxels, of the reference's voxels, name of the reference)
+                     # or 'normal'; normal too where the mirror has too few voxels
+                     reference='contralateral',
+                     # (X,Y,Z) bool: of `normal_tissue`; found where it is needed unless given
+                     normal=None,
+                    # (part, indices of its voxels, of the reference's voxels, name of the
+                    # reference)
+                    )->list:
     "Where the contrast of each part of the lesion is measured"
-    if reference not in ('contralateral','normal'): raise InputError(f'no reference {reference!r}', fix="Take 'contralateral' or 'normal'")
-    mask,out = check_mask(mask),[]; seg = check_seg(seg, mask.shape); healthy = mask&(seg==0); affine = np.eye(4) if affine is None else affine
+    if reference not in ('contralateral','normal'):
+        raise InputError(f'no reference {reference!r}', fix="Take 'contralateral' or 'normal'")
+    mask = check_mask(mask)
+    out = []
+    seg = check_seg(seg, mask.shape)
+    healthy = mask&(seg==0)
+    affine = np.eye(4) if affine is None else affine
     for part,m in lesion_masks(seg).items():
         m = m&mask
         if m.sum()<MIN_VOXELS: continue
-        ref,name = mirrored(m, mask, affine)&healthy,'contralateral'
+        ref = mirrored(m, mask, affine)&healthy
+        name = 'contralateral'
         if reference=='normal' or ref.sum()<MIN_VOXELS:
             if normal is None: normal = normal_tissue(seg, mask, affine)
-            ref,name = normal,'normal'
+            ref = normal
+            name = 'normal'
         out.append((part, np.nonzero(m), np.nonzero(ref), name))
     return out
 
@@ -149,16 +183,20 @@ def region_contrast(vol, # (4,X,Y,Z) normalized
                     regions, # of `contrast_regions`
                     sequences=SEQUENCES, # of the channels
                    )->pd.DataFrame: # part, sequence, voxels, reference, contrast, cnr
-    "Contrast and contrast-to-noise of every part in every sequence, and in T1ce − T1 where there is T1ce"
-    vol,rows,enhances = np.asarray(vol),[],'t1ce' in sequences
+    "Contrast and contrast-to-noise of each part in each sequence, and in T1ce − T1"
+    vol = np.asarray(vol)
+    rows = []
+    enhances = 't1ce' in sequences
     names = (*sequences, 't1ce-t1') if enhances else sequences
     def look(at):
         v = vol[(slice(None),*at)].astype(float)
         return np.concatenate([v, v[1:2]-v[0:1]]) if enhances else v
     for part,inside,ref,name in regions:
         for q,a,b in zip(names, look(inside), look(ref)):
-            d,noise = a.mean()-b.mean(),np.sqrt(a.var()+b.var())
-            rows.append(dict(part=part, sequence=q, voxels=len(inside[0]), reference=name, contrast=d, cnr=d/noise if noise>0 else np.nan))
+            d = a.mean()-b.mean()
+            noise = np.sqrt(a.var()+b.var())
+            rows.append(dict(part=part, sequence=q, voxels=len(inside[0]), reference=name,
+                             contrast=d, cnr=d/noise if noise>0 else np.nan))
     return pd.DataFrame(rows, columns=['part','sequence','voxels','reference','contrast','cnr'])
 
 def lesion_contrast(vol, # (4,X,Y,Z) normalized
@@ -168,7 +206,8 @@ def lesion_contrast(vol, # (4,X,Y,Z) normalized
                     reference='contralateral', # or 'normal'
                    )->pd.DataFrame: # part, sequence, voxels, reference, contrast, cnr
     "`region_contrast` in the regions of a lesion mask"
-    return region_contrast(vol, contrast_regions(check_mask(mask, np.shape(vol)[1:]), seg, affine, reference))
+    return region_contrast(
+        vol, contrast_regions(check_mask(mask, np.shape(vol)[1:]), seg, affine, reference))
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #a36aba6d
 WATCHED = (('lesion','flair'),('enhancing','t1ce-t1'))
@@ -177,17 +216,23 @@ SHOWS = .05             # contrast on the normalized scale from which a lesion c
 def connected_lesions(seg, # (X,Y,Z) labels
                      )->list: # labels of one lesion each, 0 elsewhere; the largest first
     "The separate lesions of a mask, those of at least `MIN_VOXELS` voxels"
-    s = np.asarray(seg); lab,n = ndi.label(s>0, np.ones((3,3,3))); sizes = np.bincount(lab.ravel(), minlength=n+1)
-    return [np.where(lab==i, s, 0) for i in sorted(range(1, n+1), key=lambda i: -sizes[i]) if sizes[i]>=MIN_VOXELS]
+    s = np.asarray(seg)
+    lab,n = ndi.label(s>0, np.ones((3,3,3)))
+    sizes = np.bincount(lab.ravel(), minlength=n+1)
+    return [np.where(lab==i, s, 0)
+            for i in sorted(range(1, n+1), key=lambda i: -sizes[i]) if sizes[i]>=MIN_VOXELS]
 
 def watched_regions(mask, # (X,Y,Z) brain
                     seg, # (X,Y,Z) lesion labels
                     affine=None, # (4,4) voxel to mm; RAS and 1 mm unless told
                    )->list: # for each lesion the `contrast_regions` of what is watched
     "Where each lesion by itself is measured; other lesions are no reference tissue"
-    parts = [p for p,_ in WATCHED]; seg = check_seg(seg, np.shape(mask)); out = []
+    parts = [p for p,_ in WATCHED]
+    seg = check_seg(seg, np.shape(mask))
+    out = []
     for one in connected_lesions(seg):
-        inside = one>0; r = contrast_regions(mask&~((seg>0)&~inside), np.where(inside, seg, 0), affine)
+        inside = one>0
+        r = contrast_regions(mask&~((seg>0)&~inside), np.where(inside, seg, 0), affine)
         out.append([o for o in r if o[0] in parts])
     return out
 
@@ -202,12 +247,18 @@ def lost_lesions(after, # (4,X,Y,Z) harmonized
     "For each lesion where it shows: how much of its contrast is left"
     rows = []
     for i,r in enumerate(watched_regions(mask, seg, affine) if regions is None else regions):
-        tabs = [region_contrast(v, r, sequences).set_index(['part','sequence']).contrast for v in (reference, after)]
+        tabs = [region_contrast(v, r, sequences).set_index(['part','sequence']).contrast
+                for v in (reference, after)]
         for k in WATCHED:
             if k not in tabs[0].index: continue
-            want,have = tabs[0][k],tabs[1][k]; shows = bool(want>=SHOWS)
-            rows.append(dict(lesion=i, part=k[0], sequence=k[1], expected=want, contrast=have, kept=have/want if shows else np.nan, shows=shows, lost=shows and have<want/2))
-    return pd.DataFrame(rows, columns=['lesion','part','sequence','expected','contrast','kept','shows','lost'])
+            want = tabs[0][k]
+            have = tabs[1][k]
+            shows = bool(want>=SHOWS)
+            rows.append(
+                dict(lesion=i, part=k[0], sequence=k[1], expected=want, contrast=have,
+                     kept=have/want if shows else np.nan, shows=shows, lost=shows and have<want/2))
+    return pd.DataFrame(
+        rows, columns=['lesion','part','sequence','expected','contrast','kept','shows','lost'])
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #b7e0c1a4
 def _block_sums(v, step):
@@ -222,21 +273,32 @@ def local_mean(vol, # (C,X,Y,Z)
                sigma=20., # mm, of the Gaussian
               )->np.ndarray: # (C,N) at the N voxels of the mask
     "Gaussian mean of the tissue around each voxel, on blocks of a fifth of sigma, interpolated"
-    zooms = nib.affines.voxel_sizes(np.asarray(np.eye(4) if affine is None else affine, float)); step = np.maximum(1, (sigma/5/zooms).round().astype(int))
-    box = ndi.find_objects((mask|tissue).astype(np.int8))[0]; t = tissue[box]; at = (np.argwhere(mask[box]).T+.5)/step[:,None]-.5
-    smooth = lambda v: ndi.gaussian_filter(_block_sums(v, step)/step.prod(), sigma/zooms/step, mode='constant')
+    zooms = nib.affines.voxel_sizes(np.asarray(np.eye(4) if affine is None else affine, float))
+    step = np.maximum(1, (sigma/5/zooms).round().astype(int))
+    box = ndi.find_objects((mask|tissue).astype(np.int8))[0]
+    t = tissue[box]
+    at = (np.argwhere(mask[box]).T+.5)/step[:,None]-.5
+    def smooth(v):
+        return ndi.gaussian_filter(_block_sums(v, step)/step.prod(), sigma/zooms/step,
+                                   mode='constant')
     weight = smooth(t.astype(float))+1e-6
-    return np.stack([ndi.map_coordinates(smooth(v[box]*t)/weight, at, order=1, mode='nearest') for v in vol])
+    return np.stack(
+        [ndi.map_coordinates(smooth(v[box]*t)/weight, at, order=1, mode='nearest') for v in vol])
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #095b9558
 def other_patient(vol, # (4,X,Y,Z) of somebody else
                   mask, # (X,Y,Z) this brain
                  )->np.ndarray: # (4,*mask.shape)
     "Another patient's scan, laid over this brain by its centre; the median where it does not reach"
-    brain = vol.any(0); shift = np.round(np.mean(np.argwhere(mask), 0)-np.mean(np.argwhere(brain), 0)).astype(int)
-    idx = np.argwhere(mask); src = idx-shift; inside = ((src>=0)&(src<brain.shape)).all(1); out = np.zeros((len(vol),*mask.shape), np.float32)
+    brain = vol.any(0)
+    shift = np.round(np.mean(np.argwhere(mask), 0)-np.mean(np.argwhere(brain), 0)).astype(int)
+    idx = np.argwhere(mask)
+    src = idx-shift
+    inside = ((src>=0)&(src<brain.shape)).all(1)
+    out = np.zeros((len(vol),*mask.shape), np.float32)
     for o,v in zip(out, vol):
-        got = np.full(len(idx), 0., np.float32); got[inside] = v[tuple(src[inside].T)]
+        got = np.full(len(idx), 0., np.float32)
+        got[inside] = v[tuple(src[inside].T)]
         o[tuple(idx.T)] = np.where(got>0, got, np.median(v[brain]))
     return out
 
@@ -249,13 +311,19 @@ def quadratic_terms(x, # (4,N) grey values
 def _thin(fit, n=100_000):
     "At most so many of the voxels that a fit is made on, evenly taken"
     i = np.flatnonzero(fit)
-    if len(i)<300: raise EmptyVolumeError(f'only {len(i)} voxels of normal tissue to compare with', fix='Check the lesion mask')
+    if len(i)<300:
+        raise EmptyVolumeError(f'only {len(i)} voxels of normal tissue to compare with',
+                               fix='Check the lesion mask')
     return i[::max(1, len(i)//n)]
 
 def _foretell(x, y, at):
-    "`y` (C,N) without what a quadratic in `x` (4,N), fitted at the voxels `at`, foretells; block by block"
-    coef = np.linalg.lstsq(quadratic_terms(x[:,at].astype(float)).T, y[:,at].T.astype(float), rcond=None)[0].T.astype(np.float32); r = np.empty(y.shape, np.float32)
-    for k in range(0, y.shape[1], 65_536): s = slice(k, k+65_536); r[:,s] = y[:,s]-coef@quadratic_terms(x[:,s])
+    "`y` (C,N) without what a quadratic in `x` (4,N), fitted at the voxels `at`, predicts"
+    coef = np.linalg.lstsq(quadratic_terms(x[:,at].astype(float)).T, y[:,at].T.astype(float),
+                           rcond=None)[0].T.astype(np.float32)
+    r = np.empty(y.shape, np.float32)
+    for k in range(0, y.shape[1], 65_536):
+        s = slice(k, k+65_536)
+        r[:,s] = y[:,s]-coef@quadratic_terms(x[:,s])
     return r
 
 def unexplained(before, # (4,X,Y,Z) the scan that was given
@@ -267,11 +335,14 @@ def unexplained(before, # (4,X,Y,Z) the scan that was given
                 sequences=SEQUENCES, # which are looked at
                 channels=SEQUENCES, # the sequences that the volumes hold
                )->np.ndarray: # (len(sequences),X,Y,Z) deviations, 0 outside the brain
-    "What of an image its own four grey values before do not foretell, in robust standard deviations"
-    which = [channels.index(q) for q in sequences]; at = _thin(tissue[mask])
+    "What an image's own four grey values before do not predict, in robust standard deviations"
+    which = [channels.index(q) for q in sequences]
+    at = _thin(tissue[mask])
     r = _foretell(before[:,mask].astype(np.float32), np.stack([after[k][mask] for k in which]), at)
-    out = np.zeros((len(which),*mask.shape), np.float32); out[:,mask] = r
-    r -= local_mean(out, tissue, mask, affine); r -= np.median(r[:,at], 1, keepdims=True)
+    out = np.zeros((len(which),*mask.shape), np.float32)
+    out[:,mask] = r
+    r -= local_mean(out, tissue, mask, affine)
+    r -= np.median(r[:,at], 1, keepdims=True)
     out[:,mask] = r/np.maximum(1.4826*np.median(abs(r[:,at]), 1, keepdims=True), floor)
     return out
 
@@ -280,10 +351,14 @@ def foretold(before, # (4,X,Y,Z) the scan that was given
              mask, # (X,Y,Z) brain
              tissue, # (X,Y,Z) bool, where to look
              sequences=SEQUENCES, # of the channels
-            )->pd.Series: # by sequence: 1 for any quadratic map of the grey values, near 0 for an unrelated image
-    "The share of an image's variance in normal tissue that the scan's own four grey values foretell"
-    at = tuple(i[_thin(tissue[mask])] for i in np.nonzero(mask)); x,y = (np.asarray(v)[(slice(None),*at)].astype(float) for v in (before, after))
-    f = quadratic_terms(x).T; r = y-(f@np.linalg.lstsq(f, y.T, rcond=None)[0]).T; var = y.var(1)
+            # by sequence: 1 for any quadratic map of the grey values, near 0 for an unrelated image
+            )->pd.Series:
+    "The share of the variance in normal tissue that the scan's own four grey values predict"
+    at = tuple(i[_thin(tissue[mask])] for i in np.nonzero(mask))
+    x,y = (np.asarray(v)[(slice(None),*at)].astype(float) for v in (before, after))
+    f = quadratic_terms(x).T
+    r = y-(f@np.linalg.lstsq(f, y.T, rcond=None)[0]).T
+    var = y.var(1)
     return pd.Series(np.where(var>0, 1-r.var(1)/np.where(var>0, var, 1), np.nan), sequences)
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #064cc424
@@ -294,7 +369,9 @@ def lesion_free_slices(mask, # (X,Y,Z) brain
                        affine, # (4,4)
                       )->np.ndarray: # indices along the axis that runs up
     "Axial slices with at least a tenth of the largest brain area and no lesion"
-    ax = patient_axis(affine, 2); others = tuple(i for i in range(3) if i!=ax); area = np.asarray(mask).sum(others)
+    ax = patient_axis(affine, 2)
+    others = tuple(i for i in range(3) if i!=ax)
+    area = np.asarray(mask).sum(others)
     return np.flatnonzero((area>=area.max()/10)&~(np.asarray(seg)>0).any(others))
 
 def blobs(deviant, # (X,Y,Z) deviations, of `unexplained`
@@ -306,19 +383,23 @@ def blobs(deviant, # (X,Y,Z) deviations, of `unexplained`
           area=60., # mm² that it has at least
          )->list: # (slice, area in mm², mean deviation) of each
     "Connected bright areas within axial slices, those left out that the true scan has as well"
-    ax = patient_axis(affine, 2); pixel = np.delete(nib.affines.voxel_sizes(np.asarray(affine, float)), ax).prod(); out = []
+    ax = patient_axis(affine, 2)
+    pixel = np.delete(nib.affines.voxel_sizes(np.asarray(affine, float)), ax).prod()
+    out = []
     for k in slices:
-        v = np.take(deviant, k, ax); high = (v>deviations)&np.take(bright, k, ax)
+        v = np.take(deviant, k, ax)
+        high = (v>deviations)&np.take(bright, k, ax)
         if high.sum()*pixel<area: continue
         lab,n = ndi.label(high)
         for i in np.flatnonzero(np.bincount(lab.ravel(), minlength=n+1)[1:]*pixel>=area)+1:
             one = lab==i
-            if true is None or np.take(true, k, ax)[one].mean()<=deviations/2: out.append((int(k), one.sum()*pixel, v[one].mean()))
+            if true is None or np.take(true, k, ax)[one].mean()<=deviations/2:
+                out.append((int(k), one.sum()*pixel, v[one].mean()))
     return out
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #70284a1e
 class LesionReference:
-    "What of a patient is the same for every method: regions, normal tissue, contrast before and in truth; each found when first asked for"
+    "What of a patient is the same for every method; each is found when first asked for"
     def __init__(self,
                  before, # (4,X,Y,Z) the scan that was given
                  mask, # (X,Y,Z) brain
@@ -329,7 +410,11 @@ class LesionReference:
                 ):
         self.sequences = tuple(sequences)
         self.bright = [q for q in BRIGHT if q in sequences]      # where a false lesion would show
-        self.before,self.mask,self.truth,self.affine = before,check_mask(mask, np.shape(before)[1:]),truth,np.eye(4) if affine is None else affine; self.seg = check_seg(seg, self.mask.shape)
+        self.before = before
+        self.mask = check_mask(mask, np.shape(before)[1:])
+        self.truth = truth
+        self.affine = np.eye(4) if affine is None else affine
+        self.seg = check_seg(seg, self.mask.shape)
         if truth is not None: check_pair(truth[-1], before[-1], mask)
 
     @cached_property
@@ -341,7 +426,9 @@ class LesionReference:
     @cached_property
     def watched(self): return watched_regions(self.mask, self.seg, self.affine)
     @cached_property
-    def known(self): return {k: region_contrast(v, self.regions, self.sequences) for k,v in dict(before=self.before, truth=self.truth).items() if v is not None}
+    def known(self):
+        return {k: region_contrast(v, self.regions, self.sequences)
+                for k,v in dict(before=self.before, truth=self.truth).items() if v is not None}
     @cached_property
     def true_deviations(self): return None if self.truth is None else self.deviations(self.truth)
 
@@ -352,10 +439,13 @@ class LesionReference:
 
     def false(self, after, deviations=5., area=60.):
         "`false_lesions` of an output"
-        r,t = self.deviations(after),self.true_deviations
-        images = [after[self.sequences.index(q)] for q in self.bright]; bright = [v>np.median(v[self.tissue]) for v in images]
+        r = self.deviations(after)
+        t = self.true_deviations
+        images = [after[self.sequences.index(q)] for q in self.bright]
+        bright = [v>np.median(v[self.tissue]) for v in images]
         rows = [dict(slice=k, sequence=q, area=mm2, deviations=d) for i,q in enumerate(self.bright)
-                for k,mm2,d in blobs(r[i], None if t is None else t[i], bright[i], self.free, self.affine, deviations, area)]
+                for k,mm2,d in blobs(r[i], None if t is None else t[i], bright[i], self.free,
+                                     self.affine, deviations, area)]
         return pd.DataFrame(rows, columns=['slice','sequence','area','deviations'])
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #c32136b2
@@ -368,11 +458,13 @@ def false_lesions(before, # (4,X,Y,Z) the scan that was given
                   deviations=5., # that a blob stands out by
                   area=60., # mm² that it has at least
                  )->pd.DataFrame: # slice, sequence, area (mm²), deviations; a row a blob
-    "Bright blobs in lesion-free slices that the scan before does not explain and the truth does not have"
+    "Bright blobs in lesion-free slices that neither the scan before nor the truth has"
     return LesionReference(before, mask, seg, truth, affine).false(after, deviations, area)
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #d84deb7f
-def subject_lesions(before, # (4,X,Y,Z) the scan that was given; or a `LesionReference`, and nothing but `after` beside it
+def subject_lesions(
+    # (4,X,Y,Z) the scan that was given; or a `LesionReference`, and nothing but `after` beside it
+    before,
                     after, # (4,X,Y,Z) what was made of it
                     mask=None, # (X,Y,Z) brain
                     seg=None, # (X,Y,Z) lesion labels
@@ -380,15 +472,32 @@ def subject_lesions(before, # (4,X,Y,Z) the scan that was given; or a `LesionRef
                     affine=None, # (4,4) voxel to mm; RAS and 1 mm unless told
                    )->pd.DataFrame: # part, sequence, metric, value
     "Contrasts before, after and in truth, lesions lost and invented"
-    ref = before if isinstance(before, LesionReference) else LesionReference(before, mask, seg, truth, affine); check_pair(after[-1], ref.before[-1], ref.mask)
-    tabs = dict(before=ref.known['before'], after=region_contrast(after, ref.regions, ref.sequences)) | ref.known; rows = []
-    for k,t in tabs.items(): rows += [dict(part=r.part, sequence=r.sequence, metric=f'{m}_{k}', value=getattr(r, m)) for r in t.itertuples() for m in ('contrast','cnr')]
-    if 'truth' in tabs: rows += [dict(part=r.part, sequence=r.sequence, metric='contrast_error', value=abs(r.contrast-s.contrast)) for r,s in zip(tabs['after'].itertuples(), tabs['truth'].itertuples())]
-    one = lambda metric,value: rows.append(dict(part='lesion', sequence='all', metric=metric, value=float(value)))
-    lost = lost_lesions(after, ref.before if ref.truth is None else ref.truth, ref.mask, ref.seg, ref.affine, ref.watched, ref.sequences); by = lost.groupby('lesion')
-    one('lesions', lost.lesion.nunique()); one('lesions_showing', by.shows.any().sum()); one('lesions_lost', by.lost.any().sum())
-    for r in lost[lost.shows].itertuples(): rows.append(dict(part=r.part, sequence=r.sequence, metric='kept' if r.lesion==0 else f'kept_{r.lesion+1}', value=r.kept))
-    one('free_slices', len(ref.free)); one('false_slices', ref.false(after).slice.nunique())
+    ref = before if isinstance(before, LesionReference) else LesionReference(
+        before, mask, seg, truth, affine)
+    check_pair(after[-1], ref.before[-1], ref.mask)
+    tabs = dict(before=ref.known['before'],
+                after=region_contrast(after, ref.regions, ref.sequences)) | ref.known
+    rows = []
+    for k,t in tabs.items():
+        rows += [dict(part=r.part, sequence=r.sequence, metric=f'{m}_{k}', value=getattr(r, m))
+                 for r in t.itertuples() for m in ('contrast','cnr')]
+    if 'truth' in tabs:
+        rows += [dict(part=r.part, sequence=r.sequence, metric='contrast_error',
+                      value=abs(r.contrast-s.contrast))
+                 for r,s in zip(tabs['after'].itertuples(), tabs['truth'].itertuples())]
+    def one(metric, value):
+        return rows.append(dict(part='lesion', sequence='all', metric=metric, value=float(value)))
+    lost = lost_lesions(after, ref.before if ref.truth is None else ref.truth, ref.mask, ref.seg,
+                        ref.affine, ref.watched, ref.sequences)
+    by = lost.groupby('lesion')
+    one('lesions', lost.lesion.nunique())
+    one('lesions_showing', by.shows.any().sum())
+    one('lesions_lost', by.lost.any().sum())
+    for r in lost[lost.shows].itertuples():
+        rows.append(dict(part=r.part, sequence=r.sequence,
+                         metric='kept' if r.lesion==0 else f'kept_{r.lesion+1}', value=r.kept))
+    one('free_slices', len(ref.free))
+    one('false_slices', ref.false(after).slice.nunique())
     return pd.DataFrame(rows, columns=['part','sequence','metric','value'])
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #41fe0666
@@ -398,54 +507,73 @@ def _case_lesions(case, methods, directions):
     "Tidy rows of one patient"
     rows = []
     for d in directions:
-        src,dst = check_direction(d)[0],d[-1]
+        src = check_direction(d)[0]
+        dst = d[-1]
         if src not in case.vols: continue
         ref = LesionReference(case.vols[src], case.mask, case.seg, case.vols.get(dst), case.affine)
         for name,m in methods.items():
             out = apply_method(m, case.id, case.vols[src], case.masks[src], d)
             rows.append(subject_lesions(ref, out).assign(subject=case.id, direction=d, method=name))
-    if not rows: raise InputError(f'{case.id} was not scanned at {" or ".join(d[0].upper() for d in directions)}')
+    if not rows:
+        raise InputError(
+            f'{case.id} was not scanned at {" or ".join(d[0].upper() for d in directions)}')
     return pd.concat(rows)
 
 def evaluate_lesions(methods, # dict: name -> fitted method or function (vol, mask, direction)
-                     cases, # `LesionCase`s, or (id, subject at A, subject at B) from `travelling_pairs`
+                     # `LesionCase`s, or (id, subject at A, subject at B) from `travelling_pairs`
+                     cases,
                      directions=DIRECTIONS, # which way to translate
-                     problems=None, # list that takes a sentence for each patient left out or without lesion
+                     # list that takes a sentence for each patient left out or without lesion
+                     problems=None,
                     )->pd.DataFrame: # subject, direction, method, part, sequence, metric, value
     "Lesion contrast, lost and false lesions for every method and patient"
-    tables,problems = [],[] if problems is None else problems
+    tables = []
+    problems = [] if problems is None else problems
     for o in cases:
         id = o.id if isinstance(o, LesionCase) else o[0]
         try:
             case = _as_case(o)
             if case.seg is None: raise EmptyVolumeError(f'{id} has no lesion mask')
             tables.append(_case_lesions(case, methods, directions))
-            if not (np.asarray(case.seg)>0).any(): problems.append(f'{id}: the lesion mask is empty, only false lesions are counted')
-        except NeuroscopeError as e: problems.append(f'{id} was left out: {e}'); _log.warning(problems[-1])
+            if not (np.asarray(case.seg)>0).any():
+                problems.append(f'{id}: the lesion mask is empty, only false lesions are counted')
+        except NeuroscopeError as e:
+            problems.append(f'{id} was left out: {e}')
+            _log.warning(problems[-1])
     if not tables: raise NoSubjectsError('no patient could be evaluated', fix='; '.join(problems))
-    return pd.concat(tables, ignore_index=True)[['subject','direction','method','part','sequence','metric','value']]
+    return pd.concat(tables, ignore_index=True)[['subject','direction','method','part','sequence',
+                                                 'metric','value']]
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #2d938fb5
 def _patient_figures(table): # of `evaluate_lesions`
-    "The figures of each patient that the summary is made of, a row for each patient, direction and method"
-    of = lambda t: t.groupby(['method','direction','subject'], sort=False).value; who = of(table).size().index
-    one = lambda m: of(table[(table.metric==m)&(table.sequence=='all')]).sum().reindex(who, fill_value=0.); kept = lambda p: of(table[(table.metric=='kept')&(table.part==p)]).mean().reindex(who)
-    err = table[(table.metric=='contrast_error')&(table.part!='lesion')&(table.sequence!='t1ce-t1')]; ratio = lambda a,b: a/b.where(b>0)
-    return pd.DataFrame(dict(contrast_error=of(err).mean().reindex(who), flair_kept=kept('lesion'), enhancement_kept=kept('enhancing'),
-                             lost_rate=ratio(one('lesions_lost'), one('lesions_showing')), false_rate=ratio(one('false_slices'), one('free_slices'))))
+    "The patients' figures that the summary is made of, by patient, direction and method"
+    def of(t): return t.groupby(['method','direction','subject'], sort=False).value
+    who = of(table).size().index
+    one = lambda m: of(
+        table[(table.metric==m)&(table.sequence=='all')]).sum().reindex(who, fill_value=0.)
+    def kept(p): return of(table[(table.metric=='kept')&(table.part==p)]).mean().reindex(who)
+    err = table[(table.metric=='contrast_error')&(table.part!='lesion')&(table.sequence!='t1ce-t1')]
+    def ratio(a, b): return a/b.where(b>0)
+    return pd.DataFrame(dict(contrast_error=of(err).mean().reindex(who), flair_kept=kept('lesion'),
+                             enhancement_kept=kept('enhancing'),
+                             lost_rate=ratio(one('lesions_lost'), one('lesions_showing')),
+                             false_rate=ratio(one('false_slices'), one('free_slices'))))
 
 def lesion_summary(table, # of `evaluate_lesions`
                   )->pd.DataFrame: # method, direction, figure, n, mean, low, high
-    "Means over patients with Student's intervals; n is the number of patients in whom the figure is defined"
+    "Means over patients with Student's intervals; n is the number with a defined figure"
     rows = []
     for (m,d),g in _patient_figures(table).groupby(level=['method','direction'], sort=False):
         for f in g.columns:
-            v = g[f].dropna().to_numpy(); lo,hi = mean_interval(v)
-            rows.append(dict(method=m, direction=d, figure=f, n=len(v), mean=v.mean() if len(v) else np.nan, low=lo, high=hi))
+            v = g[f].dropna().to_numpy()
+            lo,hi = mean_interval(v)
+            rows.append(dict(method=m, direction=d, figure=f, n=len(v),
+                             mean=v.mean() if len(v) else np.nan, low=lo, high=hi))
     return pd.DataFrame(rows)
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #e82f5dfa
-def _key(vol, direction): return direction,hashlib.sha1(np.ascontiguousarray(vol, np.float32).tobytes()).hexdigest()
+def _key(vol, direction):
+    return direction,hashlib.sha1(np.ascontiguousarray(vol, np.float32).tobytes()).hexdigest()
 
 def paint_lesion(vol, # (4,X,Y,Z) truth
                  mask, # (X,Y,Z) brain
@@ -454,14 +582,21 @@ def paint_lesion(vol, # (4,X,Y,Z) truth
                  radius=9., # mm
                  seed=0, # where
                 )->np.ndarray: # (4,X,Y,Z)
-    "A ball with the look of an enhancing tumour in edema, painted into the middle of lesion-free slices"
-    zooms = nib.affines.voxel_sizes(np.asarray(affine, float)); ax = patient_axis(affine, 2); free = lesion_free_slices(mask, seg, affine)
-    depth = ndi.distance_transform_edt(np.pad(mask, 1), sampling=zooms)[1:-1,1:-1,1:-1]; ok = np.isin(np.arange(mask.shape[ax]), free)
-    shape = [1,1,1]; shape[ax] = -1; spots = np.argwhere((depth>=radius)&ok.reshape(shape)&normal_tissue(seg, mask, affine))
+    "A ball that looks like enhancing tumour in edema, painted into lesion-free slices"
+    zooms = nib.affines.voxel_sizes(np.asarray(affine, float))
+    ax = patient_axis(affine, 2)
+    free = lesion_free_slices(mask, seg, affine)
+    depth = ndi.distance_transform_edt(np.pad(mask, 1), sampling=zooms)[1:-1,1:-1,1:-1]
+    ok = np.isin(np.arange(mask.shape[ax]), free)
+    shape = [1,1,1]
+    shape[ax] = -1
+    spots = np.argwhere((depth>=radius)&ok.reshape(shape)&normal_tissue(seg, mask, affine))
     if not len(spots): raise EmptyVolumeError('no lesion-free slice has room for a lesion')
-    at = spots[np.random.default_rng(seed).integers(len(spots))]; grid = np.indices(mask.shape).T-at
+    at = spots[np.random.default_rng(seed).integers(len(spots))]
+    grid = np.indices(mask.shape).T-at
     weight = np.clip((radius-np.sqrt(((grid*zooms)**2).sum(-1)).T)/zooms.min()+.5, 0, 1)*mask
-    top = np.percentile(vol[:,mask], 98, axis=1)*[.5,1.2,1.2,1.2]            # bright in T1ce, T2 and FLAIR, dark in T1
+    # bright in T1ce, T2 and FLAIR, dark in T1
+    top = np.percentile(vol[:,mask], 98, axis=1)*[.5,1.2,1.2,1.2]
     return (vol*(1-weight)+top[:,None,None,None]*weight).astype(np.float32)
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #c802e0fd
@@ -470,9 +605,16 @@ def erase_lesion(vol, # (4,X,Y,Z)
                  seg, # (X,Y,Z) lesion
                  affine, # (4,4)
                 )->np.ndarray: # (4,X,Y,Z)
-    "The lesion replaced by the mirror image of the other side, or by the median of normal tissue where that is lesion as well"
-    flip = lambda v: mirrored(v, mask, affine); lesion = (np.asarray(seg)>0)&mask; good = lesion&flip(mask&(np.asarray(seg)==0)); normal = normal_tissue(seg, mask, affine); out = vol.copy()
-    for o in out: src = flip(o); fill = np.median(o[normal]); o[lesion] = np.where(good, src, fill)[lesion]
+    "The lesion replaced by the mirrored other side, or by normal tissue's median"
+    def flip(v): return mirrored(v, mask, affine)
+    lesion = (np.asarray(seg)>0)&mask
+    good = lesion&flip(mask&(np.asarray(seg)==0))
+    normal = normal_tissue(seg, mask, affine)
+    out = vol.copy()
+    for o in out:
+        src = flip(o)
+        fill = np.median(o[normal])
+        o[lesion] = np.where(good, src, fill)[lesion]
     return out
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #06ce397b
@@ -480,22 +622,32 @@ def adversaries(cases, # `LesionCase`s scanned at both sites
                 smooth_mm=4., # standard deviation of the over-smoother's blur
                 seed=0, # of the places where lesions are painted
                )->dict: # name -> function (vol, mask, direction)
-    "Test harmonizers that know the truth and spoil one thing each; they work on the scans of `cases` only"
-    known = {_key(c.vols[d[0]], d):(i,c) for i,c in enumerate(cases) for d in DIRECTIONS if set('ab')<=set(c.vols)}
+    "Test harmonizers that know the truth and spoil one thing each; for the scans of `cases` only"
+    known = {_key(c.vols[d[0]], d):(i,c) for i,c in enumerate(cases)
+             for d in DIRECTIONS if set('ab')<=set(c.vols)}
     def on_truth(f):
         def method(vol, mask, direction):
             hit = known.get(_key(vol, direction))
-            if hit is None: raise InputError('this scan is not among the cases of the test harmonizers', fix='Give them to adversaries(cases)')
-            i,c = hit; return np.where(mask, f(i, c, c.vols[direction[-1]], direction[-1]), 0).astype(np.float32)
+            if hit is None:
+                raise InputError('this scan is not among the cases of the test harmonizers',
+                                 fix='Give them to adversaries(cases)')
+            i,c = hit
+            return np.where(mask, f(i, c, c.vols[direction[-1]], direction[-1]),
+                            0).astype(np.float32)
         return method
     def blur(i, c, t, k):
-        s = smooth_mm/nib.affines.voxel_sizes(c.affine); w = ndi.gaussian_filter(c.mask.astype(float), s)+1e-6
+        s = smooth_mm/nib.affines.voxel_sizes(c.affine)
+        w = ndi.gaussian_filter(c.mask.astype(float), s)+1e-6
         return np.stack([ndi.gaussian_filter(v.astype(float)*c.mask, s)/w for v in t])
-    fs = dict(perfect=lambda i,c,t,k: t, over_smoother=blur, hallucinator=lambda i,c,t,k: paint_lesion(t, c.mask, c.seg, c.affine, seed=seed+i),
-              eraser=lambda i,c,t,k: erase_lesion(t, c.mask, c.seg, c.affine), cheat=lambda i,c,t,k: other_patient(cases[(i+1)%len(cases)].vols[k], c.mask))
+    fs = dict(perfect=lambda i,c,t,k: t, over_smoother=blur,
+              hallucinator=lambda i,c,t,k: paint_lesion(t, c.mask, c.seg, c.affine, seed=seed+i),
+              eraser=lambda i,c,t,k: erase_lesion(t, c.mask, c.seg, c.affine),
+              cheat=lambda i,c,t,k: other_patient(cases[(i+1)%len(cases)].vols[k], c.mask))
     if all(set('ab')<=set(c.rescans) for c in cases): fs['rescan'] = lambda i,c,t,k: c.rescans[k]
-    out = {n:on_truth(f) for n,f in fs.items()} | dict(identity=lambda vol, mask, direction: np.asarray(vol, np.float32))
-    return {n:out[n] for n in ('perfect','rescan','identity','over_smoother','hallucinator','eraser','cheat') if n in out}
+    out = {n:on_truth(f) for n,f in fs.items()} | dict(
+        identity=lambda vol, mask, direction: np.asarray(vol, np.float32))
+    return {n:out[n] for n in ('perfect','rescan','identity','over_smoother','hallucinator',
+                               'eraser','cheat') if n in out}
 
 # %% ../../nbs/evaluation/03_lesions.ipynb #c6fa9976
 def prevalence_bias(fit, # function (cohort_a, cohort_b) -> method; cohorts are (vol, mask) pairs
@@ -506,20 +658,32 @@ def prevalence_bias(fit, # function (cohort_a, cohort_b) -> method; cohorts are 
                     prevalences=(0., 1.), # shares of patients with a lesion among those of site B
                    )->pd.DataFrame: # prevalence, and the columns of `evaluate_lesions`
     "What a method does to lesions when the other site has few or many of them (direction a2b)"
-    names = {c.id for c in (*train_a, *train_b, *train_b_healthy)}; rows = []
-    if leaked := sorted({c.id for c in test}&names): raise InputError(f'{", ".join(leaked)} would be fitted on and tested on', fix='Keep test patients out of the training cohorts')
-    pair = lambda cs,k: [(c.vols[k], c.masks[k]) for c in cs]; n = min(len(train_b), len(train_b_healthy))
+    names = {c.id for c in (*train_a, *train_b, *train_b_healthy)}
+    rows = []
+    if leaked := sorted({c.id for c in test}&names):
+        raise InputError(f'{", ".join(leaked)} would be fitted on and tested on',
+                         fix='Keep test patients out of the training cohorts')
+    def pair(cs, k): return [(c.vols[k], c.masks[k]) for c in cs]
+    n = min(len(train_b), len(train_b_healthy))
     for p in prevalences:
-        ill = int(round(p*n)); method = fit(pair(train_a, 'a'), pair([*train_b[:ill], *train_b_healthy[ill:n]], 'b'))
+        ill = int(round(p*n))
+        method = fit(pair(train_a, 'a'), pair([*train_b[:ill], *train_b_healthy[ill:n]], 'b'))
         rows.append(evaluate_lesions(dict(method=method), test, ('a2b',)).assign(prevalence=p))
     return pd.concat(rows, ignore_index=True)
 
 def prevalence_effect(table, # of `prevalence_bias`
-                     )->pd.DataFrame: # part, sequence, n, low_prevalence, high_prevalence, difference, low, high
-    "Lesion contrast after training with the highest share of lesions minus with the lowest, by patient"
-    t = table[table.metric=='contrast_after']; lo,hi = t.prevalence.min(),t.prevalence.max(); rows = []
-    wide = t.pivot_table(index=['part','sequence','subject'], columns='prevalence', values='value', sort=False)
+                     # part, sequence, n, low_prevalence, high_prevalence, difference, low, high
+                     )->pd.DataFrame:
+    "Lesion contrast after training with most lesions minus with fewest, by patient"
+    t = table[table.metric=='contrast_after']
+    lo = t.prevalence.min()
+    hi = t.prevalence.max()
+    rows = []
+    wide = t.pivot_table(index=['part','sequence','subject'], columns='prevalence', values='value',
+                         sort=False)
     for (part,q),g in wide.groupby(level=['part','sequence'], sort=False):
-        d = (g[hi]-g[lo]).dropna().to_numpy(); a,b = mean_interval(d)
-        rows.append(dict(part=part, sequence=q, n=len(d), low_prevalence=g[lo].mean(), high_prevalence=g[hi].mean(), difference=d.mean(), low=a, high=b))
+        d = (g[hi]-g[lo]).dropna().to_numpy()
+        a,b = mean_interval(d)
+        rows.append(dict(part=part, sequence=q, n=len(d), low_prevalence=g[lo].mean(),
+                         high_prevalence=g[hi].mean(), difference=d.mean(), low=a, high=b))
     return pd.DataFrame(rows)

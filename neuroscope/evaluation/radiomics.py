@@ -11,7 +11,8 @@ __all__ = ['FAMILIES', 'FEATURES', 'ENGINES', 'MIN_REGION', 'GOOD', 'radiomics_e
 # %% ../../nbs/evaluation/02_radiomics.ipynb #fa0ede5f
 import importlib.util, logging, numpy as np, pandas as pd
 from contextlib import contextmanager
-from ..core import (SEQUENCES, InputError, EmptyVolumeError, MissingExtraError, NeuroscopeError, NoSubjectsError, NonFiniteError, GridMismatchError,
+from ..core import (SEQUENCES, InputError, EmptyVolumeError, MissingExtraError,
+                             NeuroscopeError, NoSubjectsError, NonFiniteError, GridMismatchError,
                              get_logger, require_extra)
 from .image_quality import check_mask
 from .baselines import DIRECTIONS, apply_method, check_direction
@@ -22,7 +23,7 @@ from .statistics import AGREEMENT, agreement, bootstrap_statistic
 _log = get_logger('radiomics')
 
 # %% ../../nbs/evaluation/02_radiomics.ipynb #537bff19
-_PAIRS = lambda text: dict(zip(text.split()[::2], text.split()[1::2]))
+def _PAIRS(text): return dict(zip(text.split()[::2], text.split()[1::2]))
 FAMILIES = dict(      # pyradiomics' class -> (IBSI prefix, {IBSI name: pyradiomics name})
     firstorder=('stat', _PAIRS('mean Mean var Variance skew Skewness kurt Kurtosis median Median min Minimum p10 10Percentile p90 90Percentile max Maximum '
         'iqr InterquartileRange range Range mad MeanAbsoluteDeviation rmad RobustMeanAbsoluteDeviation energy Energy rms RootMeanSquared')),
@@ -53,34 +54,49 @@ def radiomics_engine()->str: # 'pyradiomics' or 'mirp'
     "The installed implementation that is used"
     for name,module in ENGINES.items():
         if importlib.util.find_spec(module): return name
-    raise MissingExtraError('neither pyradiomics nor mirp is installed', fix="Install one: pip install 'neuroscope[radiomics]', or, on Python 3.11 and with a C compiler, pip install --no-build-isolation pyradiomics==3.0.1")
+    raise MissingExtraError(
+        'neither pyradiomics nor mirp is installed',
+        fix="Install one: pip install 'neuroscope[radiomics]', or, on Python 3.11 and "
+            "with a C compiler, pip install --no-build-isolation pyradiomics==3.0.1")
 
 def _pyradiomics(image, mask, bins):
     "The features by pyradiomics"
-    import SimpleITK as sitk; rad = require_extra('radiomics', 'radiomics'); from radiomics import featureextractor
+    import SimpleITK as sitk
+    rad = require_extra('radiomics', 'radiomics')
+    from radiomics import featureextractor
     rad.logger.setLevel(logging.ERROR)
-    ex = featureextractor.RadiomicsFeatureExtractor(binCount=bins); ex.disableAllFeatures()
+    ex = featureextractor.RadiomicsFeatureExtractor(binCount=bins)
+    ex.disableAllFeatures()
     for c in FAMILIES: ex.enableFeatureClassByName(c)
     got = ex.execute(sitk.GetImageFromArray(image), sitk.GetImageFromArray(mask.astype(np.uint8)))
-    out = {f'{p}_{k}':float(got[f'original_{c}_{n}']) for c,(p,names) in FAMILIES.items() for k,n in names.items()}
+    out = {f'{p}_{k}':float(got[f'original_{c}_{n}']) for c,(p,names) in FAMILIES.items()
+           for k,n in names.items()}
     return out | dict(stat_kurt=out['stat_kurt']-3)
 
 # %% ../../nbs/evaluation/02_radiomics.ipynb #eeba12af
 @contextmanager
 def _quiet():
     "Keep a package from configuring the root logger"
-    root = logging.getLogger(); was = root.handlers[:],root.level,logging.root.manager.disable
+    root = logging.getLogger()
+    was = root.handlers[:],root.level,logging.root.manager.disable
     logging.disable(logging.INFO)
     try: yield
-    finally: root.handlers[:] = was[0]; root.setLevel(was[1]); logging.disable(was[2])
+    finally:
+        root.handlers[:] = was[0]
+        root.setLevel(was[1])
+        logging.disable(was[2])
 
 def _mirp(image, mask, bins):
     "The features by mirp"
     mirp = require_extra('mirp', 'radiomics')
     with _quiet():
-        got = mirp.extract_features(image=image, mask=mask.astype(int), image_modality='mr', by_slice=False, base_discretisation_method='fixed_bin_number',
-            base_discretisation_n_bins=bins, glcm_spatial_method='3d_average', glrlm_spatial_method='3d_average',
-            base_feature_families=['statistics','glcm','glrlm','glszm','ngtdm','ngldm'])[0].iloc[0]
+        got = mirp.extract_features(image=image, mask=mask.astype(int), image_modality='mr',
+                                    by_slice=False, base_discretisation_method='fixed_bin_number',
+                                    base_discretisation_n_bins=bins,
+                                    glcm_spatial_method='3d_average',
+                                    glrlm_spatial_method='3d_average',
+                                    base_feature_families=['statistics','glcm','glrlm','glszm',
+                                                           'ngtdm','ngldm'])[0].iloc[0]
     cut = {c.split('_d1')[0].split('_3d')[0]:c for c in got.index}
     return {f:float(got[cut[f]]) for f in FEATURES}
 
@@ -92,20 +108,28 @@ def radiomic_features(image, # (X,Y,Z) grey values
                      )->dict: # IBSI name -> value
     "IBSI features of a region, without shape"
     engine = engine or radiomics_engine()
-    if engine not in ENGINES: raise InputError(f'no radiomics engine {engine!r}', fix=f'Take {" or ".join(ENGINES)}')
-    img,m = np.asarray(image, np.float64),check_mask(mask, np.shape(image)); v = img[m]
-    if (bad := int((~np.isfinite(v)).sum())): raise NonFiniteError(f'{bad} NaN or infinite voxels in the region')
-    if len(v)<MIN_REGION: raise EmptyVolumeError(f'the region has {len(v)} voxels, textures need {MIN_REGION}')
+    if engine not in ENGINES:
+        raise InputError(f'no radiomics engine {engine!r}', fix=f'Take {" or ".join(ENGINES)}')
+    img = np.asarray(image, np.float64)
+    m = check_mask(mask, np.shape(image))
+    v = img[m]
+    if (bad := int((~np.isfinite(v)).sum())):
+        raise NonFiniteError(f'{bad} NaN or infinite voxels in the region')
+    if len(v)<MIN_REGION:
+        raise EmptyVolumeError(f'the region has {len(v)} voxels, textures need {MIN_REGION}')
     if v.min()==v.max(): raise EmptyVolumeError(f'the region is constant: every voxel is {v[0]:g}')
     box = tuple(slice(max(i.min()-1, 0), i.max()+2) for i in np.nonzero(m))
-    return (_pyradiomics if engine=='pyradiomics' else _mirp)(np.ascontiguousarray(np.where(m, img, v.min())[box]), m[box], bins)
+    return (_pyradiomics if engine=='pyradiomics'
+            else _mirp)(np.ascontiguousarray(np.where(m, img, v.min())[box]), m[box], bins)
 
 # %% ../../nbs/evaluation/02_radiomics.ipynb #17d36e9d
 def radiomic_regions(case, # `LesionCase` with a lesion mask
                     )->dict: # 'lesion' and 'normal' -> (X,Y,Z) bool; those large enough
     "Lesion and mirrored normal tissue of a patient"
-    if case.seg is None: raise EmptyVolumeError(f'{case.id} has no lesion mask', fix='Put a mask beside the scans')
-    lesion = (np.asarray(case.seg)>0)&case.mask; both = dict(lesion=lesion, normal=mirrored(lesion, case.mask, case.affine)&case.mask&~lesion)
+    if case.seg is None:
+        raise EmptyVolumeError(f'{case.id} has no lesion mask', fix='Put a mask beside the scans')
+    lesion = (np.asarray(case.seg)>0)&case.mask
+    both = dict(lesion=lesion, normal=mirrored(lesion, case.mask, case.affine)&case.mask&~lesion)
     return {k:m for k,m in both.items() if m.sum()>=MIN_REGION}
 
 def region_features(vol, # (4,X,Y,Z)
@@ -115,70 +139,106 @@ def region_features(vol, # (4,X,Y,Z)
                     **kwargs, # bins, engine of `radiomic_features`
                    )->pd.DataFrame: # sequence, region, feature, value
     "Features of every region in every sequence"
-    return pd.DataFrame([dict(sequence=q, region=r, feature=f, value=v) for q in sequences or channels for r,m in regions.items()
+    return pd.DataFrame([dict(sequence=q, region=r, feature=f, value=v)
+                         for q in sequences or channels for r,m in regions.items()
                          for f,v in radiomic_features(vol[channels.index(q)], m, **kwargs).items()])
 
 # %% ../../nbs/evaluation/02_radiomics.ipynb #65345f53
 def _case_radiomics(case, methods, directions, problems, **kwargs):
     "Tidy rows of one patient"
-    regions,rows = radiomic_regions(case),[]
-    if miss := [r for r in ('lesion','normal') if r not in regions]: problems.append(f'{case.id}: too few voxels for textures in {" and ".join(miss)}')
+    regions = radiomic_regions(case)
+    rows = []
+    if miss := [r for r in ('lesion','normal') if r not in regions]:
+        problems.append(f'{case.id}: too few voxels for textures in {" and ".join(miss)}')
     if not regions: return []
     for d in directions:
-        src,dst = check_direction(d)[0],d[-1]
+        src = check_direction(d)[0]
+        dst = d[-1]
         if src not in case.vols: continue
-        vols = dict(source=case.vols[src]) | {k:v[dst] for k,v in dict(truth=case.vols, rescan=case.rescans).items() if dst in v}
-        vols |= {n:apply_method(f, case.id, case.vols[src], case.masks[src], d) for n,f in methods.items()}
-        rows += [region_features(v, regions, **kwargs).assign(subject=case.id, direction=d, method=n) for n,v in vols.items()]
+        vols = dict(source=case.vols[src]) | {
+            k:v[dst] for k,v in dict(truth=case.vols, rescan=case.rescans).items() if dst in v}
+        vols |= {n:apply_method(f, case.id, case.vols[src], case.masks[src], d)
+                 for n,f in methods.items()}
+        rows += (
+            [region_features(v, regions, **kwargs).assign(subject=case.id, direction=d, method=n)
+             for n,v in vols.items()])
     return rows
 
 def evaluate_radiomics(methods, # dict: name -> fitted method or function (vol, mask, direction)
-                       cases, # `LesionCase`s, or (id, subject at A, subject at B) from `travelling_pairs`
+                       # `LesionCase`s, or (id, subject at A, subject at B) from `travelling_pairs`
+                       cases,
                        directions=DIRECTIONS, # which way to translate
                        problems=None, # list that takes a sentence for what is left out
                        **kwargs, # sequences, bins, engine
-                      )->pd.DataFrame: # subject, direction, method, sequence, region, feature, value
+                      # subject, direction, method, sequence, region, feature, value
+                      )->pd.DataFrame:
     "Radiomic features of source, truth, rescan and every method's output"
-    if taken := {'source','truth','rescan'}&set(methods): raise InputError(f'a method is named {sorted(taken)[0]!r}', fix='source, truth and rescan are measured in any case: take another name')
-    radiomics_engine(); rows,problems = [],[] if problems is None else problems
+    if taken := {'source','truth','rescan'}&set(methods):
+        raise InputError(f'a method is named {sorted(taken)[0]!r}',
+                         fix='source, truth and rescan are measured in any case: take another name')
+    radiomics_engine()
+    rows = []
+    problems = [] if problems is None else problems
     for o in cases:
         id = o.id if isinstance(o, LesionCase) else o[0]
-        try: rows += _case_radiomics(o if isinstance(o, LesionCase) else load_case(*o), methods, directions, problems, **kwargs)
+        try:
+            rows += _case_radiomics(o if isinstance(o, LesionCase) else load_case(*o), methods,
+                                    directions, problems, **kwargs)
         except MissingExtraError: raise
-        except NeuroscopeError as e: problems.append(f'{id} was left out: {e}'); _log.warning(problems[-1])
+        except NeuroscopeError as e:
+            problems.append(f'{id} was left out: {e}')
+            _log.warning(problems[-1])
     if not rows: raise NoSubjectsError('no patient could be measured', fix='; '.join(problems))
-    return pd.concat(rows, ignore_index=True)[['subject','direction','method','sequence','region','feature','value']]
+    return pd.concat(rows, ignore_index=True)[['subject','direction','method','sequence','region',
+                                               'feature','value']]
 
 # %% ../../nbs/evaluation/02_radiomics.ipynb #3ed21b68
 _GROUP = ['direction','sequence','region']
 
 def _feature_pairs(table, against, pooled=False):
-    "For each method, direction, sequence (unless `pooled`) and region: (keys, features, subjects × features of the method, of the reference)"
-    if against not in set(table.method): raise InputError(f'the table has no {against!r}', fix=f'It has {", ".join(table.method.unique())}')
-    by,one = ([k for k in _GROUP if not (pooled and k=='sequence')],['sequence','feature'] if pooled else ['feature'])
+    "For each method, direction, region: keys, features and those of the reference by subject"
+    if against not in set(table.method):
+        raise InputError(f'the table has no {against!r}',
+                         fix=f'It has {", ".join(table.method.unique())}')
+    by = [k for k in _GROUP if not (pooled and k=='sequence')]
+    one = ['sequence','feature'] if pooled else ['feature']
     for k,g in table.groupby(by, sort=False):
         w = g.pivot(index='subject', columns=['method',*one], values='value')
         for m in [m for m in g.method.unique() if m!=against]:
             if against not in set(g.method): continue
-            ref = w[against]; a = w[m].reindex(columns=ref.columns); some,full = a.notna()&ref.notna(),slice(None)
-            if pooled: full = some[some.any(axis=1)].all(); some = some.loc[:,full] if full.any() else some         # a feature that is undefined in somebody is left out, not the patient
-            ok = some.all(axis=1); a,r = a.loc[ok,full],ref.loc[ok,full]
-            yield dict(zip(by, k), method=m, against=against),list(r.columns),a.to_numpy(),r.to_numpy()
+            ref = w[against]
+            a = w[m].reindex(columns=ref.columns)
+            some = a.notna()&ref.notna()
+            full = slice(None)
+            # a feature that is undefined in somebody is left out, not the patient
+            if pooled:
+                full = some[some.any(axis=1)].all()
+                some = some.loc[:,full] if full.any() else some
+            ok = some.all(axis=1)
+            a = a.loc[ok,full]
+            r = ref.loc[ok,full]
+            yield dict(zip(by, k), method=m,
+                       against=against),list(r.columns),a.to_numpy(),r.to_numpy()
 
 def feature_agreement(table, # of `evaluate_radiomics`
                       against='truth', # or 'source', or 'rescan'
                       **kwargs, # measures, level, n_boot, seed of `agreement`
-                     )->pd.DataFrame: # method, against, direction, sequence, region, feature, measure, n, value, low, high
+                     # method, against, direction, sequence, region, feature, measure, n, value,
+                     # low, high
+                     )->pd.DataFrame:
     "Pearson, Lin's CCC, ICC(2,1) and ICC(3,1) of every feature, with intervals over patients"
-    rows = [agreement(x, y, **kwargs).assign(**keys, feature=f) for keys,names,a,b in _feature_pairs(table, against) for f,x,y in zip(names, a.T, b.T)]
-    return pd.concat(rows, ignore_index=True)[['method','against',*_GROUP,'feature','measure','n','value','low','high']]
+    rows = [agreement(x, y, **kwargs).assign(**keys, feature=f)
+            for keys,names,a,b in _feature_pairs(table, against) for f,x,y in zip(names, a.T, b.T)]
+    return pd.concat(rows, ignore_index=True)[['method','against',*_GROUP,'feature','measure','n',
+                                               'value','low','high']]
 
 # %% ../../nbs/evaluation/02_radiomics.ipynb #ca3951b6
 GOOD = .75              # from here an ICC is called good (Koo and Li, J Chiropr Med 15, 2016)
 
 def _defined_mean(v): # (…,features)
     "Mean over the last axis of what is defined; NaN where nothing is"
-    ok = np.isfinite(v); n = ok.sum(-1)
+    ok = np.isfinite(v)
+    n = ok.sum(-1)
     return np.where(n>0, np.where(ok, v, 0).sum(-1)/np.maximum(n, 1), np.nan)
 
 def radiomics_summary(table, # of `evaluate_radiomics`
@@ -186,14 +246,25 @@ def radiomics_summary(table, # of `evaluate_radiomics`
                       measures=tuple(AGREEMENT), # which of `AGREEMENT`
                       n_boot=1000, # draws
                       seed=0, # of the draws
-                      pooled=False, # one mean over the features of all sequences, instead of one for each sequence?
-                     )->pd.DataFrame: # method, against, direction, sequence, region, measure, n, features, mean, low, high, good
-    "Mean agreement over features with an interval over patients, and the share of features with good agreement"
+                      # one mean over the features of all sequences, instead of one for each
+                      # sequence?
+                      pooled=False,
+                     # method, against, direction, sequence, region, measure, n, features, mean,
+                     # low, high, good
+                     )->pd.DataFrame:
+    "Mean agreement over features with an interval over patients, and the share that is good"
     rows = []
     for keys,names,a,b in _feature_pairs(table, against, pooled):
         for m in measures:
-            per = (lambda f: lambda x,y: f(np.swapaxes(x, -1, -2), np.swapaxes(y, -1, -2)))(AGREEMENT[m])
-            v = per(a, b) if len(a)>2 else np.full(len(names), np.nan); ok = np.isfinite(v)
-            lo,hi = bootstrap_statistic(lambda x,y: _defined_mean(per(x, y)), a[:,ok], b[:,ok], n_boot=n_boot, seed=seed) if ok.any() else (np.nan, np.nan)
-            rows.append(keys | dict(measure=m, n=len(a), features=int(ok.sum()), mean=v[ok].mean() if ok.any() else np.nan, low=lo, high=hi, good=(v[ok]>=GOOD).mean() if ok.any() else np.nan))
-    return pd.DataFrame(rows)[['method','against',*[k for k in _GROUP if not (pooled and k=='sequence')],'measure','n','features','mean','low','high','good']]
+            per = (lambda f: lambda x,y: f(np.swapaxes(x, -1, -2),
+                                           np.swapaxes(y, -1, -2)))(AGREEMENT[m])
+            v = per(a, b) if len(a)>2 else np.full(len(names), np.nan)
+            ok = np.isfinite(v)
+            lo,hi = bootstrap_statistic(lambda x,y: _defined_mean(per(x, y)), a[:,ok], b[:,ok],
+                                        n_boot=n_boot, seed=seed) if ok.any() else (np.nan, np.nan)
+            rows.append(keys | dict(measure=m, n=len(a), features=int(ok.sum()),
+                                    mean=v[ok].mean() if ok.any() else np.nan, low=lo, high=hi,
+                                    good=(v[ok]>=GOOD).mean() if ok.any() else np.nan))
+    return pd.DataFrame(rows)[['method','against',
+                               *[k for k in _GROUP if not (pooled and k=='sequence')],'measure','n',
+                               'features','mean','low','high','good']]

@@ -20,8 +20,9 @@ import nibabel as nib, numpy as np, pandas as pd
 from fastcore.basics import patch
 from scipy import stats
 
-from ..core import (SEQUENCES, InputError, NeuroscopeError, NoSubjectsError, Subject, atomic_path, find_subjects, get_logger, image_data,
-                             progress_bar, read_json, save_volume, write_json)
+from ..core import (SEQUENCES, InputError, NeuroscopeError, NoSubjectsError, Subject,
+                             atomic_path, find_subjects, get_logger, image_data, progress_bar,
+                             read_json, save_volume, write_json)
 from .statistics import icc
 from ..visualization.viewer import KEYS, Scans, Shown, VolumeViewer, keys_html
 
@@ -34,12 +35,18 @@ def bare_image(
     img, # nibabel image, background 0
 ) -> nib.Nifti1Image: # int16, only the grid in its header
     "A scan with nothing in file or header that tells where it came from"
-    v = image_data(img); inside = v[v != 0]
-    lo,hi = min(0., float(np.percentile(inside, .1))),float(np.percentile(inside, 99.9))
-    if not hi > lo: raise InputError('all voxels have the same value', path=img.get_filename(), fix='Look at the scan.')
+    v = image_data(img)
+    inside = v[v != 0]
+    lo = min(0., float(np.percentile(inside, .1)))
+    hi = float(np.percentile(inside, 99.9))
+    if not hi > lo:
+        raise InputError('all voxels have the same value', path=img.get_filename(),
+                         fix='Look at the scan.')
     q = np.where(v != 0, np.clip((v-lo)/(hi-lo)*SCALE, 1, 3*SCALE), 0)
     res = nib.Nifti1Image(np.rint(q).astype(np.int16), img.affine)
-    res.header.set_xyzt_units('mm'); res.set_sform(img.affine, 1); res.set_qform(img.affine, 1)
+    res.header.set_xyzt_units('mm')
+    res.set_sform(img.affine, 1)
+    res.set_qform(img.affine, 1)
     return res
 
 # %% ../../nbs/evaluation/08_reader_study.ipynb #a3f3d804
@@ -61,26 +68,42 @@ def reading_order(
     return order
 
 # %% ../../nbs/evaluation/08_reader_study.ipynb #f26865d6
-def _seal(key:dict) -> str: return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+def _seal(key:dict) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
 
 def _subjects(source, what):
     "The complete subjects of a folder, or of a list"
-    s = [o for o in (find_subjects(source) if isinstance(source, (str, Path)) else source) if o.complete]
-    if not s: raise NoSubjectsError(f'there is no complete subject among the {what} scans', path=source if isinstance(source, (str, Path)) else None, fix='Give a folder of subjects with all four sequences.')
+    s = [o for o in (find_subjects(source) if isinstance(source, (str, Path)) else source)
+         if o.complete]
+    if not s:
+        raise NoSubjectsError(f'there is no complete subject among the {what} scans',
+                              path=source if isinstance(source, (str, Path)) else None,
+                              fix='Give a folder of subjects with all four sequences.')
     return s
 
 def _draw_items(real, harmonized, n_items, rng):
     "As many real as harmonized subjects, in random order"
     n = min(len(real), len(harmonized)) if n_items is None else n_items//2
-    if n < 1 or n > min(len(real), len(harmonized)): raise InputError(f'{2*n} items cannot be made of {len(real)} real and {len(harmonized)} harmonized subjects', fix='Half of the items are real, half harmonized: ask for fewer, or give more subjects.')
-    pick = lambda s, truth: [(s[i], truth) for i in sorted(rng.choice(len(s), n, replace=False))]
+    if n < 1 or n > min(len(real), len(harmonized)):
+        raise InputError(
+            f'{2*n} items cannot be made of {len(real)} real and {len(harmonized)} '
+            'harmonized subjects',
+            fix='Half of the items are real, half harmonized: ask for fewer, or give more '
+                'subjects.')
+    def pick(s, truth): return [(s[i], truth) for i in sorted(rng.choice(len(s), n, replace=False))]
     return pick(real, 'real') + pick(harmonized, 'harmonized')
 
 def _check_places(folder, key):
     "The reading folder is new, the key lies outside it"
-    if folder.resolve() in key.resolve().parents: raise InputError('the key would lie in the reading folder', path=key, fix='Write it where readers do not look.')
-    if folder.exists() and any(folder.iterdir()): raise InputError('the folder is not empty', path=folder, fix='Name a new folder for the study.')
-    if key.exists(): raise InputError('there is a key here already', path=key, fix='Name another file: a key that is lost makes its study worthless.')
+    if folder.resolve() in key.resolve().parents:
+        raise InputError('the key would lie in the reading folder', path=key,
+                         fix='Write it where readers do not look.')
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError('the folder is not empty', path=folder,
+                         fix='Name a new folder for the study.')
+    if key.exists():
+        raise InputError('there is a key here already', path=key,
+                         fix='Name another file: a key that is lost makes its study worthless.')
 
 # %% ../../nbs/evaluation/08_reader_study.ipynb #650f4120
 def create_study(
@@ -94,7 +117,9 @@ def create_study(
     title='Reading study', # what readers see at the top
 ) -> Path: # `folder`
     "Make a blinded reading study; scans, order and seal appear together or not at all"
-    folder,key = Path(folder),Path(key); _check_places(folder, key)
+    folder = Path(folder)
+    key = Path(key)
+    _check_places(folder, key)
     seed = secrets.randbits(63) if seed is None else seed
     rng = np.random.default_rng(seed)
     items = _draw_items(_subjects(real, 'real'), _subjects(harmonized, 'harmonized'), n_items, rng)
@@ -103,12 +128,17 @@ def create_study(
     with atomic_path(folder) as tmp:
         (tmp/'scans').mkdir(parents=True)
         for i,code in progress_bar(list(zip(order, codes)), 'writing items', leave=False):
-            for q in SEQUENCES: os.utime(save_volume(bare_image(items[i][0].load(q)), tmp/'scans'/f'{code}_{q}.nii.gz'), (0, 0))
-        truth = [dict(code=c, item=i, subject=items[i][0].id, truth=items[i][1], showing=1 + order[:n].count(i)) for n,(i,c) in enumerate(zip(order, codes))]
+            for q in SEQUENCES:
+                os.utime(save_volume(bare_image(items[i][0].load(q)),
+                                     tmp/'scans'/f'{code}_{q}.nii.gz'), (0, 0))
+        truth = [dict(code=c, item=i, subject=items[i][0].id, truth=items[i][1],
+                      showing=1 + order[:n].count(i)) for n,(i,c) in enumerate(zip(order, codes))]
         sealed = dict(title=title, seed=seed, nonce=secrets.token_hex(16), items=truth)
-        write_json(dict(title=title, items=codes, questions=list(QUESTIONS), key_sha256=_seal(sealed)), tmp/'study.json')
+        write_json(dict(title=title, items=codes, questions=list(QUESTIONS),
+                        key_sha256=_seal(sealed)), tmp/'study.json')
         write_json(sealed, key)
-    _log.info('%s: %d items, %d of them repeats; key in %s', folder, len(order), len(order)-len(items), key)
+    _log.info('%s: %d items, %d of them repeats; key in %s', folder, len(order),
+              len(order)-len(items), key)
     return folder
 
 # %% ../../nbs/evaluation/08_reader_study.ipynb #881692cb
@@ -128,19 +158,29 @@ class Reading:
         folder, # of the study
         reader:str, # the reader's name or number: letters, digits, - and _
     ):
-        self.folder,self.reader = Path(folder),str(reader)
-        if not self.reader or set(self.reader.lower()) - set('abcdefghijklmnopqrstuvwxyz0123456789-_'): raise InputError(f"'{reader}' cannot be a reader's name", fix='Use letters, digits, - and _.')
-        if not (self.folder/'study.json').exists(): raise InputError('this is no reading study', path=self.folder, fix='Give the folder that create_study made.')
+        self.folder = Path(folder)
+        self.reader = str(reader)
+        if not self.reader or set(self.reader.lower()) - set(
+            'abcdefghijklmnopqrstuvwxyz0123456789-_'):
+            raise InputError(f"'{reader}' cannot be a reader's name",
+                             fix='Use letters, digits, - and _.')
+        if not (self.folder/'study.json').exists():
+            raise InputError('this is no reading study', path=self.folder,
+                             fix='Give the folder that create_study made.')
         self.study = read_json(self.folder/'study.json')
         self.items,self.file = self.study['items'],self.folder/'answers'/f'{self.reader}.json'
         self.answers = {}
         if self.file.exists():
             old = read_json(self.file)
-            if old['key_sha256'] != self.study['key_sha256']: raise InputError('these answers belong to another study', path=self.file, fix='Move them away.')
+            if old['key_sha256'] != self.study['key_sha256']:
+                raise InputError('these answers belong to another study', path=self.file,
+                                 fix='Move them away.')
             self.answers = old['answers']
-        self.index = next((i for i,c in enumerate(self.items) if not self.finished(c)), len(self.items)-1)
+        self.index = next((i for i,c in enumerate(self.items) if not self.finished(c)),
+                          len(self.items)-1)
 
-    def __repr__(self): return f'Reading({self.reader}: {self.n_finished} of {len(self.items)} items finished)'
+    def __repr__(self):
+        return f'Reading({self.reader}: {self.n_finished} of {len(self.items)} items finished)'
 
 # %% ../../nbs/evaluation/08_reader_study.ipynb #da0245b9
 @patch(as_prop=True)
@@ -169,13 +209,19 @@ def answer(self:Reading,
     seconds:float=None, # how long the item has been looked at
 ) -> Reading: # itself
     "Answer a question about the present item, and write it to disk"
-    if question not in QUESTIONS: raise InputError(f"there is no question '{question}'", fix=f'There are: {", ".join(QUESTIONS)}.')
-    if value not in _allowed(question): raise InputError(f"{value!r} is no answer to '{question}'", fix=f'Answers are: {", ".join(map(str, _allowed(question)))}.')
-    a = dict(self.answers.get(self.code, {})); a[question] = value
+    if question not in QUESTIONS:
+        raise InputError(f"there is no question '{question}'",
+                         fix=f'There are: {", ".join(QUESTIONS)}.')
+    if value not in _allowed(question):
+        raise InputError(f"{value!r} is no answer to '{question}'",
+                         fix=f'Answers are: {", ".join(map(str, _allowed(question)))}.')
+    a = dict(self.answers.get(self.code, {}))
+    a[question] = value
     a['at'] = datetime.now(timezone.utc).isoformat(timespec='seconds')
     if seconds is not None: a['seconds'] = round(a.get('seconds', 0) + float(seconds), 1)
     self.answers[self.code] = a
-    write_json(dict(reader=self.reader, key_sha256=self.study['key_sha256'], answers=self.answers), self.file)
+    write_json(dict(reader=self.reader, key_sha256=self.study['key_sha256'], answers=self.answers),
+               self.file)
     return self
 
 @patch
@@ -194,7 +240,9 @@ def scans(self:Reading) -> Subject: # four files
     return Subject(self.code, {q: self.folder/'scans'/f'{self.code}_{q}.nii.gz' for q in SEQUENCES})
 
 # %% ../../nbs/evaluation/08_reader_study.ipynb #7d8c5bac
-ROOM_KEYS = {'1 – 5': 'answer the marked question', 'R H': 'real, harmonized', 'Enter': 'next item', 'Backspace': 'item before', '↑ ↓': 'slices', 'x y z v': 'planes', '[ ]  - =': 'window, level', '0': 'automatic windows'}
+ROOM_KEYS = {'1 – 5': 'answer the marked question', 'R H': 'real, harmonized', 'Enter': 'next item',
+             'Backspace': 'item before', '↑ ↓': 'slices', 'x y z v': 'planes',
+             '[ ]  - =': 'window, level', '0': 'automatic windows'}
 
 class ReadingRoom(Shown):
     "Reads a study in the notebook: viewer, questions, keyboard"
@@ -203,14 +251,18 @@ class ReadingRoom(Shown):
         reader, # name or number of the reader
         width=1040, # pixels of the picture
     ):
-        self.reading,self.width,self._widget = Reading(folder, reader),width,None
+        self.reading = Reading(folder, reader)
+        self.width = width
+        self._widget = None
         self._open()
 
     def __repr__(self): return f'ReadingRoom({self.reading})'
 
     def _open(self):
         "Show the present item"
-        self.viewer = VolumeViewer(self.reading.scans(), title=f'item {self.reading.index+1} of {len(self.reading.items)}', width=self.width, crosshair=False, numbers=False)
+        self.viewer = VolumeViewer(
+            self.reading.scans(), title=f'item {self.reading.index+1} of {len(self.reading.items)}',
+            width=self.width, crosshair=False, numbers=False)
         self.started = time.monotonic()
 
     def picture(self): return self.viewer.picture()
@@ -259,12 +311,14 @@ def key(self:ReadingRoom,
 # %% ../../nbs/evaluation/08_reader_study.ipynb #5b2534cc
 @patch
 def _open_next(self:ReadingRoom):
-    "Another item in the same viewer: picture and controls stay where they are, windows are automatic again"
+    "Another item in the same viewer: the picture stays, windows are automatic again"
     old = self.viewer
     self._open()
     if old._widget is not None:
-        new,plane = self.viewer,old.state.plane
-        old.a,old._last = new.a,None
+        new = self.viewer
+        plane = old.state.plane
+        old.a = new.a
+        old._last = None
         old.state = new.a.start(plane=plane, crosshair=old.state.crosshair, numbers=False)
         self.viewer = old
         for n,size in zip('xyz', old.a.shape): old.controls[n].max = size-1
@@ -273,13 +327,17 @@ def _open_next(self:ReadingRoom):
 def _answer_buttons(question):
     "The buttons that answer a question"
     import ipywidgets as W
-    opts = [('Real', 'real'), ('Harmonized', 'harmonized')] if question == 'origin' else [(str(i), i) for i in range(1, 6)]
-    return W.ToggleButtons(options=opts, value=None, style=dict(button_width='112px' if question == 'origin' else '36px'), tooltips=[str(o[0]) for o in opts])
+    opts = ([('Real', 'real'), ('Harmonized', 'harmonized')] if question == 'origin'
+            else [(str(i), i) for i in range(1, 6)])
+    return W.ToggleButtons(options=opts, value=None,
+                           style=dict(button_width='112px' if question == 'origin' else '36px'),
+                           tooltips=[str(o[0]) for o in opts])
 
 def _question_html(question, marked, answered):
     "A question with the ends of its scale, marked when it is asked"
     label,lo,hi = QUESTIONS[question]
-    ends = '' if question == 'origin' else f'<span style="opacity:.6;font-size:11px">&ensp;1 {lo} – 5 {hi}</span>'
+    ends = ('' if question == 'origin'
+            else f'<span style="opacity:.6;font-size:11px">&ensp;1 {lo} – 5 {hi}</span>')
     color = '#3f8fd6' if marked else 'transparent'
     return f'<div style="border-left:3px solid {color};padding-left:8px;line-height:1.7"><b style="opacity:{1 if marked or answered else .75}">{label}</b>{ends}</div>'
 
@@ -290,7 +348,8 @@ def refresh(self:ReadingRoom,
 ) -> ReadingRoom: # itself
     "Bring the questions to where the reading is"
     if self._widget is None: return self
-    r,have = self.reading,self.reading.answers.get(self.reading.code, {})
+    r = self.reading
+    have = self.reading.answers.get(self.reading.code, {})
     self._busy = True
     try:
         for q,b in self.buttons.items():
@@ -298,14 +357,17 @@ def refresh(self:ReadingRoom,
             self.labels[q].value = _question_html(q, q == self.asked, q in have)
     finally: self._busy = False
     bar = f'<span style="display:inline-block;width:220px;height:6px;border-radius:3px;background:#8885;vertical-align:middle"><span style="display:block;height:6px;border-radius:3px;background:#23a47a;width:{100*r.n_finished/len(r.items):.0f}%"></span></span>'
-    self.status.value = f'{bar}<span style="opacity:.75">&ensp;{r.n_finished} of {len(r.items)} finished, saved&ensp;</span><b>{note}</b>'
-    self.back.disabled,self.next.disabled = r.index == 0,r.index == len(r.items)-1 and not self.asked
+    self.status.value = (f'{bar}<span style="opacity:.75">&ensp;{r.n_finished} of {len(r.items)} '
+                         f'finished, saved&ensp;</span><b>{note}</b>')
+    self.back.disabled,self.next.disabled = (r.index == 0,
+                                             r.index == len(r.items)-1 and not self.asked)
     return self
 
 @patch
 def _clicked(self:ReadingRoom, question):
     def f(change):
-        if not self._busy and change['new'] is not None: self.answer(question, change['new']).viewer.screen.focus()
+        if not self._busy and change['new'] is not None:
+            self.answer(question, change['new']).viewer.screen.focus()
     return f
 
 # %% ../../nbs/evaluation/08_reader_study.ipynb #dc1b4b95
@@ -314,19 +376,30 @@ def widget(self:ReadingRoom):
     "The room as a widget"
     if self._widget is None:
         import ipywidgets as W
-        v,self._busy = self.viewer.widget,False
+        v = self.viewer.widget
+        self._busy = False
         self.viewer.on_key = self.key
-        self.buttons,self.labels = {q: _answer_buttons(q) for q in QUESTIONS},{q: W.HTML(layout=W.Layout(width='300px')) for q in QUESTIONS}
+        self.buttons = {q: _answer_buttons(q) for q in QUESTIONS}
+        self.labels = {q: W.HTML(layout=W.Layout(width='300px')) for q in QUESTIONS}
         for q,b in self.buttons.items(): b.observe(self._clicked(q), 'value')
         self.status = W.HTML()
-        self.back,self.next = W.Button(description='Back', layout=W.Layout(width='90px')),W.Button(description='Next item', button_style='primary', layout=W.Layout(width='120px'))
-        self.back.on_click(lambda _: self.go(-1).viewer.screen.focus()); self.next.on_click(lambda _: self.go(1).viewer.screen.focus())
-        row = lambda *ws: W.HBox(ws, layout=W.Layout(align_items='center', flex_flow='row wrap', grid_gap='0 12px'))
+        self.back = W.Button(description='Back', layout=W.Layout(width='90px'))
+        self.next = W.Button(description='Next item', button_style='primary',
+                             layout=W.Layout(width='120px'))
+        self.back.on_click(lambda _: self.go(-1).viewer.screen.focus())
+        self.next.on_click(lambda _: self.go(1).viewer.screen.focus())
+        def row(*ws):
+            return W.HBox(
+                ws, layout=W.Layout(align_items='center', flex_flow='row wrap', grid_gap='0 12px'))
         picture,*controls = v.children
-        head = W.HTML(f'<div style="font-size:15px"><b>{self.reading.study["title"]}</b><span style="opacity:.6">&ensp;reader {self.reading.reader}</span></div>')
-        more = W.HTML(keys_html(ROOM_KEYS, 'Keys', 'Click on the picture, or answer once with the mouse, first. '))
-        questions = row(*[W.HBox([self.labels[q], self.buttons[q]]) for q in QUESTIONS])                # above the picture, whose height differs: a button stays where it is
-        self._widget = W.VBox([head, questions, row(self.back, self.next, self.status), picture, *controls[:-1], more], layout=W.Layout(grid_gap='4px'))
+        head = W.HTML(f'<div style="font-size:15px"><b>{self.reading.study["title"]}</b><span '
+                      f'style="opacity:.6">&ensp;reader {self.reading.reader}</span></div>')
+        more = W.HTML(keys_html(ROOM_KEYS, 'Keys',
+                                'Click on the picture, or answer once with the mouse, first. '))
+        # above the picture, whose height differs: a button stays where it is
+        questions = row(*[W.HBox([self.labels[q], self.buttons[q]]) for q in QUESTIONS])
+        self._widget = W.VBox([head, questions, row(self.back, self.next, self.status), picture,
+                               *controls[:-1], more], layout=W.Layout(grid_gap='4px'))
         self.refresh()
     return self._widget
 
@@ -336,41 +409,58 @@ def open_key(
     key, # the sealed key
 ) -> pd.DataFrame: # a row a showing: code, item, subject, truth, showing
     "Read the key, and check it against the seal"
-    folder,key = Path(folder),Path(key)
-    study,d = read_json(folder/'study.json'),read_json(key)
-    if _seal(d) != study['key_sha256']: raise InputError('the key does not fit the seal of this study', path=key, fix='Take the key that was written with the study, unchanged.')
+    folder = Path(folder)
+    key = Path(key)
+    study = read_json(folder/'study.json')
+    d = read_json(key)
+    if _seal(d) != study['key_sha256']:
+        raise InputError('the key does not fit the seal of this study', path=key,
+                         fix='Take the key that was written with the study, unchanged.')
     return pd.DataFrame(d['items'])
 
 def read_answers(
     folder, # of the study
     key, # the sealed key
-) -> pd.DataFrame: # a row a reader and finished showing: reader, code, item, subject, truth, showing, the four answers
+    # a row a reader and finished showing: reader, code, item, subject, truth, showing, the four
+    # answers
+) -> pd.DataFrame:
     "All finished answers of all readers, with the truth"
     folder,table = Path(folder),open_key(folder, key)
     files = sorted((folder/'answers').glob('*.json')) if (folder/'answers').is_dir() else []
-    rows,left = [],{}
+    rows = []
+    left = {}
     for r in (Reading(folder, f.stem) for f in files):
         rows += [dict(reader=r.reader, code=c) | r.answers[c] for c in r.items if r.finished(c)]
         if not r.done: left[r.reader] = len(r.items)-r.n_finished
-    if not rows: raise InputError('nobody has finished an item yet', path=folder, fix='Let readers read.')
-    if left: _log.warning('unfinished: %s', ', '.join(f'{k} has {n} items left' for k,n in left.items()))
-    res = pd.DataFrame(rows).merge(table, on='code')[['reader', 'code', 'item', 'subject', 'truth', 'showing', *QUESTIONS]]
+    if not rows:
+        raise InputError('nobody has finished an item yet', path=folder, fix='Let readers read.')
+    if left:
+        _log.warning('unfinished: %s', ', '.join(f'{k} has {n} items left' for k,n in left.items()))
+    res = pd.DataFrame(rows).merge(table,
+                                   on='code')[['reader', 'code', 'item', 'subject', 'truth',
+                                               'showing', *QUESTIONS]]
     res.attrs['unfinished'] = left
     return res
 
 # %% ../../nbs/evaluation/08_reader_study.ipynb #7da091da
 def real_or_not(
     answers:pd.DataFrame, # of `read_answers`
-    chance:float=.5, # what a guesser gets right; one half, as a study has as many real as harmonized items
+    # what a guesser gets right; one half, as a study has as many real as harmonized items
+    chance:float=.5,
 ) -> pd.DataFrame: # a row a reader
     "Accuracy at telling real from harmonized, exact interval, exact binomial test against chance"
     rows = []
     for reader,d in answers[answers.showing == 1].groupby('reader', sort=True):
-        k,n = int((d.origin == d.truth).sum()),len(d)
-        test = stats.binomtest(k, n, chance); ci = test.proportion_ci(.95, method='exact')
-        said = lambda t: (d[d.truth == t].origin == 'harmonized').mean() if (d.truth == t).any() else np.nan
-        rows.append(dict(reader=reader, items=n, correct=k, accuracy=k/n, low=ci.low, high=ci.high, p=test.pvalue,
-                         real_called_harmonized=said('real'), harmonized_called_harmonized=said('harmonized')))
+        k = int((d.origin == d.truth).sum())
+        n = len(d)
+        test = stats.binomtest(k, n, chance)
+        ci = test.proportion_ci(.95, method='exact')
+        def said(t):
+            return ((d[d.truth == t].origin == 'harmonized').mean() if (d.truth == t).any()
+                    else np.nan)
+        rows.append(dict(reader=reader, items=n, correct=k, accuracy=k/n, low=ci.low, high=ci.high,
+                         p=test.pvalue, real_called_harmonized=said('real'),
+                         harmonized_called_harmonized=said('harmonized')))
     return pd.DataFrame(rows).set_index('reader')
 
 # %% ../../nbs/evaluation/08_reader_study.ipynb #2ead2c81
@@ -381,18 +471,24 @@ def kappa(
 ) -> float: # NaN where neither varies
     "Cohen's kappa of two series of answers"
     from sklearn.metrics import cohen_kappa_score
-    a,b,labels = list(a),list(b),list(_allowed(question))
+    a = list(a)
+    b = list(b)
+    labels = list(_allowed(question))
     if len(a) < 2 or len({*a, *b}) < 2: return float('nan')
-    return float(cohen_kappa_score(a, b, labels=labels, weights=None if question == 'origin' else 'quadratic'))
+    return float(cohen_kappa_score(a, b, labels=labels,
+                                   weights=None if question == 'origin' else 'quadratic'))
 
 # %% ../../nbs/evaluation/08_reader_study.ipynb #891fb109
 def _agreement_row(pairs, question, **head):
     "Kappa, share of equal answers and mean distance over pairs of answers"
-    a,b = pairs[f'{question}_x'],pairs[f'{question}_y']
+    a = pairs[f'{question}_x']
+    b = pairs[f'{question}_y']
     k = kappa(a, b, question)
     far = np.nan if question == 'origin' else float((a.astype(float)-b.astype(float)).abs().mean())
-    return head | dict(question=question, items=len(pairs), kappa=k, equal=float((a == b).mean()) if len(pairs) else np.nan, mean_distance=far,
-                       note='too few items' if len(pairs) < 2 else 'answers do not vary' if np.isnan(k) else '')
+    return head | dict(question=question, items=len(pairs), kappa=k,
+                       equal=float((a == b).mean()) if len(pairs) else np.nan, mean_distance=far,
+                       note='too few items' if len(pairs) < 2 else 'answers do not vary'
+                       if np.isnan(k) else '')
 
 def intra_reader(
     answers:pd.DataFrame, # of `read_answers`
@@ -409,8 +505,12 @@ def inter_reader(
 ) -> pd.DataFrame: # a row a pair of readers and question; empty for one reader
     "How well readers agree with each other on first showings"
     d = answers[answers.showing == 1]
-    rows = [_agreement_row(d[d.reader == a].merge(d[d.reader == b], on='code'), q, reader=a, other=b) for a,b in combinations(sorted(d.reader.unique()), 2) for q in QUESTIONS]
-    return pd.DataFrame(rows, columns=['reader', 'other', 'question', 'items', 'kappa', 'equal', 'mean_distance', 'note']).set_index(['reader', 'other', 'question'])
+    rows = [
+        _agreement_row(d[d.reader == a].merge(d[d.reader == b], on='code'), q, reader=a, other=b)
+        for a,b in combinations(sorted(d.reader.unique()), 2) for q in QUESTIONS]
+    return pd.DataFrame(
+        rows, columns=['reader', 'other', 'question', 'items', 'kappa', 'equal', 'mean_distance',
+                       'note']).set_index(['reader', 'other', 'question'])
 
 # %% ../../nbs/evaluation/08_reader_study.ipynb #75750582
 def reader_icc(
@@ -418,27 +518,34 @@ def reader_icc(
     question='quality', # one of the scores
 ) -> dict: # icc (NaN where it has no meaning), items, readers
     "ICC(2,1) of a score over all readers, first showings"
-    w = answers[answers.showing == 1].pivot(index='code', columns='reader', values=question).dropna().astype(float).to_numpy()
+    w = answers[answers.showing == 1].pivot(index='code', columns='reader',
+                                            values=question).dropna().astype(float).to_numpy()
     n,k = w.shape
-    return dict(icc=float(icc(w)) if n > 1 and k > 1 and w.std() > 0 else float('nan'), items=n, readers=k)
+    return dict(icc=float(icc(w)) if n > 1 and k > 1 and w.std() > 0 else float('nan'), items=n,
+                readers=k)
 
 # %% ../../nbs/evaluation/08_reader_study.ipynb #02cf436e
 def item_table(
     answers:pd.DataFrame, # of `read_answers`
 ) -> pd.DataFrame: # a row an item; those that most readers saw through first
     "What readers said of each item, first showings"
-    d = answers[answers.showing == 1].assign(called_harmonized=lambda o: (o.origin == 'harmonized').astype(float), right=lambda o: (o.origin == o.truth).astype(float))
+    d = answers[answers.showing == 1].assign(
+        called_harmonized=lambda o: (o.origin == 'harmonized').astype(float),
+        right=lambda o: (o.origin == o.truth).astype(float))
     g = d.groupby(['code', 'subject', 'truth'])
     t = g[[*LIKERT, 'called_harmonized', 'right']].mean()
     t.insert(0, 'readers', g.size())
-    return t.reset_index().sort_values(['right', 'quality', 'code'], ascending=[False, True, True], ignore_index=True)
+    return t.reset_index().sort_values(['right', 'quality', 'code'], ascending=[False, True, True],
+                                       ignore_index=True)
 
 def score_table(
     answers:pd.DataFrame, # of `read_answers`
-) -> pd.DataFrame: # a row a question: mean and SD over items of the readers' mean, real and harmonized
+    # a row a question: mean and SD over items of the readers' mean, real and harmonized
+) -> pd.DataFrame:
     "Scores of real and harmonized items, items as the unit"
     t = item_table(answers)
-    return pd.concat({k: d[list(LIKERT)].agg(['mean', 'std', 'count']).T for k,d in t.groupby('truth', sort=False)}, axis=1)
+    return pd.concat({k: d[list(LIKERT)].agg(['mean', 'std', 'count']).T
+                      for k,d in t.groupby('truth', sort=False)}, axis=1)
 
 # %% ../../nbs/evaluation/08_reader_study.ipynb #0d6b283e
 StudyResult = namedtuple('StudyResult', 'answers accuracy intra inter icc items scores')
@@ -448,18 +555,29 @@ def study_verdict(
     result:StudyResult, # of `analyse_study`
 ) -> str: # plain text
     "What came out, in two or three sentences"
-    a = result.accuracy; can,n = a[a.p < .05],len(a)
-    first = f'{len(can)} of {n} reader{"s" if n > 1 else ""} told real from harmonized other than by chance (exact binomial test, p < .05, not corrected for the number of readers). '
+    a = result.accuracy
+    can = a[a.p < .05]
+    n = len(a)
+    first = (f'{len(can)} of {n} reader{"s" if n > 1 else ""} told real from harmonized '
+             'other than by chance (exact binomial test, p < .05, not corrected for '
+             'the number of readers). ')
     first += f'Accuracy was {", ".join(f"{r.accuracy:.2f} (95 % interval {r.low:.2f} to {r.high:.2f}) for {i}" for i,r in a.iterrows())}. '
     few = int(a['items'].min())
-    if few < 30: first += f'With {few} items a reader, a true accuracy anywhere in these intervals could have been missed. '
+    if few < 30:
+        first += (f'With {few} items a reader, a true accuracy anywhere in these intervals '
+                  'could have been missed. ')
     left = result.answers.attrs.get('unfinished', {})
-    return first + (f'Unfinished readings: {", ".join(f"{k} ({v} items left)" for k,v in left.items())}.' if left else '')
+    return first + (
+        f'Unfinished readings: {", ".join(f"{k} ({v} items left)" for k,v in left.items())}.'
+        if left else '')
 
 @patch
 def _repr_html_(self:StudyResult):
-    part = lambda title, t: f'<h4>{title}</h4>' + t.round(3).to_html(max_rows=24)
-    return f'<p>{study_verdict(self)}</p>' + part('Real or harmonized?', self.accuracy) + part('Scores (mean and SD over items)', self.scores) + part('Each reader with themselves', self.intra) + part('Readers with each other', self.inter) + part('All readers, ICC(2,1)', self.icc)
+    def part(title, t): return f'<h4>{title}</h4>' + t.round(3).to_html(max_rows=24)
+    return (f'<p>{study_verdict(self)}</p>' + part('Real or harmonized?', self.accuracy)
+            + part('Scores (mean and SD over items)', self.scores)
+            + part('Each reader with themselves', self.intra)
+            + part('Readers with each other', self.inter) + part('All readers, ICC(2,1)', self.icc))
 
 def analyse_study(
     folder, # of the study
@@ -468,4 +586,5 @@ def analyse_study(
     "Open the key and compute everything"
     d = read_answers(folder, key)
     icc = pd.DataFrame([dict(question=q) | reader_icc(d, q) for q in LIKERT]).set_index('question')
-    return StudyResult(d, real_or_not(d), intra_reader(d), inter_reader(d), icc, item_table(d), score_table(d))
+    return StudyResult(d, real_or_not(d), intra_reader(d), inter_reader(d), icc, item_table(d),
+                       score_table(d))

@@ -15,10 +15,12 @@ import base64, io, datetime, numpy as np, pandas as pd, matplotlib.pyplot as plt
 from pathlib import Path
 from jinja2 import Environment, DictLoader
 from matplotlib.figure import Figure
-from ..core import SEQUENCES, SEQUENCE_LABELS, InputError, atomic_path, versions as core_versions
+from ..core import (SEQUENCES, SEQUENCE_LABELS, InputError, atomic_path,
+                             versions as core_versions)
 from .image_quality import LOWER_IS_BETTER
 from .statistics import FEW_SUBJECTS, mean_interval
-from ..visualization.figures import DIRECTION_LABELS, METRIC_LABELS, method_label, metric_plot, training_curves
+from ..visualization.figures import (DIRECTION_LABELS, METRIC_LABELS, method_label,
+                                              metric_plot, training_curves)
 
 # %% ../../nbs/evaluation/05_report.ipynb #161357ad
 METRIC_COLUMNS = ['subject','direction','method','sequence','metric','value']
@@ -27,10 +29,15 @@ def check_metrics(metrics, # DataFrame to check
                  )->pd.DataFrame: # its six columns, in order
     "A tidy table of metrics with at least one row"
     miss = [c for c in METRIC_COLUMNS if c not in metrics]
-    if miss: raise InputError(f'the table of metrics has no column {", ".join(miss)}', fix=f'It needs {", ".join(METRIC_COLUMNS)}')
-    if not len(metrics): raise InputError('the table of metrics is empty', fix='Evaluate at least one subject')
+    if miss:
+        raise InputError(f'the table of metrics has no column {", ".join(miss)}',
+                         fix=f'It needs {", ".join(METRIC_COLUMNS)}')
+    if not len(metrics):
+        raise InputError('the table of metrics is empty', fix='Evaluate at least one subject')
     twice = metrics.duplicated(METRIC_COLUMNS[:-1])
-    if twice.any(): raise InputError(f'{int(twice.sum())} figures stand in the table twice, first {tuple(metrics[twice].iloc[0, :].loc[METRIC_COLUMNS[:-1]])}')
+    if twice.any():
+        raise InputError(f'{int(twice.sum())} figures stand in the table twice, first '
+                         f'{tuple(metrics[twice].iloc[0, :].loc[METRIC_COLUMNS[:-1]])}')
     return metrics[METRIC_COLUMNS]
 
 # %% ../../nbs/evaluation/05_report.ipynb #7a33d82f
@@ -45,11 +52,14 @@ def write_metrics_csv(metrics, # DataFrame with the columns of `METRIC_COLUMNS`
 def subject_means(metrics, # tidy table
                  )->pd.DataFrame: # subject, direction, method, metric, value
     "Mean over the sequences of each subject"
-    d = check_metrics(metrics); d = d[d.sequence!='mean']
-    return d.groupby(['subject','direction','method','metric'], sort=False, as_index=False).value.mean()
+    d = check_metrics(metrics)
+    d = d[d.sequence!='mean']
+    return d.groupby(['subject','direction','method','metric'], sort=False,
+                     as_index=False).value.mean()
 
 def summary_table(metrics, # tidy table
-                 )->pd.DataFrame: # method, direction, metric, n, mean, sd; sd is NaN for one subject
+                 # method, direction, metric, n, mean, sd; sd is NaN for one subject
+                 )->pd.DataFrame:
     "Mean and standard deviation over subjects, of means over sequences"
     g = subject_means(metrics).groupby(['method','direction','metric'], sort=False).value
     return g.agg(n='size', mean='mean', sd='std').reset_index()
@@ -70,20 +80,31 @@ def compare_methods(metrics, # tidy table
                     judge=('ssim','psnr'), # metrics that count
                    )->pd.DataFrame: # baseline, direction, metric, n, gain, low, high, better_in
     "Gains of a method over each baseline, with intervals over subjects"
-    d = subject_means(metrics); have = list(dict.fromkeys(d.method))
-    if method not in have: raise InputError(f'the table has no method {method!r}', fix=f'It has {", ".join(have)}')
-    if miss := [m for m in judge if m not in set(d.metric)]: raise InputError(f'the table has no metric {", ".join(miss)}', fix='A verdict needs SSIM and PSNR')
-    wide = d.pivot_table(index=['subject','direction','metric'], columns='method', values='value', sort=False)
+    d = subject_means(metrics)
+    have = list(dict.fromkeys(d.method))
+    if method not in have:
+        raise InputError(f'the table has no method {method!r}', fix=f'It has {", ".join(have)}')
+    if miss := [m for m in judge if m not in set(d.metric)]:
+        raise InputError(f'the table has no metric {", ".join(miss)}',
+                         fix='A verdict needs SSIM and PSNR')
+    wide = d.pivot_table(index=['subject','direction','metric'], columns='method', values='value',
+                         sort=False)
     rows = []
     for b in baselines if baselines is not None else [m for m in have if m!=method]:
-        gain = (wide[method]-wide[b]).mask(wide[method]==wide[b], 0.).dropna()          # two perfect scans have a PSNR of infinity each, and no gain
+        # two perfect scans have a PSNR of infinity each, and no gain
+        gain = (wide[method]-wide[b]).mask(wide[method]==wide[b], 0.).dropna()
         for m in judge:
-            g = gain.xs(m, level='metric')*(-1 if m in LOWER_IS_BETTER else 1); g = g.dropna()
+            g = gain.xs(m, level='metric')*(-1 if m in LOWER_IS_BETTER else 1)
+            g = g.dropna()
             parts = {k:v.droplevel('direction') for k,v in g.groupby(level='direction', sort=False)}
             for k,v in {**parts, 'both':g.groupby(level='subject').mean()}.items():
-                lo,hi = (v.mean(),)*2 if len(v)>2 and np.isinf(v).all() and v.nunique()==1 else mean_interval(v)      # all infinite: the mean is nothing else
-                rows.append(dict(baseline=b, direction=k, metric=m, n=len(v), gain=v.mean(), low=lo, high=hi, better_in=int((v>0).sum())))
-    return pd.DataFrame(rows, columns=['baseline','direction','metric','n','gain','low','high','better_in'])
+                # all infinite: the mean is nothing else
+                lo,hi = ((v.mean(),)*2 if len(v)>2 and np.isinf(v).all() and v.nunique()==1
+                         else mean_interval(v))
+                rows.append(dict(baseline=b, direction=k, metric=m, n=len(v), gain=v.mean(), low=lo,
+                                 high=hi, better_in=int((v>0).sum())))
+    return pd.DataFrame(
+        rows, columns=['baseline','direction','metric','n','gain','low','high','better_in'])
 
 # %% ../../nbs/evaluation/05_report.ipynb #a4207290
 def outcome(comparison, # rows of `compare_methods` for one baseline
@@ -100,8 +121,10 @@ _GAIN = dict(ssim='{:+.3f}', psnr='{:+.2f} dB', nmi='{:+.3f}', mse='{:+.5f}', ma
 def gain_text(row, # a row of `compare_methods`
              )->str: # such as '+2.10 dB (95 % interval +1.62 to +2.58)'
     "A gain and its interval in words"
-    f = _GAIN[row.metric]; low = f.split()[0]
-    ci = '' if np.isnan(row.low) else f' (95 % interval {low.format(row.low)} to {f.format(row.high)})'
+    f = _GAIN[row.metric]
+    low = f.split()[0]
+    ci = ('' if np.isnan(row.low)
+          else f' (95 % interval {low.format(row.low)} to {f.format(row.high)})')
     return (f.format(row.gain)+ci).replace('-','−')
 
 def in_prose(name, # a method's name in a table of metrics
@@ -109,40 +132,59 @@ def in_prose(name, # a method's name in a table of metrics
     "The name of a method within a sentence"
     return ('the ' if str(name).startswith('joint_tone_map') else '')+method_label(name)
 
-def _join(names, word='and'): return names[0] if len(names)==1 else ', '.join(names[:-1])+f' {word} '+names[-1]
+def _join(names, word='and'):
+    return names[0] if len(names)==1 else ', '.join(names[:-1])+f' {word} '+names[-1]
 
-_HEADLINE = dict(beats='beats {}', ahead='is ahead of {} on average, without certainty', mixed='does not beat {} throughout', loses='does not beat {}')
+_HEADLINE = dict(beats='beats {}', ahead='is ahead of {} on average, without certainty',
+                 mixed='does not beat {} throughout', loses='does not beat {}')
 
 def headline(outcomes, # dict: baseline -> outcome
              method='cyclegan', # the method that is judged
             )->str: # one or more sentences
     "Which baselines a method beats and which it does not"
-    if not outcomes: return f'{method_label(method)} stands alone: no baseline was run, so nothing can be said about its worth.'
+    if not outcomes:
+        return (f'{method_label(method)} stands alone: no baseline was run, so nothing can '
+                'be said about its worth.')
     by = {k:[in_prose(b) for b,o in outcomes.items() if o==k] for k in _HEADLINE}
-    who = in_prose(method); who = who[0].upper()+who[1:]
-    parts = [_HEADLINE[k].format(_join(v, 'or' if k in ('mixed','loses') else 'and')) for k,v in by.items() if v]
+    who = in_prose(method)
+    who = who[0].upper()+who[1:]
+    parts = [_HEADLINE[k].format(_join(v, 'or' if k in ('mixed','loses') else 'and'))
+             for k,v in by.items() if v]
     return f'{who} '+'. It '.join(parts)+'.'
 
 # %% ../../nbs/evaluation/05_report.ipynb #59d8114f
-_CERTAINTY = dict(beats='The difference is larger than chance among subjects explains', ahead='An interval includes no difference at all',
-                  mixed='Better in part, worse in part: see the table', loses='The simpler method was as good or better')
+_CERTAINTY = dict(beats='The difference is larger than chance among subjects explains',
+                  ahead='An interval includes no difference at all',
+                  mixed='Better in part, worse in part: see the table',
+                  loses='The simpler method was as good or better')
 
 def verdict(metrics, # tidy table
             method='cyclegan', # the method that is judged
             baselines=None, # what it is judged against; every other method unless told
-           )->dict: # headline, items (baseline, outcome, label, text), few (a warning, or ''), comparison
+           # headline, items (baseline, outcome, label, text), few (a warning, or ''), comparison
+           )->dict:
     "What the figures say about a method, in words"
-    c = compare_methods(metrics, method, baselines); items = []
+    c = compare_methods(metrics, method, baselines)
+    items = []
     for b,d in c.groupby('baseline', sort=False):
-        o,both = outcome(d),d[d.direction=='both'].set_index('metric', drop=False); n = int(both.n.max())
+        o = outcome(d)
+        both = d[d.direction=='both'].set_index('metric', drop=False)
+        n = int(both.n.max())
         sure = _CERTAINTY[o]
-        if o=='ahead': sure = f'With {n} subject{"s"*(n>1)} there is no interval' if n<3 else f'{n} subjects are too few to tell' if n<FEW_SUBJECTS else 'In one direction by itself the interval includes no difference' if (both.low>0).all() else sure
-        text = f'SSIM {gain_text(both.loc["ssim"])}, PSNR {gain_text(both.loc["psnr"])}; better PSNR in {both.loc["psnr"].better_in} of {n} subject{"s"*(n>1)}. {sure}.'
+        if o=='ahead':
+            sure = (f'With {n} subject{"s"*(n>1)} there is no interval' if n<3
+                    else f'{n} subjects are too few to tell' if n<FEW_SUBJECTS
+                    else 'In one direction by itself the interval includes no difference'
+                    if (both.low>0).all() else sure)
+        text = (
+            f'SSIM {gain_text(both.loc["ssim"])}, PSNR {gain_text(both.loc["psnr"])}; '
+            f'better PSNR in {both.loc["psnr"].better_in} of {n} subject{"s"*(n>1)}. ' f'{sure}.')
         items.append(dict(baseline=b, outcome=o, label=in_prose(b), text=text))
     n = int(c.n.max()) if len(c) else subject_means(metrics).subject.nunique()
     few = ('' if n>9 else f'These figures come from {n} subject{"s"*(n>1)}. '+('No interval can be given: they describe '+('this patient' if n==1 else 'these patients')+' and prove nothing about others.' if n<3 else
            'That is too few to tell a method from chance.' if n<FEW_SUBJECTS else 'One unusual patient can move every figure here.'))
-    return dict(headline=headline({i['baseline']:i['outcome'] for i in items}, method), items=items, few=few, comparison=c)
+    return dict(headline=headline({i['baseline']:i['outcome'] for i in items}, method), items=items,
+                few=few, comparison=c)
 
 # %% ../../nbs/evaluation/05_report.ipynb #d7b8a0f0
 _FMT = dict(ssim='.3f', psnr='.2f', mse='.2f', mae='.4f', nmi='.3f')
@@ -154,7 +196,10 @@ def mean_sd(metric, # which metric
            )->str: # such as '24.10 ± 0.53'
     "A mean and its standard deviation, as precise as the metric deserves"
     if not np.isfinite(mean): return '∞' if mean==np.inf else '–'
-    f,k = _FMT.get(metric, '.3g'),_SCALE.get(metric, 1); mean,sd = k*mean,k*sd
+    f = _FMT.get(metric, '.3g')
+    k = _SCALE.get(metric, 1)
+    mean = k*mean
+    sd = k*sd
     return format(mean, f)+(f' ± {sd:{f}}' if np.isfinite(sd) else '')
 
 def best_of(metric, # which metric
@@ -172,30 +217,39 @@ def result_rows(table, # columns method, column, metric, mean and perhaps sd
                 references=(), # methods outside the competition
                )->list: # dicts: method, label, reference, cells (text, best)
     "Rows of a printed table, the best of each column marked"
-    methods = list(dict.fromkeys(table.method)); t = table.set_index(['method','column','metric']); rows = {m:[] for m in methods}
+    methods = list(dict.fromkeys(table.method))
+    t = table.set_index(['method','column','metric'])
+    rows = {m:[] for m in methods}
     for c,k in columns:
         mean = {m:t['mean'].get((m,c,k), np.nan) for m in methods}
         best = best_of(k, {m:v for m,v in mean.items() if m not in references})
         for m in methods:
             sd = t['sd'].get((m,c,k), np.nan) if 'sd' in t else np.nan
             rows[m].append(dict(text=mean_sd(k, mean[m], sd), best=m in best))
-    return [dict(method=m, label=method_label(m), reference=m in references, cells=cells) for m,cells in rows.items()]
+    return [dict(method=m, label=method_label(m), reference=m in references, cells=cells)
+            for m,cells in rows.items()]
 
 def sequence_table(metrics, # tidy table
                   )->pd.DataFrame: # method, direction, sequence, metric, mean
     "Mean over subjects for each sequence"
-    d = check_metrics(metrics); d = d[d.sequence!='mean']
-    return d.groupby(['method','direction','sequence','metric'], sort=False).value.mean().rename('mean').reset_index()
+    d = check_metrics(metrics)
+    d = d[d.sequence!='mean']
+    return d.groupby(['method','direction','sequence','metric'],
+                     sort=False).value.mean().rename('mean').reset_index()
 
 # %% ../../nbs/evaluation/05_report.ipynb #48d8df4a
 def figure_uri(fig, # matplotlib figure, or the file (.png, .svg) that one was saved to
                dpi=110, # of a PNG
               )->str: # data URI
     "A figure as a data URI: SVG for charts, PNG for images"
-    if isinstance(fig, Path): return f'data:{_MIMES[fig.suffix]};base64,'+base64.b64encode(fig.read_bytes()).decode()
-    raster = any(a.images for a in fig.axes); fmt = 'png' if raster else 'svg'; buf = io.BytesIO()
+    if isinstance(fig, Path):
+        return f'data:{_MIMES[fig.suffix]};base64,'+base64.b64encode(fig.read_bytes()).decode()
+    raster = any(a.images for a in fig.axes)
+    fmt = 'png' if raster else 'svg'
+    buf = io.BytesIO()
     with plt.rc_context({'svg.fonttype':'path', 'svg.hashsalt':'neuroscope'}):
-        fig.savefig(buf, format=fmt, dpi=dpi, bbox_inches='tight', facecolor=fig.get_facecolor(), metadata=None if raster else {'Date':None})
+        fig.savefig(buf, format=fmt, dpi=dpi, bbox_inches='tight', facecolor=fig.get_facecolor(),
+                    metadata=None if raster else {'Date':None})
     return f'data:{_MIMES["."+fmt]};base64,'+base64.b64encode(buf.getvalue()).decode()
 
 _MIMES = {'.png':'image/png', '.svg':'image/svg+xml'}
@@ -278,7 +332,10 @@ def flat_settings(settings, # dict, perhaps nested
     out = []
     for k,v in (settings or {}).items():
         if isinstance(v, dict): out += flat_settings(v, f'{prefix}{k}.')
-        else: out.append((f'{prefix}{k}'.replace('_',' '), f'{v:g}' if isinstance(v, float) else ', '.join(map(str, v)) if isinstance(v, (list,tuple)) else str(v)))
+        else:
+            out.append((f'{prefix}{k}'.replace('_',' '),
+                        f'{v:g}' if isinstance(v, float) else ', '.join(map(str, v))
+                        if isinstance(v, (list,tuple)) else str(v)))
     return out
 
 def gain_rows(comparison, # from `compare_methods`
@@ -287,15 +344,19 @@ def gain_rows(comparison, # from `compare_methods`
     out = []
     spans = comparison.groupby('baseline').direction.nunique().to_dict()
     for (b,d),g in comparison.groupby(['baseline','direction'], sort=False):
-        g = g.set_index('metric', drop=False); short = lambda m: gain_text(g.loc[m]).replace('95 % interval ','')
-        out.append(dict(label=method_label(b), span=spans.pop(b, 0), direction='both' if d=='both' else DIRECTION_LABELS.get(d, d), ssim=short('ssim'), psnr=short('psnr'),
-                        better=f"{g.loc['psnr'].better_in} of {g.loc['psnr'].n}"))
+        g = g.set_index('metric', drop=False)
+        def short(m): return gain_text(g.loc[m]).replace('95 % interval ','')
+        out.append(
+            dict(label=method_label(b), span=spans.pop(b, 0),
+                 direction='both' if d=='both' else DIRECTION_LABELS.get(d, d), ssim=short('ssim'),
+                 psnr=short('psnr'), better=f"{g.loc['psnr'].better_in} of {g.loc['psnr'].n}"))
     return out
 
 def uneven_methods(metrics, # tidy table
                   )->list: # a sentence for each method that lacks a subject
     "Which methods were not measured on all subjects and directions"
-    have = {m:set(zip(d.subject, d.direction)) for m,d in metrics.groupby('method', sort=False)}; every = set.union(*have.values())
+    have = {m:set(zip(d.subject, d.direction)) for m,d in metrics.groupby('method', sort=False)}
+    every = set.union(*have.values())
     return [f'{method_label(m)} was not measured on {", ".join(f"{s} ({DIRECTION_LABELS.get(d, d)})" for s,d in sorted(every-h))}; its means are over fewer subjects, its gains over those in common.'
             for m,h in have.items() if every-h]
 
@@ -310,17 +371,29 @@ _BADGES = dict(beats='beats', ahead='ahead, unsure', mixed='mixed', loses='does 
 
 def _tables(metrics, references):
     "What the templates need of the metrics"
-    dirs = list(dict.fromkeys(metrics.direction)); shown = [m for m in _SHOWN if (metrics.metric==m).any()]; st = sequence_table(metrics)
-    rows = result_rows(summary_table(metrics).rename(columns=dict(direction='column')), [(d,m) for d in dirs for m in shown], references)
-    label = lambda d: DIRECTION_LABELS.get(d, d)
-    by_seq = [dict(label=label(d), rows=result_rows(st[st.direction==d].rename(columns=dict(sequence='column')), [(s,m) for s in SEQUENCES for m in ('ssim','psnr')], references)) for d in dirs]
-    return dict(directions=[dict(label=label(d)) for d in dirs], rows=rows, by_sequence=by_seq, sequences=[SEQUENCE_LABELS[s] for s in SEQUENCES],
-                shown=[dict(label='MSE ×10⁻³' if m=='mse' else METRIC_LABELS[m], arrow='↓' if m in LOWER_IS_BETTER else '↑') for m in shown], n=metrics.subject.nunique())
+    dirs = list(dict.fromkeys(metrics.direction))
+    shown = [m for m in _SHOWN if (metrics.metric==m).any()]
+    st = sequence_table(metrics)
+    rows = result_rows(summary_table(metrics).rename(columns=dict(direction='column')),
+                       [(d,m) for d in dirs for m in shown], references)
+    def label(d): return DIRECTION_LABELS.get(d, d)
+    by_seq = [dict(label=label(d),
+                   rows=result_rows(st[st.direction==d].rename(columns=dict(sequence='column')),
+                                    [(s,m) for s in SEQUENCES for m in ('ssim','psnr')],
+                                    references)) for d in dirs]
+    return dict(directions=[dict(label=label(d)) for d in dirs], rows=rows, by_sequence=by_seq,
+                sequences=[SEQUENCE_LABELS[s] for s in SEQUENCES],
+                shown=[dict(label='MSE ×10⁻³' if m=='mse' else METRIC_LABELS[m],
+                            arrow='↓' if m in LOWER_IS_BETTER else '↑') for m in shown],
+                n=metrics.subject.nunique())
 
 def _charts(metrics, method):
     "Dot plots of SSIM and PSNR"
-    cap = {'ssim':'SSIM of every subject, mean over four sequences. A grey line joins one subject; the bar is the mean.', 'psnr':'PSNR of every subject, in the same way.'}
-    return [dict(name=f'{METRIC_LABELS[m]} by method', caption=c, uri=figure_uri(metric_plot(metrics, m, highlight=method, width=10.))) for m,c in cap.items()]
+    cap = {'ssim':'SSIM of every subject, mean over four sequences. A grey line joins one '
+                  'subject; the bar is the mean.', 'psnr':'PSNR of every subject, in the same way.'}
+    return [dict(name=f'{METRIC_LABELS[m]} by method', caption=c,
+                 uri=figure_uri(metric_plot(metrics, m, highlight=method, width=10.)))
+            for m,c in cap.items()]
 
 # %% ../../nbs/evaluation/05_report.ipynb #0ecb4cb5
 def write_report(dest, # the .html file, or the folder to put report.html into
@@ -337,14 +410,23 @@ def write_report(dest, # the .html file, or the folder to put report.html into
                  date=None, # of the run, 'YYYY-MM-DD'; today unless told
                 )->Path: # the page
     "Write a self-contained report: verdict, tables, pictures, methods"
-    metrics = check_metrics(metrics); base = [m for m in dict.fromkeys(metrics.method) if m!=method and m not in references]
-    v = verdict(metrics, method, base); outs = [i['outcome'] for i in v['items']]
+    metrics = check_metrics(metrics)
+    base = [m for m in dict.fromkeys(metrics.method) if m!=method and m not in references]
+    v = verdict(metrics, method, base)
+    outs = [i['outcome'] for i in v['items']]
     worst = next((o for o in ('loses','mixed','ahead','beats') if o in outs), 'ahead')
-    env = Environment(loader=DictLoader(dict(head=HEAD, results=RESULTS, pictures=PICTURES, background=BACKGROUND)), autoescape=True, trim_blocks=True)
-    html = env.from_string(PAGE).render(title=title, style=STYLE, simulated=simulated, verdict=v, worst=worst, badges=_BADGES, method=method, method_name=method_label(method),
-        charts=_charts(metrics, method), gains=gain_rows(v['comparison']), pictures=_pictures(figures), references=references,
-        curves=figure_uri(training_curves(history)) if history is not None and len(history)>1 else None, notes=[*notes, *uneven_methods(metrics)],
-        settings=flat_settings(settings), versions=dict(core_versions() if versions is None else versions), date=date or datetime.date.today().isoformat(), **_tables(metrics, references))
-    dest = Path(dest); path = dest if dest.suffix=='.html' else dest/'report.html'
+    env = Environment(loader=DictLoader(dict(head=HEAD, results=RESULTS, pictures=PICTURES,
+                                             background=BACKGROUND)), autoescape=True,
+                      trim_blocks=True)
+    html = env.from_string(PAGE).render(
+        title=title, style=STYLE, simulated=simulated, verdict=v, worst=worst, badges=_BADGES,
+        method=method, method_name=method_label(method), charts=_charts(metrics, method),
+        gains=gain_rows(v['comparison']), pictures=_pictures(figures), references=references,
+        curves=figure_uri(training_curves(history)) if history is not None and len(history)>1
+        else None, notes=[*notes, *uneven_methods(metrics)], settings=flat_settings(settings),
+        versions=dict(core_versions() if versions is None else versions),
+        date=date or datetime.date.today().isoformat(), **_tables(metrics, references))
+    dest = Path(dest)
+    path = dest if dest.suffix=='.html' else dest/'report.html'
     with atomic_path(path) as p: p.write_text(html, encoding='utf-8')
     return path

@@ -43,7 +43,8 @@ def check_same_source(tables:dict, # name of a run -> its tissues table
     names = list(tables)
     of = {k: t[t.method == 'source'].set_index(key).value.sort_index() for k, t in tables.items()}
     for name in names[1:]:
-        first, other = of[names[0]], of[name]
+        first = of[names[0]]
+        other = of[name]
         same = first.index.equals(other.index) and len(first)
         if not same or (first - other).abs().max() > 1e-5:
             raise InputError(f'{names[0]} and {name} were not measured on the same scans: the '
@@ -55,7 +56,8 @@ def _site_row(site, direction, method):
     "The figures of the site classifiers of one method, as columns"
     if not len(site): return {}
     rows = site[(site.method == method) & (site.direction == direction)]
-    shown = {('auc', 'patches'): 'AUC, patches', ('loo_accuracy', 'axes'): 'left-out accuracy, axes',
+    shown = {('auc', 'patches'): 'AUC, patches',
+             ('loo_accuracy', 'axes'): 'left-out accuracy, axes',
              ('loo_accuracy', 'slices'): 'left-out accuracy, slices'}
     found = {(r.metric, r.features): r.value for r in rows.itertuples()}
     return {label: found[key] for key, label in shown.items() if key in found}
@@ -102,8 +104,9 @@ def _figures(t, method):
     out = {f'{TISSUE_WORDS[k]}, distance': v for k, v in summary.mean(axis=1).items()}
     ratios = contrast_ratios(t, method)
     ratios = ratios[ratios.metric == 'to_white']
-    return out | {f'{TISSUE_WORDS[r.tissue]} in {SEQUENCE_WORDS[r.sequence]}, contrast kept': r.ratio
-                  for r in ratios.itertuples()}
+    return out | {
+        f'{TISSUE_WORDS[r.tissue]} in {SEQUENCE_WORDS[r.sequence]}, contrast kept': r.ratio
+        for r in ratios.itertuples()}
 
 # %% ../../nbs/evaluation/09a_side_by_side.ipynb #ab3297dc
 SIDE_PAGE = '''<!doctype html><html lang="en"><head><meta charset="utf-8">

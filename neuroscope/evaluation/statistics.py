@@ -23,7 +23,9 @@ def sample_size_note(n, # subjects
     "What so few subjects allow and what they do not"
     who = f'{n} subject{"s"*(n!=1)}'
     if n==0: return 'No subject could be measured.'
-    if n<MIN_SUBJECTS: return f'{who}: no interval and no test. The figures describe {"this patient" if n==1 else "these patients"} and say nothing about others.'
+    if n<MIN_SUBJECTS:
+        return (f'{who}: no interval and no test. The figures describe '
+                f'{"this patient" if n==1 else "these patients"} and say nothing about ' 'others.')
     if n<FEW_SUBJECTS:
         return (f'{who}: too few to tell. A Wilcoxon test cannot reach 0.05 '
                 f'(its smallest p-value is {2.**(1-n):.3g}).')
@@ -48,8 +50,11 @@ def bootstrap_statistic(statistic, # function of arrays (draws, n subjects, …)
                         seed=0, # of the draws
                        )->tuple: # (low, high); NaN with fewer than 3 subjects
     "Percentile interval of any statistic, resampled over subjects; for a mean take `mean_interval`"
-    xs = [np.asarray(s, float) for s in samples]; n = len(xs[0])
-    if any(len(x)!=n for x in xs): raise InputError(f'samples of {", ".join(str(len(x)) for x in xs)} subjects', fix='Give every sample the same subjects in the same order')
+    xs = [np.asarray(s, float) for s in samples]
+    n = len(xs[0])
+    if any(len(x)!=n for x in xs):
+        raise InputError(f'samples of {", ".join(str(len(x)) for x in xs)} subjects',
+                         fix='Give every sample the same subjects in the same order')
     if n<MIN_SUBJECTS: return np.nan,np.nan
     draws = np.random.default_rng(seed).integers(n, size=(n_boot, n))
     with np.errstate(all='ignore'): v = np.asarray(statistic(*[x[draws] for x in xs]))
@@ -65,7 +70,8 @@ def mean_over_subjects(v, # (draws,n)
 def rank_biserial(d, # (n,) differences
                  )->float: # -1 … 1; NaN without a difference other than zero
     "Matched-pairs rank-biserial correlation"
-    d = np.asarray(d, float); d = d[d!=0]
+    d = np.asarray(d, float)
+    d = d[d!=0]
     if not len(d): return np.nan
     r = stats.rankdata(abs(d))
     return float((r[d>0].sum()-r[d<0].sum())/r.sum())
@@ -73,23 +79,34 @@ def rank_biserial(d, # (n,) differences
 def cohens_dz(d, # (n,) differences
              )->float: # NaN where the differences do not vary
     "Mean difference over the standard deviation of the differences"
-    d = np.asarray(d, float); s = d.std(ddof=1) if len(d)>1 else 0.
+    d = np.asarray(d, float)
+    s = d.std(ddof=1) if len(d)>1 else 0.
     return float(d.mean()/s) if s>1e-12*max(abs(d).max(), 1e-300) else np.nan
 
 # %% ../../nbs/evaluation/06_statistics.ipynb #0d24938b
 def paired_comparison(a, # one number a subject
                       b, # the same subjects by the other method
                       level=.95, # of the interval
-                     )->dict: # n, difference, low, high, t, p_t, dz, w, p_wilcoxon, rank_biserial, note
+                     # n, difference, low, high, t, p_t, dz, w, p_wilcoxon, rank_biserial, note
+                     )->dict:
     "Two methods on the same subjects: difference, interval, tests, effect sizes"
-    a,b = np.asarray(a, float),np.asarray(b, float)
-    if a.shape!=b.shape or a.ndim!=1: raise InputError(f'shapes {a.shape} and {b.shape}', fix='Give one number a subject, the same subjects in the same order')
-    both = np.isfinite(a)&np.isfinite(b); d = (a-b)[both]; n = len(d); left = len(a)-n
-    note = ' '.join(filter(None, [f'{left} of {len(a)} subjects left out: no finite value.' if left else '', sample_size_note(n)]))
-    r = dict(n=n, difference=d.mean() if n else np.nan) | dict.fromkeys(('low','high','t','p_t','dz','w','p_wilcoxon','rank_biserial'), np.nan)
+    a = np.asarray(a, float)
+    b = np.asarray(b, float)
+    if a.shape!=b.shape or a.ndim!=1:
+        raise InputError(f'shapes {a.shape} and {b.shape}',
+                         fix='Give one number a subject, the same subjects in the same order')
+    both = np.isfinite(a)&np.isfinite(b)
+    d = (a-b)[both]
+    n = len(d)
+    left = len(a)-n
+    note = ' '.join(filter(None, [f'{left} of {len(a)} subjects left out: no finite value.' if left
+                                  else '', sample_size_note(n)]))
+    r = dict(n=n, difference=d.mean() if n else np.nan) | dict.fromkeys(
+        ('low','high','t','p_t','dz','w','p_wilcoxon','rank_biserial'), np.nan)
     if n>=MIN_SUBJECTS:
         r['low'],r['high'] = mean_interval(d, level)
-        r['dz'],r['rank_biserial'] = cohens_dz(d),rank_biserial(d)
+        r['dz'] = cohens_dz(d)
+        r['rank_biserial'] = rank_biserial(d)
         if np.isfinite(r['dz']): r['t'],r['p_t'] = stats.ttest_1samp(d, 0)
         r['w'],r['p_wilcoxon'] = stats.wilcoxon(d) if d.any() else (0., 1.)
     return {k:float(v) if k!='n' else v for k,v in r.items()} | dict(note=note)
@@ -98,8 +115,11 @@ def paired_comparison(a, # one number a subject
 def holm(p, # p-values, NaN where no test was possible
         )->np.ndarray: # adjusted, in the same order
     "Holm's correction for multiple comparisons"
-    p = np.asarray(p, float); out = np.full(p.shape, np.nan); ok = np.flatnonzero(np.isfinite(p))
-    order = ok[np.argsort(p[ok], kind='stable')]; m = len(order)
+    p = np.asarray(p, float)
+    out = np.full(p.shape, np.nan)
+    ok = np.flatnonzero(np.isfinite(p))
+    order = ok[np.argsort(p[ok], kind='stable')]
+    m = len(order)
     out[order] = np.minimum(np.maximum.accumulate(p[order]*(m-np.arange(m))), 1) if m else []
     return out
 
@@ -115,15 +135,23 @@ def compare_paired(metrics, # tidy: subject, direction, method, metric, value an
                    against=None, # other methods; all unless told
                    test='wilcoxon', # whose p-values are corrected: 'wilcoxon' or 't'
                    **kwargs, # level of `paired_comparison`
-                  )->pd.DataFrame: # against, direction, metric, and the columns of `paired_comparison`, p_holm, verdict
+                  # against, direction, metric, and the columns of `paired_comparison`, p_holm,
+                  # verdict
+                  )->pd.DataFrame:
     "Paired comparisons of a method with others, corrected by Holm over the whole table"
     have = list(dict.fromkeys(metrics.method))
-    if method not in have: raise InputError(f'the table has no method {method!r}', fix=f'It has {", ".join(have)}')
-    if test not in ('wilcoxon','t'): raise InputError(f'no test {test!r}', fix="Take 'wilcoxon' or 't'")
-    d = metrics[metrics.sequence!='mean'] if 'sequence' in metrics and (metrics.sequence!='mean').any() else metrics
-    wide = d.pivot_table(index=['direction','metric','subject'], columns='method', values='value', sort=False)
-    rows = [dict(against=o, direction=k[0], metric=k[1]) | paired_comparison(g[method], g[o], **kwargs)
-            for o in (against or [m for m in have if m!=method]) for k,g in wide.groupby(level=['direction','metric'], sort=False)]
+    if method not in have:
+        raise InputError(f'the table has no method {method!r}', fix=f'It has {", ".join(have)}')
+    if test not in ('wilcoxon','t'):
+        raise InputError(f'no test {test!r}', fix="Take 'wilcoxon' or 't'")
+    d = (metrics[metrics.sequence!='mean'] if 'sequence' in metrics
+         and (metrics.sequence!='mean').any() else metrics)
+    wide = d.pivot_table(index=['direction','metric','subject'], columns='method', values='value',
+                         sort=False)
+    rows = [
+        dict(against=o, direction=k[0], metric=k[1]) | paired_comparison(g[method], g[o], **kwargs)
+        for o in (against or [m for m in have if m!=method])
+        for k,g in wide.groupby(level=['direction','metric'], sort=False)]
     out = pd.DataFrame(rows)
     if not len(out): return out
     out['p_holm'] = holm(out[f'p_{test}'])
@@ -136,10 +164,14 @@ def _nan_divide(a, b):
     return np.divide(a, b, out=np.full(a.shape, np.nan), where=abs(b)>1e-300)
 
 def _moments(a, b):
-    "Means, variances and covariance over the last axis (divided by n), 0 where only rounding varies"
-    a,b = np.asarray(a, float),np.asarray(b, float); ma,mb = a.mean(-1),b.mean(-1)
-    da,db = a-ma[...,None],b-mb[...,None]
-    tidy = lambda v,m: np.where(v>1e-20*m**2, v, 0)
+    "Means, variances and covariance over the last axis, divided by n; 0 where rounding varies"
+    a = np.asarray(a, float)
+    b = np.asarray(b, float)
+    ma = a.mean(-1)
+    mb = b.mean(-1)
+    da = a-ma[...,None]
+    db = b-mb[...,None]
+    def tidy(v, m): return np.where(v>1e-20*m**2, v, 0)
     return ma,mb,tidy((da*da).mean(-1), ma),tidy((db*db).mean(-1), mb),(da*db).mean(-1)
 
 def pearson(a, # (…,n)
@@ -154,25 +186,35 @@ def lin_ccc(a, # (…,n)
            )->np.ndarray: # (…,) -1 to 1; NaN where both are constant
     "Lin's concordance correlation coefficient over the last axis"
     ma,mb,va,vb,c = _moments(a, b)
-    return _nan_divide(2*np.where((va>0)|(vb>0), c, 0), np.where((va>0)|(vb>0), va+vb+(ma-mb)**2, 0))
+    return _nan_divide(2*np.where((va>0)|(vb>0), c, 0),
+                       np.where((va>0)|(vb>0), va+vb+(ma-mb)**2, 0))
 
 # %% ../../nbs/evaluation/06_statistics.ipynb #eb36ce39
 def icc(ratings, # (…,n,k): n subjects, k raters or images
         kind='2,1', # '1,1' one-way, '2,1' two-way random, '3,1' two-way mixed; single ratings
        )->np.ndarray: # (…,): 1 for perfect agreement, can be negative
-    "Intraclass correlation of Shrout and Fleiss, from the mean squares of a two-way analysis of variance"
-    if kind not in ('1,1','2,1','3,1'): raise InputError(f'no ICC({kind})', fix="Take '1,1', '2,1' or '3,1'")
-    x = np.asarray(ratings, float); n,k = x.shape[-2:]
-    if n<2 or k<2: raise InputError(f'{n} subject(s) and {k} rating(s)', fix='An ICC needs two of each at the least')
-    grand,rows,cols = x.mean((-2,-1), keepdims=True),x.mean(-1, keepdims=True),x.mean(-2, keepdims=True)
-    msr = k*((rows-grand)**2).sum((-2,-1))/(n-1); msc = n*((cols-grand)**2).sum((-2,-1))/(k-1)
-    mse = ((x-rows-cols+grand)**2).sum((-2,-1))/((n-1)*(k-1)); msw = ((x-rows)**2).sum((-2,-1))/(n*(k-1))
+    "Intraclass correlation of Shrout and Fleiss, from two-way mean squares"
+    if kind not in ('1,1','2,1','3,1'):
+        raise InputError(f'no ICC({kind})', fix="Take '1,1', '2,1' or '3,1'")
+    x = np.asarray(ratings, float)
+    n,k = x.shape[-2:]
+    if n<2 or k<2:
+        raise InputError(f'{n} subject(s) and {k} rating(s)',
+                         fix='An ICC needs two of each at the least')
+    grand = x.mean((-2,-1), keepdims=True)
+    rows = x.mean(-1, keepdims=True)
+    cols = x.mean(-2, keepdims=True)
+    msr = k*((rows-grand)**2).sum((-2,-1))/(n-1)
+    msc = n*((cols-grand)**2).sum((-2,-1))/(k-1)
+    mse = ((x-rows-cols+grand)**2).sum((-2,-1))/((n-1)*(k-1))
+    msw = ((x-rows)**2).sum((-2,-1))/(n*(k-1))
     low = {'1,1':msr+(k-1)*msw, '2,1':msr+(k-1)*mse+k*(msc-mse)/n, '3,1':msr+(k-1)*mse}[kind]
     still = ((x-grand)**2).sum((-2,-1)) <= 1e-20*n*k*grand[...,0,0]**2
     return _nan_divide(msr-(msw if kind=='1,1' else mse), np.where(still, 0, low))
 
 # %% ../../nbs/evaluation/06_statistics.ipynb #bb894e00
-AGREEMENT = dict(pearson=pearson, ccc=lin_ccc, icc21=lambda a,b: icc(np.stack([a, b], -1), '2,1'), icc31=lambda a,b: icc(np.stack([a, b], -1), '3,1'))
+AGREEMENT = dict(pearson=pearson, ccc=lin_ccc, icc21=lambda a,b: icc(np.stack([a, b], -1), '2,1'),
+                 icc31=lambda a,b: icc(np.stack([a, b], -1), '3,1'))
 AGREEMENT_LABELS = dict(pearson="Pearson's r", ccc="Lin's CCC", icc21='ICC(2,1)', icc31='ICC(3,1)')
 
 def agreement(a, # one number a subject
@@ -180,13 +222,20 @@ def agreement(a, # one number a subject
               measures=tuple(AGREEMENT), # which of `AGREEMENT`
               **kwargs, # level, n_boot, seed of `bootstrap_statistic`
              )->pd.DataFrame: # measure, n, value, low, high
-    "How well two measurements of the same subjects agree, with intervals over subjects; NaN with fewer than 3"
-    a,b = np.asarray(a, float),np.asarray(b, float)
-    if a.shape!=b.shape or a.ndim!=1: raise InputError(f'shapes {a.shape} and {b.shape}', fix='Give one number a subject, the same subjects in the same order')
-    ok = np.isfinite(a)&np.isfinite(b); a,b = a[ok],b[ok]; rows = []
+    "How well two measurements of the same subjects agree, with intervals; NaN with fewer than 3"
+    a = np.asarray(a, float)
+    b = np.asarray(b, float)
+    if a.shape!=b.shape or a.ndim!=1:
+        raise InputError(f'shapes {a.shape} and {b.shape}',
+                         fix='Give one number a subject, the same subjects in the same order')
+    ok = np.isfinite(a)&np.isfinite(b)
+    a = a[ok]
+    b = b[ok]
+    rows = []
     for m in measures:
         v = float(AGREEMENT[m](a, b)) if len(a)>=MIN_SUBJECTS else np.nan
-        lo,hi = bootstrap_statistic(AGREEMENT[m], a, b, **kwargs) if np.isfinite(v) else (np.nan, np.nan)
+        lo,hi = (bootstrap_statistic(AGREEMENT[m], a, b, **kwargs) if np.isfinite(v)
+                 else (np.nan, np.nan))
         rows.append(dict(measure=m, n=len(a), value=v, low=lo, high=hi))
     return pd.DataFrame(rows)
 
@@ -195,14 +244,24 @@ def weighted_kappa(a, # (…,n) grades of a reader, NaN for none
                    b, # (…,n) of another, or of the same again
                    labels, # all grades there could be, in order
                    weights='quadratic', # 'quadratic', 'linear', or None for plain kappa
-                  )->np.ndarray: # (…,): 1 for perfect agreement, 0 for what chance gives; NaN where both gave one grade only
+                  # (…,): 1 for perfect agreement, 0 for what chance gives; NaN where both gave one
+                  # grade only
+                  )->np.ndarray:
     "Cohen's weighted kappa over the last axis"
-    labels = np.asarray(labels, float); i = np.arange(len(labels))
-    if weights not in ('quadratic','linear',None): raise InputError(f'no weights {weights!r}', fix="Take 'quadratic', 'linear' or None")
-    a,b = np.asarray(a, float),np.asarray(b, float); there = np.isfinite(a)&np.isfinite(b)
-    if extra := sorted(set(np.concatenate([a[there],b[there]]).tolist())-set(labels.tolist())): raise InputError(f'{extra[0]:g} is not among the grades', fix='Name all grades in labels')
-    gap = abs(i[:,None]-i); w = {'quadratic':gap**2, 'linear':gap, None:gap>0}[weights]
+    labels = np.asarray(labels, float)
+    i = np.arange(len(labels))
+    if weights not in ('quadratic','linear',None):
+        raise InputError(f'no weights {weights!r}', fix="Take 'quadratic', 'linear' or None")
+    a = np.asarray(a, float)
+    b = np.asarray(b, float)
+    there = np.isfinite(a)&np.isfinite(b)
+    if extra := sorted(set(np.concatenate([a[there],b[there]]).tolist())-set(labels.tolist())):
+        raise InputError(f'{extra[0]:g} is not among the grades', fix='Name all grades in labels')
+    gap = abs(i[:,None]-i)
+    w = {'quadratic':gap**2, 'linear':gap, None:gap>0}[weights].astype(float)
     pa,pb = ((v[...,None]==labels)&there[...,None] for v in (a, b))
-    n = there.sum(-1); seen = np.einsum('...ni,...nj,ij->...', pa.astype(float), pb.astype(float), w.astype(float))
-    chance = _nan_divide(np.einsum('...i,...j,ij->...', pa.sum(-2), pb.sum(-2), w), n)  # type: ignore[arg-type]
+    n = there.sum(-1)
+    seen = np.einsum('...ni,...nj,ij->...', pa.astype(float), pb.astype(float), w)
+    by_chance = np.einsum('...i,...j,ij->...', pa.sum(-2), pb.sum(-2), w)
+    chance = _nan_divide(by_chance, n)
     return 1-_nan_divide(seen, chance)

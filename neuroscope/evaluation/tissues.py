@@ -19,8 +19,8 @@ from ..core import LESION_PARTS, SEQUENCES
 from .baselines import apply_method
 from .domain_gap import cdf_distance, grey_cdfs
 from .statistics import FEW_SUBJECTS, mean_interval
-from ..imaging.tissues import (ALL_TISSUES, MIN_TISSUE, TISSUE_CODES, TISSUE_WORDS, TISSUES,
-                                        tissue_codes, tissue_medians)
+from ..imaging.tissues import (ALL_TISSUES, MIN_TISSUE, TISSUE_CODES, TISSUE_WORDS,
+                                        TISSUES, tissue_codes, tissue_medians)
 
 # %% ../../nbs/evaluation/00a_tissues.ipynb #73504a2a
 TISSUE_COLUMNS = ['subject', 'direction', 'method', 'tissue', 'sequence', 'metric', 'value']
@@ -124,7 +124,8 @@ def look_at_tissues(id,    # of the patient
     empty = pd.DataFrame(columns=['tissue', 'sequence', 'metric', 'value'])
     tables = [t for t in tables if len(t)]
     rows = pd.concat(tables, ignore_index=True) if tables else empty
-    medians, cdfs = tissue_medians(vol, codes), tissue_cdfs(vol, codes)
+    medians = tissue_medians(vol, codes)
+    cdfs = tissue_cdfs(vol, codes)
     return TissueLook(str(id), medians, cdfs, rows, tuple(sequences))
 
 # %% ../../nbs/evaluation/00a_tissues.ipynb #ee0d7a40
@@ -156,7 +157,8 @@ def target_distances(look,   # `TissueLook`
     for tissue, cdf in look.cdfs.items():
         if tissue not in target.cdfs: continue
         shape[:, TISSUE_CODES[tissue] - 1] = cdf_distance(cdf, target.cdfs[tissue])
-    tables = [_rows(offset, 'to_target', look.sequences), _rows(shape, 'wasserstein', look.sequences)]
+    tables = [_rows(offset, 'to_target', look.sequences),
+              _rows(shape, 'wasserstein', look.sequences)]
     return pd.concat(tables, ignore_index=True)
 
 # %% ../../nbs/evaluation/00a_tissues.ipynb #b3162c4f
@@ -177,15 +179,18 @@ def study_table(looks,  # method -> list of `TissueLook`s; 'source', 'truth' and
     return pd.concat(tables, ignore_index=True)[TISSUE_COLUMNS]
 
 def tissue_table(methods,   # dict: name -> method, as for `evaluate_pairs`
-                 cases,     # `LesionCase`s scanned at the source site, perhaps at the target site too
+                 # `LesionCase`s scanned at the source site, perhaps at the target site too
+                 cases,
                  others=(), # `LesionCase`s of other people, scanned at the target site
                  direction='a2b', # which way
                 )->pd.DataFrame: # the columns of `TISSUE_COLUMNS`
     "Tissue figures of several methods on several patients"
-    here, there = direction[0], direction[-1]
+    here = direction[0]
+    there = direction[-1]
     looks = {}
     for case in cases:
-        source, truth = case.vols[here], case.vols.get(there)
+        source = case.vols[here]
+        truth = case.vols.get(there)
         codes = tissue_codes(source, case.mask, case.seg)
         around = part_surroundings(codes, case.mask, case.affine)
         scans = dict(source=source) | ({} if truth is None else dict(truth=truth))
@@ -209,7 +214,7 @@ def _by_method(table, metric):
                             values='value', sort=False)
 
 def _people_differ(table, method):
-    "Is the offset of a tissue more than other people at the target site explain? By (tissue, sequence)"
+    "Is a tissue's offset more than other people of the target site explain? By tissue, sequence"
     rows = table[(table.metric == 'to_target') & table.method.isin([method, 'target'])]
     out = {}
     for key, group in rows.groupby(['tissue', 'sequence'], sort=False):
@@ -248,7 +253,8 @@ SHOWS = .05             # of the range: a contrast that can be seen
 
 def contrast_ratios(table,  # of `tissue_table`, of one direction
                     method='harmonized', # who is judged
-                    against=None, # method whose contrast is 1; the truth where there is one, or the scan before
+                    # method whose contrast is 1; the truth where there is one, or the scan before
+                    against=None,
                    )->pd.DataFrame: # metric, tissue, sequence, n, ratio, low, high, flipped
     "Contrast of each lesion part as a ratio, with an interval over patients"
     against = against or ('truth' if (table.method == 'truth').any() else 'source')
@@ -262,8 +268,9 @@ def contrast_ratios(table,  # of `tissue_table`, of one direction
             ratio = (group[method]/group[against]).dropna()
             if not len(ratio): continue
             low, high = mean_interval(ratio)
-            rows.append(dict(metric=metric, tissue=tissue, sequence=sequence, n=len(ratio),
-                             ratio=ratio.mean(), low=low, high=high, flipped=int((ratio < 0).sum())))
+            rows.append(
+                dict(metric=metric, tissue=tissue, sequence=sequence, n=len(ratio),
+                     ratio=ratio.mean(), low=low, high=high, flipped=int((ratio < 0).sum())))
     return pd.DataFrame(rows, columns=['metric', 'tissue', 'sequence', 'n', 'ratio', 'low', 'high',
                                        'flipped'])
 
@@ -280,7 +287,8 @@ def contrast_appears(before, # (n,) contrast in the source scan
                      truth=None, # (n,) in the true scan, NaN where there is none
                     )->np.ndarray: # (n,) +1: appears bright, -1: appears dark, 0: does not
     "Whose contrast is there, and was not before"
-    before, after = np.asarray(before, float), np.asarray(after, float)
+    before = np.asarray(before, float)
+    after = np.asarray(after, float)
     beyond = _outside(before, after)
     absent = (np.abs(before) < SHOWS) | (before*after < 0)
     appears = absent & (np.abs(beyond) > TOLERANCE)
@@ -307,7 +315,8 @@ def appearing_parts(table,  # of `tissue_table`, of one direction
         if not len(group): continue
         truth = group['truth'] if 'truth' in group else None
         found = contrast_appears(group.source, group[method], truth)
-        bright, dark = (found > 0).sum(), (found < 0).sum()
+        bright = (found > 0).sum()
+        dark = (found < 0).sum()
         rows.append(dict(tissue=tissue, sequence=sequence, n=len(group), bright=int(bright),
                          dark=int(dark), before=group.source.mean(), after=group[method].mean(),
                          alarm=bool(max(bright, dark) > share*len(group))))

@@ -20,9 +20,11 @@ from . import (components, implementations, losses, site_blur, site_looks,
                                site_match, tone_map, volumes)
 
 # %% ../../nbs/models/index.ipynb #a68f4318
-_MODULES = (components, implementations, losses, site_blur, site_looks, site_match, tone_map, volumes)
+_MODULES = (components, implementations, losses, site_blur, site_looks, site_match, tone_map,
+            volumes)
 __all__ = [n for m in _MODULES for n in m.__all__]
 
 def __getattr__(name): # `CycleGANLightning` needs an extra, and is made on first use
-    if name!='CycleGANLightning': raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    if name!='CycleGANLightning':
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     return implementations.CycleGANLightning

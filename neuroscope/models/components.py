@@ -29,18 +29,23 @@ class _Reflect(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, p):
         ctx.p = p
-        with torch.autocast(x.device.type, enabled=False): return F.pad(x, (p,p,p,p), mode='reflect')
+        with torch.autocast(x.device.type, enabled=False):
+            return F.pad(x, (p,p,p,p), mode='reflect')
 
     @staticmethod
     def backward(ctx, g):
-        p,g = ctx.p,g.contiguous()
-        low,high = slice(1, p+1), slice(-p-1, -1)                # where a border comes from
+        p = ctx.p
+        g = g.contiguous()
+        low = slice(1, p+1)   # where a border comes from
+        high = slice(-p-1, -1)
         mid = g[:,:,p:-p]
         gx = mid[...,p:-p].clone()
-        gx[...,low] += mid[...,:p].flip(3);  gx[...,high] += mid[...,-p:].flip(3)
+        gx[...,low] += mid[...,:p].flip(3)
+        gx[...,high] += mid[...,-p:].flip(3)
         for rows,edge in ((low, g[:,:,:p].flip(2)), (high, g[:,:,-p:].flip(2))):
             gx[:,:,rows] += edge[...,p:-p]
-            gx[:,:,rows,low] += edge[...,:p].flip(3);  gx[:,:,rows,high] += edge[...,-p:].flip(3)
+            gx[:,:,rows,low] += edge[...,:p].flip(3)
+            gx[:,:,rows,high] += edge[...,-p:].flip(3)
         return gx,None
 
 # %% ../../nbs/models/00_components.ipynb #9b953244
@@ -48,14 +53,17 @@ def _on_cpu(x): return x.device.type=='cpu' and x.ndim==4
 
 class ReflectPad(nn.ReflectionPad2d):
     "`nn.ReflectionPad2d`, with a faster backward pass on a CPU"
-    def forward(self, x): return _Reflect.apply(x, self.padding[0]) if _on_cpu(x) and len(set(self.padding))==1 else super().forward(x)
+    def forward(self, x):
+        return (_Reflect.apply(x, self.padding[0]) if _on_cpu(x) and len(set(self.padding))==1
+                else super().forward(x))
 
 # %% ../../nbs/models/00_components.ipynb #943293d2
 class InstanceNorm(nn.InstanceNorm2d):
     "`nn.InstanceNorm2d` without parameters, computed as a group norm on a CPU"
     def forward(self, x):
         if not _on_cpu(x) or self.affine or self.track_running_stats: return super().forward(x)
-        with torch.autocast(x.device.type, enabled=False): return F.group_norm(x, x.shape[1], eps=self.eps)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.group_norm(x, x.shape[1], eps=self.eps)
 
 # %% ../../nbs/models/00_components.ipynb #31b1e4de
 class _PReLU(torch.autograd.Function):
@@ -85,8 +93,10 @@ class _ShiftedSum(torch.autograd.Function):
     "Sum over k of `y[:,k]` read from row k on"
     @staticmethod
     def forward(ctx, y):
-        ctx.shape,ctx.dtype = y.shape,y.dtype
-        k,h = y.shape[1],y.shape[3]-y.shape[1]+1
+        ctx.shape = y.shape
+        ctx.dtype = y.dtype
+        k = y.shape[1]
+        h = y.shape[3]-y.shape[1]+1
         out = y[:,0,:,:h].to(torch.promote_types(y.dtype, torch.float32), copy=True)
         for i in range(1,k): out += y[:,i,:,i:i+h]
         return out
@@ -99,7 +109,7 @@ class _ShiftedSum(torch.autograd.Function):
 
 # %% ../../nbs/models/00_components.ipynb #b4b5952f
 class RowConv(nn.Conv2d):
-    "`nn.Conv2d` without padding or stride, computed a kernel row at a time on a CPU: faster where there are few output channels"
+    "`nn.Conv2d` without padding or stride, a kernel row at a time: faster for few outputs"
     def forward(self, x):
         if not _on_cpu(x): return super().forward(x)
         o,c,k,kw = self.weight.shape
@@ -121,7 +131,8 @@ class _AddTiles(torch.autograd.Function):
     @staticmethod
     def forward(ctx, t):
         *_,c,n,h,w = t.shape
-        t,out = t.permute(3,2,4,0,5,1),t.new_zeros(n, c, h+1, 4, w+1, 4)                # N,C,h,6,w,6
+        # N,C,h,6,w,6
+        t,out = t.permute(3,2,4,0,5,1),t.new_zeros(n, c, h+1, 4, w+1, 4)
         out[:,:,:h,:,:w] = t[:,:,:,:4,:,:4]
         out[:,:,1:,:2,:w] += t[:,:,:,4:,:,:4]
         out[:,:,:h,:,1:,:2] += t[:,:,:,:4,:,4:]
@@ -131,19 +142,24 @@ class _AddTiles(torch.autograd.Function):
     def backward(ctx, g): return _Tiles.apply(g)
 
 # %% ../../nbs/models/00_components.ipynb #fc09f5b7
-_kept = threading.local()                                             # working memory of each thread, by slot
+# working memory of each thread, by slot
+_kept = threading.local()
 
 def _work(slot, shape, dtype):
     "Memory for what is needed for a moment, the same again for each slot"
-    n,kept = prod(shape)*dtype.itemsize,_kept.__dict__
+    n = prod(shape)*dtype.itemsize
+    kept = _kept.__dict__
     if n>2**25: return torch.empty(shape, dtype=dtype)
     if slot not in kept or len(kept[slot])<n:
-        with torch.inference_mode(False): kept[slot] = torch.empty(n, dtype=torch.uint8)   # or training could not use it after a translation
+        # or training could not use it after a translation
+        with torch.inference_mode(False):
+            kept[slot] = torch.empty(n, dtype=torch.uint8)
     return kept[slot][:n].view(dtype).view(shape)
 
 def _product(slot, a, b):
     "A matrix product, in working memory unless its own gradient is asked for"
-    return a@b if torch.is_grad_enabled() else torch.matmul(a, b, out=_work(slot, (*a.shape[:-1], b.shape[-1]), a.dtype))
+    return a@b if torch.is_grad_enabled() else torch.matmul(
+        a, b, out=_work(slot, (*a.shape[:-1], b.shape[-1]), a.dtype))
 
 def _copied(slot, x): return _work(slot, x.shape, x.dtype).copy_(x)
 
@@ -151,46 +167,62 @@ def _copied(slot, x): return _work(slot, x.shape, x.dtype).copy_(x)
 @cache
 def _winograd(dtype):
     "The matrices of F(4×4, 3×3), for flattened tiles: input (36,36), kernel (36,9), output (16,36)"
-    b = [[4,0,-5,0,1,0],[0,-4,-4,1,1,0],[0,4,-4,-1,1,0],[0,-2,-1,2,1,0],[0,2,-1,-2,1,0],[0,4,0,-5,0,1]]
+    b = [[4,0,-5,0,1,0],[0,-4,-4,1,1,0],[0,4,-4,-1,1,0],[0,-2,-1,2,1,0],[0,2,-1,-2,1,0],
+         [0,4,0,-5,0,1]]
     g = [[1/4,0,0],[-1/6,-1/6,-1/6],[-1/6,1/6,-1/6],[1/24,1/12,1/6],[1/24,-1/12,1/6],[0,0,1]]
     a = [[1,1,1,1,1,0],[0,1,-1,2,-2,0],[0,1,1,4,4,0],[0,1,-1,8,-8,1]]
-    return [torch.kron(m, m).to(dtype) for m in (torch.tensor(x, dtype=torch.float64) for x in (b,g,a))]
+    return [torch.kron(m, m).to(dtype)
+            for m in (torch.tensor(x, dtype=torch.float64) for x in (b,g,a))]
 
 def _tiles(slot, x):
     "Transformed tiles, (36,C,N*h*w); slot 0 is written over"
     t = _Tiles.apply(x) if torch.is_grad_enabled() else _copied(0, _cut(x))
     return _product(slot, _winograd(x.dtype)[0], t.view(36, -1)).view(36, x.shape[1], -1)
 
-def _kernels(slot, weight): return _product(slot, _winograd(weight.dtype)[1], weight.flatten(2).flatten(0,1).t()).view(36, *weight.shape[:2])
+def _kernels(slot, weight):
+    return _product(slot, _winograd(weight.dtype)[1], weight.flatten(2).flatten(0,1).t()).view(36, *weight.shape[:2])
 
 class _Winograd(torch.autograd.Function):
-    "A 3×3 convolution without padding, for heights and widths of 4k+2; for the gradient, tiles and kernels are transformed again, which saves their memory"
+    "A 3×3 convolution without padding, for heights and widths of 4k+2"
     @staticmethod
     def forward(ctx, x, weight, bias):
         ctx.save_for_backward(x, weight)
-        n,o,h,w = len(x),len(weight),(x.shape[2]-2)//4,(x.shape[3]-2)//4
+        n = len(x)
+        o = len(weight)
+        h = (x.shape[2]-2)//4
+        w = (x.shape[3]-2)//4
         tiles = _tiles(1, x)
-        y = _product(0, _winograd(x.dtype)[2], _product(2, _kernels(0, weight), tiles).view(36, -1)).view(4, 4, o, n, h, w)
-        return torch.add(y.permute(3,2,4,0,5,1), bias.view(1,-1,1,1,1,1), out=x.new_empty(n, o, h, 4, w, 4)).view(n, o, 4*h, 4*w)
+        y = _product(0, _winograd(x.dtype)[2],
+                     _product(2, _kernels(0, weight), tiles).view(36, -1)).view(4, 4, o, n, h, w)
+        return torch.add(y.permute(3,2,4,0,5,1), bias.view(1,-1,1,1,1,1),
+                         out=x.new_empty(n, o, h, 4, w, 4)).view(n, o, 4*h, 4*w)
 
     @staticmethod
     def backward(ctx, g):
-        (x,weight),(b,k,a) = ctx.saved_tensors,_winograd(g.dtype)
-        n,c,o,h,w = len(x),x.shape[1],len(weight),(x.shape[2]-2)//4,(x.shape[3]-2)//4
+        (x,weight) = ctx.saved_tensors
+        (b,k,a) = _winograd(g.dtype)
+        n = len(x)
+        c = x.shape[1]
+        o = len(weight)
+        h = (x.shape[2]-2)//4
+        w = (x.shape[3]-2)//4
         g_tiles = g.reshape(n, o, h, 4, w, 4).permute(3,5,1,0,2,4)
         g_tiles = g_tiles.contiguous() if torch.is_grad_enabled() else _copied(0, g_tiles)
         gm = _product(1, a.t(), g_tiles.view(16, -1)).view(36, o, -1)
         gu = _product(0, gm, _tiles(2, x).transpose(1,2))
         gw = (k.t() @ gu.view(36, -1)).t().reshape(weight.shape)
         gv = _product(2, _kernels(0, weight).transpose(1,2), gm)
-        return _AddTiles.apply(_product(0, b.t(), gv.view(36, -1)).view(6, 6, c, n, h, w)), gw, g.sum((0,2,3))
+        return _AddTiles.apply(
+            _product(0, b.t(), gv.view(36, -1)).view(6, 6, c, n, h, w)), gw, g.sum((0,2,3))
 
 # %% ../../nbs/models/00_components.ipynb #b6c3d6d4
 class WinogradConv(nn.Conv2d):
-    "A 3×3 `nn.Conv2d` without padding or stride, by Winograd's filtering on a CPU where there are many channels"
-    least = 256                                                       # channels, in and out, from which on it pays
+    "A 3×3 `nn.Conv2d` without padding or stride, by Winograd's filtering on a CPU"
+    # channels, in and out, from which on it pays
+    least = 256
     def forward(self, x):
-        if not _on_cpu(x) or x.dtype!=self.weight.dtype or min(self.weight.shape[:2])<self.least: return super().forward(x)
+        if not _on_cpu(x) or x.dtype!=self.weight.dtype or min(self.weight.shape[:2])<self.least:
+            return super().forward(x)
         h,w = (n-2 for n in x.shape[2:])
         with torch.autocast('cpu', enabled=False):
             x = F.pad(x, (0,-w%4,0,-h%4)) if h%4 or w%4 else x
@@ -199,13 +231,18 @@ class WinogradConv(nn.Conv2d):
 # %% ../../nbs/models/00_components.ipynb #c81966b4
 def _layers(dims):
     "The layers that depend on the number of image axes"
-    if dims==2: return SimpleNamespace(pad=ReflectPad, conv=nn.Conv2d, up=nn.ConvTranspose2d, norm=InstanceNorm, last=RowConv, block=WinogradConv)
-    if dims==3: return SimpleNamespace(pad=nn.ReflectionPad3d, conv=nn.Conv3d, up=nn.ConvTranspose3d, norm=nn.InstanceNorm3d, last=nn.Conv3d, block=nn.Conv3d)
+    if dims==2:
+        return SimpleNamespace(pad=ReflectPad, conv=nn.Conv2d, up=nn.ConvTranspose2d,
+                               norm=InstanceNorm, last=RowConv, block=WinogradConv)
+    if dims==3:
+        return SimpleNamespace(pad=nn.ReflectionPad3d, conv=nn.Conv3d, up=nn.ConvTranspose3d,
+                               norm=nn.InstanceNorm3d, last=nn.Conv3d, block=nn.Conv3d)
     raise InputError(f'dims is {dims}, and can be 2 (slices) or 3 (volumes)')
 
 # %% ../../nbs/models/00_components.ipynb #2c1273de
 def _activation(name, features, inplace=False):
-    kinds = dict(prelu=lambda: PReLU(num_parameters=features), relu=lambda: nn.ReLU(inplace=inplace))
+    kinds = dict(prelu=lambda: PReLU(num_parameters=features),
+                 relu=lambda: nn.ReLU(inplace=inplace))
     if name not in kinds: raise InputError(f"activation is '{name}', and can be 'prelu' or 'relu'")
     return kinds[name]()
 
@@ -218,9 +255,9 @@ class ResidualBlock(nn.Module):
     ):
         super().__init__()
         l = _layers(dims)
-        self.block = nn.Sequential(
-            l.pad(1), l.block(features, features, kernel_size=3), l.norm(features), _activation(activation, features),
-            l.pad(1), l.block(features, features, kernel_size=3), l.norm(features))
+        self.block = nn.Sequential(l.pad(1), l.block(features, features, kernel_size=3),
+                                   l.norm(features), _activation(activation, features), l.pad(1),
+                                   l.block(features, features, kernel_size=3), l.norm(features))
 
     def forward(self,
         x:torch.Tensor, # (B,features,H,W), or with a third axis
@@ -229,19 +266,21 @@ class ResidualBlock(nn.Module):
 
 # %% ../../nbs/models/00_components.ipynb #4bc0d717
 class SelfAttention(nn.Module):
-    "Adds to each position what all positions have to say to it; does nothing until it has learned to"
+    "Adds to each position a weighted sum over all positions; starts by adding nothing"
     def __init__(self,
         features:int, # channels in and out
     ):
         super().__init__()
         self.query,self.key = (nn.Conv1d(features, max(1, features//8), 1) for _ in range(2))
-        self.value,self.gamma = nn.Conv1d(features, features, 1),nn.Parameter(torch.zeros(()))
+        self.value = nn.Conv1d(features, features, 1)
+        self.gamma = nn.Parameter(torch.zeros(()))
 
     def forward(self,
         x:torch.Tensor, # (B,features,…) any number of image axes
     ) -> torch.Tensor: # of the same shape
         q,k,v = (f(x.flatten(2)).transpose(1,2) for f in (self.query, self.key, self.value))
-        return x + self.gamma*F.scaled_dot_product_attention(q, k, v).transpose(1,2).reshape(x.shape)
+        return (
+            x + self.gamma*F.scaled_dot_product_attention(q, k, v).transpose(1,2).reshape(x.shape))
 
 # %% ../../nbs/models/00_components.ipynb #6ea7622e
 class CBAM(nn.Module):
@@ -253,7 +292,8 @@ class CBAM(nn.Module):
     ):
         super().__init__()
         hidden = max(1, features//reduction)
-        self.mlp = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, features))
+        self.mlp = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(inplace=True),
+                                 nn.Linear(hidden, features))
         self.spatial = {2: nn.Conv2d, 3: nn.Conv3d}[dims](2, 1, kernel_size=7, padding=3)
 
     def channel_weights(self, x):
@@ -261,7 +301,9 @@ class CBAM(nn.Module):
         w = torch.sigmoid(self.mlp(flat.mean(2)) + self.mlp(flat.amax(2)))
         return w.view(*w.shape, *[1]*(x.ndim-2))
 
-    def spatial_weights(self, x): return torch.sigmoid(self.spatial(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)))
+    def spatial_weights(self, x):
+        return torch.sigmoid(
+            self.spatial(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)))
 
     def forward(self,
         x:torch.Tensor, # (B,features,H,W), or with a third axis
@@ -271,8 +313,10 @@ class CBAM(nn.Module):
 
 # %% ../../nbs/models/00_components.ipynb #a567756d
 def _attention(name, features, dims=2):
-    kinds = {None: list, 'self': lambda: [SelfAttention(features)], 'cbam': lambda: [CBAM(features, dims=dims)]}
-    if name not in kinds: raise InputError(f"attention is '{name}', and can be 'self', 'cbam' or None")
+    kinds = {None: list, 'self': lambda: [SelfAttention(features)],
+             'cbam': lambda: [CBAM(features, dims=dims)]}
+    if name not in kinds:
+        raise InputError(f"attention is '{name}', and can be 'self', 'cbam' or None")
     return kinds[name]()
 
 # %% ../../nbs/models/00_components.ipynb #24810b8c
@@ -288,15 +332,18 @@ def pad_to_multiple(
 def _check_input(x, channels, least, dims=2):
     what,axes = {2: ('slices','H,W'), 3: ('patches','X,Y,Z')}[dims]
     if x.ndim!=dims+2 or x.shape[1]!=channels:
-        raise InputError(f'expected {what} of shape (B,{channels},{axes}), got {tuple(x.shape)}', fix=f'Stack the {channels} sequences along axis 1')
+        raise InputError(f'expected {what} of shape (B,{channels},{axes}), got {tuple(x.shape)}',
+                         fix=f'Stack the {channels} sequences along axis 1')
     if min(x.shape[2:])<least:
-        raise InputError(f'{what} of {"×".join(map(str, x.shape[2:]))} are too small', fix=f'Take at least {"×".join([str(least)]*dims)}')
+        raise InputError(f'{what} of {"×".join(map(str, x.shape[2:]))} are too small',
+                         fix=f'Take at least {"×".join([str(least)]*dims)}')
 
 # %% ../../nbs/models/00_components.ipynb #dbb20ce5
 class ResnetGenerator(nn.Module):
     "A residual network that turns slices of one site into slices of the other"
     def __init__(self,
-        input_channels:int=4, # sequences in; with k neighbouring slices on either side 2k+1 times as many
+        # sequences in; with k neighbouring slices on either side 2k+1 times as many
+        input_channels:int=4,
         output_channels:int=4, # sequences out
         filters:int=64, # channels of the first layer; the residual blocks have four times as many
         n_blocks:int=9, # residual blocks
@@ -305,22 +352,27 @@ class ResnetGenerator(nn.Module):
         dims:int=2, # 2 for slices, 3 for volumes
     ):
         super().__init__()
-        self.config = dict(input_channels=input_channels, output_channels=output_channels, filters=filters, n_blocks=n_blocks,
-                           activation=activation, attention=attention, dims=dims)
-        f,l,relu = filters,_layers(dims),lambda: nn.ReLU(inplace=True)
+        self.config = dict(input_channels=input_channels, output_channels=output_channels,
+                           filters=filters, n_blocks=n_blocks, activation=activation,
+                           attention=attention, dims=dims)
+        f = filters
+        l = _layers(dims)
+        def relu(): return nn.ReLU(inplace=True)
         self.model = nn.Sequential(
             l.pad(3), l.conv(input_channels, f, kernel_size=7), l.norm(f), relu(),
             l.conv(f, 2*f, kernel_size=3, stride=2, padding=1), l.norm(2*f), relu(),
             l.conv(2*f, 4*f, kernel_size=3, stride=2, padding=1), l.norm(4*f), relu(),
-            *[ResidualBlock(4*f, activation, dims) for _ in range(n_blocks)], *_attention(attention, 4*f, dims),
-            l.up(4*f, 2*f, kernel_size=3, stride=2, padding=1, output_padding=1), l.norm(2*f), relu(),
-            l.up(2*f, f, kernel_size=3, stride=2, padding=1, output_padding=1), l.norm(f), relu(),
-            l.pad(3), l.last(f, output_channels, kernel_size=7), nn.Tanh())
+            *[ResidualBlock(4*f, activation, dims) for _ in range(n_blocks)],
+            *_attention(attention, 4*f, dims),
+            l.up(4*f, 2*f, kernel_size=3, stride=2, padding=1, output_padding=1), l.norm(2*f),
+            relu(), l.up(2*f, f, kernel_size=3, stride=2, padding=1, output_padding=1), l.norm(f),
+            relu(), l.pad(3), l.last(f, output_channels, kernel_size=7), nn.Tanh())
 
 # %% ../../nbs/models/00_components.ipynb #f242c95e
 @patch
 def forward(self:ResnetGenerator,
-    x:torch.Tensor, # (B,input_channels,H,W) in [-1,1], or with a third axis; image axes of any size from 5 on
+    # (B,input_channels,H,W) in [-1,1], or with a third axis; image axes of any size from 5 on
+    x:torch.Tensor,
 ) -> torch.Tensor: # (B,output_channels,H,W) in [-1,1]
     "Translate a batch of slices"
     _check_input(x, self.config['input_channels'], 5, self.config['dims'])
@@ -331,15 +383,20 @@ def forward(self:ResnetGenerator,
 # %% ../../nbs/models/00_components.ipynb #edc5b51a
 def count_parameters(
     model:nn.Module, # any network
-    idle_biases:bool=True, # count the biases that an instance norm directly behind them takes out again?
+    # count the biases that an instance norm directly behind them takes out again?
+    idle_biases:bool=True,
 ) -> int: # of weights and biases that are not frozen
     "Number of trainable parameters"
     n = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if idle_biases: return n
     norm = nn.modules.instancenorm._InstanceNorm
-    layers = [m for m in model.modules() if not list(m.children()) or hasattr(m, 'parametrizations')]
-    layers = [m for m in layers if isinstance(m, (nn.modules.conv._ConvNd, norm, nn.PReLU, nn.ReLU, nn.LeakyReLU, nn.Tanh))]
-    return n - sum(a.bias.numel() for a,b in zip(layers, layers[1:]) if isinstance(b, norm) and a.bias is not None)
+    layers = [m for m in model.modules() if not list(m.children())
+              or hasattr(m, 'parametrizations')]
+    layers = [m for m in layers if isinstance(m,
+                                              (nn.modules.conv._ConvNd, norm, nn.PReLU, nn.ReLU,
+                                               nn.LeakyReLU, nn.Tanh))]
+    return n - sum(a.bias.numel()
+                   for a,b in zip(layers, layers[1:]) if isinstance(b, norm) and a.bias is not None)
 
 # %% ../../nbs/models/00_components.ipynb #e0f18349
 def with_neighbours(
@@ -356,7 +413,9 @@ def middle_slice(
 ) -> torch.Tensor: # (B,C,H,W)
     "The middle one of slices stacked by `with_neighbours`; a slice alone is its own middle"
     n,rest = divmod(x.shape[1], channels)
-    if rest or n%2==0: raise InputError(f'{x.shape[1]} channels are not an odd number of slices of {channels} sequences', fix='Stack as many slices above as below')
+    if rest or n%2==0:
+        raise InputError(f'{x.shape[1]} channels are not an odd number of slices of {channels} '
+                         'sequences', fix='Stack as many slices above as below')
     return x if n==1 else x[:, n//2*channels:(n//2+1)*channels]
 
 # %% ../../nbs/models/00_components.ipynb #bc24b4f4
@@ -369,19 +428,22 @@ class PatchDiscriminator(nn.Module):
         dims:int=2, # 2 for slices, 3 for volumes
     ):
         super().__init__()
-        self.config = dict(input_channels=input_channels, features=features, n_layers=n_layers, dims=dims)
+        self.config = dict(input_channels=input_channels, features=features, n_layers=n_layers,
+                           dims=dims)
         l = _layers(dims)
-        conv = lambda i,o,stride: spectral_norm(l.conv(i, o, kernel_size=4, stride=stride, padding=1))
-        leaky = lambda: nn.LeakyReLU(.2, inplace=True)
+        def conv(i, o, stride):
+            return spectral_norm(l.conv(i, o, kernel_size=4, stride=stride, padding=1))
+        def leaky(): return nn.LeakyReLU(.2, inplace=True)
         n = [features*min(2**k, 8) for k in range(n_layers+1)]
-        layers = [conv(input_channels, n[0], 2), leaky()]             # no norm: it would hide the brightness
+        # no norm: it would hide the brightness
+        layers = [conv(input_channels, n[0], 2), leaky()]
         for i,o in zip(n[:-2], n[1:-1]): layers += [conv(i, o, 2), l.norm(o), leaky()]
         layers += [conv(n[-2], n[-1], 1), l.norm(n[-1]), leaky(), conv(n[-1], 1, 1)]
         self.model = nn.Sequential(*layers)
 
 # %% ../../nbs/models/00_components.ipynb #af62b47d
 def _judged(x, config, halvings):
-    "The slices that a discriminator judges, checked: of slices stacked with their neighbours, the middle ones"
+    "The slices that a discriminator judges, checked: of stacked neighbours, the middle ones"
     c = config['input_channels']
     if x.ndim==4 and x.shape[1]//c%2==1 and x.shape[1]%c==0: x = middle_slice(x, c)
     _check_input(x, c, 3*2**halvings, config['dims'])
@@ -392,7 +454,8 @@ def features(self:PatchDiscriminator,
     x:torch.Tensor, # (B,input_channels,H,W) in [-1,1], or with a third axis
 ) -> list: # what each activation puts out, (B,C,H',W'), and last the scores
     "The discriminator's view of a batch of slices, layer by layer"
-    x,out = _judged(x, self.config, self.config['n_layers']),[]
+    x = _judged(x, self.config, self.config['n_layers'])
+    out = []
     for layer in self.model:
         x = layer(x)
         if isinstance(layer, nn.LeakyReLU): out.append(x)
@@ -416,11 +479,14 @@ class MultiScaleDiscriminator(nn.Module):
         dims:int=2, # 2 for slices, 3 for volumes
     ):
         super().__init__()
-        self.config = dict(n_scales=n_scales, input_channels=input_channels, features=features, n_layers=n_layers, dims=dims)
-        self.scales = nn.ModuleList([PatchDiscriminator(input_channels, features, n_layers, dims) for _ in range(n_scales)])
+        self.config = dict(n_scales=n_scales, input_channels=input_channels, features=features,
+                           n_layers=n_layers, dims=dims)
+        self.scales = nn.ModuleList(
+            [PatchDiscriminator(input_channels, features, n_layers, dims) for _ in range(n_scales)])
 
     def _each(self, f, x):
-        x,out = _judged(x, self.config, self.config['n_layers'] + self.config['n_scales'] - 1),[]
+        x = _judged(x, self.config, self.config['n_layers'] + self.config['n_scales'] - 1)
+        out = []
         halve = {2: F.avg_pool2d, 3: F.avg_pool3d}[self.config['dims']]
         for d in self.scales:
             out.append(f(d, x))
@@ -452,19 +518,24 @@ _networks = {}
 def register_network(
     cls, # class of networks that keep their arguments in `config`
 ) -> type: # `cls` itself
-    "Make a network class known by its name, so that saved models can name it; usable as a decorator"
+    "Make a network class known by its name, for saved models; usable as a decorator"
     _networks[cls.__name__] = cls
-    cls._registered = cls.__name__   # a class defined again, as when its cell is run twice, must not make a stranger of the networks already made
+    # a class defined again, as when its cell is run twice, must not make a stranger of the networks
+    # already made
+    cls._registered = cls.__name__
     return cls
 
-register_network(ResnetGenerator); register_network(PatchDiscriminator); register_network(MultiScaleDiscriminator);
+register_network(ResnetGenerator)
+register_network(PatchDiscriminator)
+register_network(MultiScaleDiscriminator)
 
 # %% ../../nbs/models/00_components.ipynb #632253c2
 def network_spec(
     net:nn.Module, # a network whose class is registered and which keeps its arguments in `config`
 ) -> dict|None: # its class name and arguments, JSON-ready; None where it has none
     "What `build_network` needs to make this network again, untrained"
-    name = vars(type(net)).get('_registered')                       # its own: a subclass does not inherit it
+    # its own: a subclass does not inherit it
+    name = vars(type(net)).get('_registered')
     if name is None or not hasattr(net, 'config'): return None
     config = {k: network_spec(v) if isinstance(v, nn.Module) else v for k,v in net.config.items()}
     return dict(network=name, config=config)
@@ -476,6 +547,8 @@ def build_network(
     "Make a network from its specification"
     name = spec['network']
     if name not in _networks:
-        raise InputError(f"there is no network '{name}' among the known ones: {', '.join(sorted(_networks))}",
-                         fix='Import the module that defines it and pass its class to register_network')
-    return _networks[name](**{k: build_network(v) if isinstance(v, dict) and 'network' in v else v for k,v in spec['config'].items()})
+        raise InputError(
+            f"there is no network '{name}' among the known ones: {', '.join(sorted(_networks))}",
+            fix='Import the module that defines it and pass its class to register_network')
+    return _networks[name](**{k: build_network(v) if isinstance(v, dict) and 'network' in v else v
+                              for k,v in spec['config'].items()})

@@ -25,8 +25,9 @@ from torch.nn.utils import parametrize
 
 from .. import __version__
 from ..core import InputError, atomic_path, read_json, write_json
-from .components import (MultiScaleDiscriminator, PatchDiscriminator, ResnetGenerator, build_network, count_parameters, middle_slice,
-                                          network_spec, register_network)
+from .components import (MultiScaleDiscriminator, PatchDiscriminator,
+                                          ResnetGenerator, build_network, count_parameters,
+                                          middle_slice, network_spec, register_network)
 from .site_match import SITE_MATCH, load_site_match
 
 # %% ../../nbs/models/01_implementations.ipynb #96db7d12
@@ -37,23 +38,29 @@ class ReplayPool(nn.Module):
     ):
         super().__init__()
         self.size = size
-        self.register_buffer('images', torch.empty(0))                # (size,C,H,W) once the first image came
-        self.register_buffer('state', torch.stack([torch.tensor(0), torch.tensor(0), torch.randint(2**62, ())]))
+        # (size,C,H,W) once the first image came
+        self.register_buffer('images', torch.empty(0))
+        self.register_buffer(
+            'state', torch.stack([torch.tensor(0), torch.tensor(0), torch.randint(2**62, ())]))
         self._read_state()
 
-    def _read_state(self): self.stored,self.seen,self.seed = self.state.tolist()   # images kept, images ever given, seed
+    # images kept, images ever given, seed
+    def _read_state(self):
+        self.stored,self.seen,self.seed = self.state.tolist()
 
 # %% ../../nbs/models/01_implementations.ipynb #93a1210a
 @patch
 def _make_room(self:ReplayPool, fakes):
     if self.images.shape[1:]==fakes.shape[1:]: return
-    self.images = fakes.new_zeros((self.size, *fakes.shape[1:]), dtype=torch.promote_types(fakes.dtype, torch.float32))
+    self.images = fakes.new_zeros((self.size, *fakes.shape[1:]),
+                                  dtype=torch.promote_types(fakes.dtype, torch.float32))
     self.stored = 0
 
 @patch
 def _swap(self:ReplayPool, new, shown):
     "Keep `new` or swap it; write an old image to `shown` if one is to be shown"
-    rng,self.seen = random.Random(self.seed+self.seen),self.seen+1
+    rng = random.Random(self.seed+self.seen)
+    self.seen = self.seen+1
     if self.stored<self.size: slot,self.stored = self.stored,self.stored+1
     elif rng.random()<.5:
         slot = rng.randrange(self.size)
@@ -72,30 +79,36 @@ def forward(self:ReplayPool,
     self._make_room(fakes)
     out = fakes.detach().to(self.images.dtype, copy=True)
     for new,shown in zip(fakes, out): self._swap(new, shown)
-    self.state[0].fill_(self.stored); self.state[1].fill_(self.seen)
+    self.state[0].fill_(self.stored)
+    self.state[1].fill_(self.seen)
     return out
 
 # %% ../../nbs/models/01_implementations.ipynb #33e01f3f
 @patch
 def _load_from_state_dict(self:ReplayPool, state_dict, prefix, *args, **kwargs):
     stored = state_dict.get(prefix+'images')
-    if stored is not None and len(stored) in (0,self.size): self.images = self.images.new_empty(stored.shape)
+    if stored is not None and len(stored) in (0,self.size):
+        self.images = self.images.new_empty(stored.shape)
     nn.Module._load_from_state_dict(self, state_dict, prefix, *args, **kwargs)
     self._read_state()
 
 # %% ../../nbs/models/01_implementations.ipynb #86da7260
-_outputs = 'fake_a fake_b rec_a rec_b idt_a idt_b adv_a adv_b real_score_a fake_score_a real_score_b fake_score_b features'
+_outputs = ('fake_a fake_b rec_a rec_b idt_a idt_b adv_a adv_b real_score_a '
+            'fake_score_a real_score_b fake_score_b features')
 
-class CycleGANOutput(namedtuple('CycleGANOutput', _outputs, defaults=((),))):    # type: ignore[misc]
+class CycleGANOutput(namedtuple('CycleGANOutput', _outputs, defaults=((),))):   # type: ignore[misc]
     "Fakes, reconstructions, identities and discriminator scores of a pair of batches"
     __slots__ = ()
     def __new__(cls, *args, **kwargs): # also from one list or generator, as fastai makes tuples
-        return super().__new__(cls, *(args[0] if len(args)==1 and isinstance(args[0], (list,tuple,Iterator)) else args), **kwargs)
+        return super().__new__(cls, *(args[0] if len(args)==1
+                                      and isinstance(args[0], (list,tuple,Iterator)) else args),
+                               **kwargs)
 
 # %% ../../nbs/models/01_implementations.ipynb #01e11935
 class CycleGAN(nn.Module):
     "Generators, discriminators and replay pools for translating slices between sites A and B"
-    kind = 'CycleGAN'                                                 # in the configuration of a saved model
+    # in the configuration of a saved model
+    kind = 'CycleGAN'
     def __init__(self,
         input_channels:int=4, # sequences
         generator_filters:int=64, # channels of the generators' first layer
@@ -104,28 +117,43 @@ class CycleGAN(nn.Module):
         generator_a2b:nn.Module=None, # a generator of your own, (B,C,H,W) in [-1,1] to the same
         generator_b2a:nn.Module=None, # the same for the way back
         pool_size:int=50, # fakes kept for each discriminator
-        identity:bool=True, # compute identities? Without the identity loss they are a third of the generators' work for nothing
+        # compute identities? Without the identity loss they are a third of the generators' work for
+        # nothing
+        identity:bool=True,
         activation:str='prelu', # of the residual blocks: 'prelu' or 'relu'
         attention:str=None, # of the generators: 'self', 'cbam' or None
-        neighbours:int=0, # slices on either side that the generators are shown too, see `with_neighbours`
+        # slices on either side that the generators are shown too, see `with_neighbours`
+        neighbours:int=0,
         n_scales:int=1, # at which the discriminators look at a slice
         features:bool=False, # put out the discriminators' features, for feature matching?
     ):
         super().__init__()
-        c,f,n = input_channels,generator_filters,n_residual_blocks
-        self.config:dict = dict(input_channels=c, generator_filters=f, discriminator_filters=discriminator_filters, n_residual_blocks=n, pool_size=pool_size,
-            identity=identity, activation=activation, attention=attention, neighbours=neighbours, n_scales=n_scales, features=features)
-        self.generator_a2b,self.generator_b2a = (ResnetGenerator(c*(2*neighbours+1), c, f, n, activation, attention) if g is None else g
-                                                 for g in (generator_a2b,generator_b2a))
-        disc = lambda: PatchDiscriminator(c, discriminator_filters) if n_scales==1 else MultiScaleDiscriminator(n_scales, c, discriminator_filters)
-        self.discriminator_a,self.discriminator_b = disc(),disc()
+        c = input_channels
+        f = generator_filters
+        n = n_residual_blocks
+        self.config:dict = dict(
+            input_channels=c, generator_filters=f, discriminator_filters=discriminator_filters,
+            n_residual_blocks=n, pool_size=pool_size, identity=identity, activation=activation,
+            attention=attention, neighbours=neighbours, n_scales=n_scales, features=features)
+        self.generator_a2b,self.generator_b2a = (
+            ResnetGenerator(c*(2*neighbours+1), c, f, n, activation, attention) if g is None else g
+            for g in (generator_a2b,generator_b2a))
+        def disc():
+            return (PatchDiscriminator(c, discriminator_filters) if n_scales==1
+                    else MultiScaleDiscriminator(n_scales, c, discriminator_filters))
+        self.discriminator_a = disc()
+        self.discriminator_b = disc()
         self._finish()
 
     def _finish(self):
         c = self.config
-        self.pool_a,self.pool_b = ReplayPool(c['pool_size']),ReplayPool(c['pool_size'])
-        self.identity,self.features,self.neighbours = c['identity'],c['features'],c.get('neighbours', 0)
-        self.meta = {}                                                # notes that are saved with the model
+        self.pool_a = ReplayPool(c['pool_size'])
+        self.pool_b = ReplayPool(c['pool_size'])
+        self.identity = c['identity']
+        self.features = c['features']
+        self.neighbours = c.get('neighbours', 0)
+        # notes that are saved with the model
+        self.meta = {}
 
 # %% ../../nbs/models/01_implementations.ipynb #33df7055
 @patch
@@ -137,7 +165,8 @@ def discriminators(self:CycleGAN) -> nn.ModuleList: # of site A, of site B
 
 @patch
 def _repr_markdown_(self:CycleGAN):
-    rows = [f'| {n} | {type(m).__name__} | {count_parameters(m)/1e6:.2f} |' for n,m in self.named_children() if not isinstance(m, ReplayPool)]
+    rows = [f'| {n} | {type(m).__name__} | {count_parameters(m)/1e6:.2f} |'
+            for n,m in self.named_children() if not isinstance(m, ReplayPool)]
     return '\n'.join(['| network | class | parameters (M) |', '|:--|:--|--:|', *rows])
 
 # %% ../../nbs/models/01_implementations.ipynb #1e69f904
@@ -145,7 +174,7 @@ def _repr_markdown_(self:CycleGAN):
 def frozen(
     net:nn.Module, # network whose parameters are to get no gradients
 ) -> Iterator[None]: # for a `with` block
-    "Within it, what `net` computes passes gradients on to its input, and keeps none for its parameters"
+    "Within it, `net` passes gradients on to its input and keeps none for its parameters"
     params = [p for p in net.parameters() if p.requires_grad]
     for p in params: p.requires_grad_(False)
     try: yield
@@ -160,13 +189,14 @@ def _read_weights(mods): return [getattr(m, k) for m in mods for k in m.parametr
 def steady_spectral_norm(
     net:nn.Module, # network with spectrally normalized layers, or without
 ) -> Iterator[None]: # for a `with` block
-    "Within it, the power iteration of `net`'s spectral norm stands still and each normalized weight is computed once"
+    "Within it, `net`'s power iteration stands still and each weight is normalized once"
     mods = _normed(net)
     for m in mods: m.parametrizations.eval()
     try:
         with parametrize.cached():
             device = next(net.parameters()).device.type
-            with nullcontext() if device=='meta' else torch.autocast(device, enabled=False): _read_weights(mods)   # 'meta' has shapes only
+            with nullcontext() if device=='meta' else torch.autocast(device, enabled=False):
+                _read_weights(mods)   # 'meta' has shapes only
             yield
     finally:
         for m in mods: m.parametrizations.train(m.training)
@@ -190,12 +220,14 @@ def _translate_and_identity(self:CycleGAN, generator, source, target):
 
 @patch
 def _scores(self:CycleGAN, discriminator, pool, real, fake):
-    "Scores of the fake for the generator, of real and pooled fake for the discriminator, and features of fake and real"
-    judge = (lambda x: discriminator.features(x)) if self.features else (lambda x: [discriminator(x)])
+    "Scores of the fake for the generator, of real and pooled fake, and features of both"
+    judge = ((lambda x: discriminator.features(x)) if self.features
+             else (lambda x: [discriminator(x)]))
     with frozen(discriminator), steady_spectral_norm(discriminator): *of_fake,adv = judge(fake)
     judged = pool(fake).to(real.dtype)
     with steady_spectral_norm(discriminator): *of_real,scores = judge(torch.cat([real, judged]))
-    features = (tuple(of_fake), tuple(f[:len(real)].detach() for f in of_real)) if self.features else ()
+    features = (tuple(of_fake), tuple(f[:len(real)].detach()
+                                      for f in of_real)) if self.features else ()
     return adv, scores.split([len(real), len(judged)]), features
 
 # %% ../../nbs/models/01_implementations.ipynb #d582ec27
@@ -205,14 +237,18 @@ def forward(self:CycleGAN,
     real_b:torch.Tensor, # (B,C,H,W) slices of site B in [-1,1], of other patients
 ) -> CycleGANOutput: # images and scores of both directions, by name
     "Everything that a training step needs, in four generator and four discriminator calls"
-    alone = lambda x: x.repeat(1, 2*self.neighbours+1, 1, 1) if self.neighbours else x      # a fake stands in for its neighbours
+    # a fake stands in for its neighbours
+    def alone(x): return x.repeat(1, 2*self.neighbours+1, 1, 1) if self.neighbours else x
     fake_b,idt_b = self._translate_and_identity(self.generator_a2b, real_a, real_b)
     fake_a,idt_a = self._translate_and_identity(self.generator_b2a, real_b, real_a)
-    rec_a,rec_b = self.generator_b2a(alone(fake_b)),self.generator_a2b(alone(fake_a))
-    if self.neighbours: real_a,real_b = (middle_slice(x, self.config['input_channels']) for x in (real_a, real_b))
+    rec_a = self.generator_b2a(alone(fake_b))
+    rec_b = self.generator_a2b(alone(fake_a))
+    if self.neighbours:
+        real_a,real_b = (middle_slice(x, self.config['input_channels']) for x in (real_a, real_b))
     adv_a,scores_a,features_a = self._scores(self.discriminator_a, self.pool_a, real_a, fake_a)
     adv_b,scores_b,features_b = self._scores(self.discriminator_b, self.pool_b, real_b, fake_b)
-    return CycleGANOutput(fake_a, fake_b, rec_a, rec_b, idt_a, idt_b, adv_a, adv_b, *scores_a, *scores_b, (features_a, features_b) if self.features else ())
+    return CycleGANOutput(fake_a, fake_b, rec_a, rec_b, idt_a, idt_b, adv_a, adv_b, *scores_a,
+                          *scores_b, (features_a, features_b) if self.features else ())
 
 # %% ../../nbs/models/01_implementations.ipynb #11231eb0
 @patch
@@ -222,9 +258,13 @@ def translate(self:CycleGAN,
     direction:str='a2b', # 'a2b' or 'b2a'
 ) -> torch.Tensor: # (B,C,H,W) in [-1,1]
     "Make slices of one site look as if they came from the other"
-    if direction not in ('a2b','b2a'): raise InputError(f"direction is '{direction}', and can be 'a2b' or 'b2a'")
-    k,c = self.neighbours,self.config['input_channels']
-    if k and x.shape[1]==c: raise InputError(f'this model looks at {k} neighbours of a slice on either side', fix=f'Stack them first: with_neighbours(slices, {k})')
+    if direction not in ('a2b','b2a'):
+        raise InputError(f"direction is '{direction}', and can be 'a2b' or 'b2a'")
+    k = self.neighbours
+    c = self.config['input_channels']
+    if k and x.shape[1]==c:
+        raise InputError(f'this model looks at {k} neighbours of a slice on either side',
+                         fix=f'Stack them first: with_neighbours(slices, {k})')
     return getattr(self, f'generator_{direction}')(x)
 
 # %% ../../nbs/models/01_implementations.ipynb #8eb1dab9
@@ -245,35 +285,49 @@ class CycleGAN3D(CycleGAN):
         features:bool=False, # put out the discriminators' features?
     ):
         nn.Module.__init__(self)
-        c,size = input_channels,[patch_size]*3 if isinstance(patch_size, int) else list(patch_size)
-        if len(size)!=3 or min(size)<12: raise InputError(f'patches of {"×".join(map(str, size))} cannot be judged', fix='Three sizes, each of at least 12 voxels')
-        self.config = dict(input_channels=c, patch_size=size, use_attention=use_attention, generator_filters=generator_filters, features=features,
-            discriminator_filters=discriminator_filters, n_residual_blocks=n_residual_blocks, pool_size=pool_size, identity=identity)
+        c = input_channels
+        size = [patch_size]*3 if isinstance(patch_size, int) else list(patch_size)
+        if len(size)!=3 or min(size)<12:
+            raise InputError(f'patches of {"×".join(map(str, size))} cannot be judged',
+                             fix='Three sizes, each of at least 12 voxels')
+        self.config = dict(input_channels=c, patch_size=size, use_attention=use_attention,
+                           generator_filters=generator_filters, features=features,
+                           discriminator_filters=discriminator_filters,
+                           n_residual_blocks=n_residual_blocks, pool_size=pool_size,
+                           identity=identity)
         self.generator_a2b,self.generator_b2a = (
-            ResnetGenerator(c, c, generator_filters, n_residual_blocks, attention='self' if use_attention else None, dims=3) if g is None else g
+            ResnetGenerator(c, c, generator_filters, n_residual_blocks,
+                            attention='self' if use_attention else None, dims=3) if g is None else g
             for g in (generator_a2b,generator_b2a))
-        self.discriminator_a,self.discriminator_b = (PatchDiscriminator(c, discriminator_filters, 2, dims=3) for _ in range(2))
+        self.discriminator_a,self.discriminator_b = (
+            PatchDiscriminator(c, discriminator_filters, 2, dims=3) for _ in range(2))
         self._finish()
 
 # %% ../../nbs/models/01_implementations.ipynb #748ba40b
 def _worded(v):
     "A value as it is to be read"
     if isinstance(v, dict): return ', '.join(f'{k} {_worded(x)}' for k,x in v.items())
-    return f'{v:.4g}' if isinstance(v, float) else '×'.join(map(str, v)) if isinstance(v, (list,tuple)) else str(v)
+    return (f'{v:.4g}' if isinstance(v, float) else '×'.join(map(str, v))
+            if isinstance(v, (list,tuple)) else str(v))
 
 def _listed(d): return '\n'.join(f'- {k}: {_worded(v)}' for k,v in d.items())
 def _subjects(counts):
     "A row for each split: people at site A, people at site B"
     if not counts: return 'How many subjects it saw was not noted.'
-    return '\n'.join(['| subjects | site A | site B |', '|:--|--:|--:|', *(f'| {k} | {n["a"]} | {n["b"]} |' for k,n in counts.items())])
+    return '\n'.join(['| subjects | site A | site B |', '|:--|--:|--:|',
+                      *(f'| {k} | {n["a"]} | {n["b"]} |' for k,n in counts.items())])
 
 def model_card(
     config:dict, # as in `config.json`
 ) -> str: # Markdown
     "What a model is, was trained on and is good for, as far as its notes tell"
     meta = dict(config['meta'])
-    figures,measured,sites,subjects = (meta.pop(k, d) for k,d in dict(figures=None, measured=None, sites='sites A and B', subjects=None).items())
-    figures = '\n\n'.join(filter(None, [measured and f'Measured on {measured}.', _listed(figures)])) if figures else 'None were recorded with the model.'
+    figures,measured,sites,subjects = (
+        meta.pop(k, d) for k,d in dict(figures=None, measured=None, sites='sites A and B',
+                                       subjects=None).items())
+    figures = (
+        '\n\n'.join(filter(None, [measured and f'Measured on {measured}.', _listed(figures)]))
+        if figures else 'None were recorded with the model.')
     n = config['model']['input_channels']
     return f'''# {config["kind"]}: {sites}
 
@@ -294,12 +348,15 @@ Translates MRI of {n} sequences in both directions between {sites}; `a2b` is fro
 '''
 
 # %% ../../nbs/models/01_implementations.ipynb #9f314d96
-def _tensors(state): return {k: v.detach().cpu().contiguous().clone() for k,v in state.items()} # clone: safetensors refuses shared memory
+# clone: safetensors refuses shared memory
+def _tensors(state):
+    return {k: v.detach().cpu().contiguous().clone() for k,v in state.items()}
 
 def _save_tensors(tensors, path, metadata):
-    "Write a safetensors file, whole or not at all, with the permissions of any new file (safetensors gives them to the owner alone)"
+    "Write a safetensors file whole or not at all, with the permissions of any new file"
     with atomic_path(path) as tmp:
-        tmp.touch(); mode = tmp.stat().st_mode
+        tmp.touch()
+        mode = tmp.stat().st_mode
         save_file(_tensors(tensors), tmp, metadata=metadata)
         tmp.chmod(mode)
 
@@ -309,12 +366,15 @@ def save_model(self:CycleGAN,
 ) -> Path: # the folder
     "Write the networks to `model.safetensors` and what they are to `config.json`"
     folder = Path(folder)
-    config = dict(format='neuroscope.CycleGAN', version=__version__, kind=self.kind, model=self.config, meta=self.meta,
-                  generator_a2b=network_spec(self.generator_a2b), generator_b2a=network_spec(self.generator_b2a))
+    config = dict(format='neuroscope.CycleGAN', version=__version__, kind=self.kind,
+                  model=self.config, meta=self.meta, generator_a2b=network_spec(self.generator_a2b),
+                  generator_b2a=network_spec(self.generator_b2a))
     tensors = {k: v for k,v in self.state_dict().items() if not k.startswith('pool_')}
-    _save_tensors(tensors, folder/'model.safetensors', dict(config=json.dumps(config, sort_keys=True)))
+    _save_tensors(tensors, folder/'model.safetensors',
+                  dict(config=json.dumps(config, sort_keys=True)))
     write_json(config, folder/'config.json')
-    with atomic_path(folder/'README.md') as tmp: tmp.write_text(model_card(config), encoding='utf-8')
+    with atomic_path(folder/'README.md') as tmp:
+        tmp.write_text(model_card(config), encoding='utf-8')
     return folder
 
 # %% ../../nbs/models/01_implementations.ipynb #eb8cbe8e
@@ -322,20 +382,31 @@ def _read_tensors(path, fix='Save or copy the model again'):
     "All tensors of a safetensors file, and its metadata"
     if not Path(path).exists(): raise InputError('there is no such file', path=path, fix=fix)
     try:
-        with safe_open(path, 'pt') as f: return {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
-    except (SafetensorError, OSError) as e: raise InputError(f'the file cannot be read ({e})', path=path, fix=fix) from e
+        with safe_open(path, 'pt') as f:
+            return {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
+    except (SafetensorError, OSError) as e:
+        raise InputError(f'the file cannot be read ({e})', path=path, fix=fix) from e
 
 def _models_near(folder):
     "What to say of saved models in a folder, or beside it where there is none"
-    near = sorted(folder.glob('*/model.safetensors')) or ([] if folder.is_dir() else [*sorted(folder.parent.glob('model.safetensors')), *sorted(folder.parent.glob('*/model.safetensors'))])
+    near = sorted(folder.glob('*/model.safetensors')) or (
+        [] if folder.is_dir() else [*sorted(folder.parent.glob('model.safetensors')),
+                                    *sorted(folder.parent.glob('*/model.safetensors'))])
     return f", such as {', '.join(str(p.parent) for p in near[:3])}" if near else ''
 
 def _read_config(folder):
     path = Path(folder)/'config.json'
-    if not path.exists(): raise InputError('no saved model here: config.json is missing', path=folder, fix=f'Name the folder that save_model wrote{_models_near(Path(folder))}')
+    if not path.exists():
+        raise InputError('no saved model here: config.json is missing', path=folder,
+                         fix=f'Name the folder that save_model wrote{_models_near(Path(folder))}')
     try: config = read_json(path)
-    except ValueError as e: raise InputError(f'the file is not valid JSON ({e})', path=path, fix='Save or copy the model again') from e
-    if not isinstance(config, dict) or config.get('format') not in ('neuroscope.CycleGAN', SITE_MATCH): raise InputError('this is not the configuration of a neuroscope CycleGAN or site match', path=path)
+    except ValueError as e:
+        raise InputError(f'the file is not valid JSON ({e})', path=path,
+                         fix='Save or copy the model again') from e
+    if not isinstance(config, dict) or config.get('format') not in (
+        'neuroscope.CycleGAN', SITE_MATCH):
+        raise InputError('this is not the configuration of a neuroscope CycleGAN or site match',
+                         path=path)
     return config
 
 # %% ../../nbs/models/01_implementations.ipynb #6f5159b7
@@ -344,10 +415,15 @@ def _load_tensors(model, tensors, path, optional='pool_'):
     have = model.state_dict()
     missing = [k for k in have if k not in tensors and not k.startswith(optional)]
     extra = [k for k in tensors if k not in have]
-    wrong = [k for k in tensors if k in have and not k.startswith(optional) and tensors[k].shape!=have[k].shape]
+    wrong = [k for k in tensors if k in have and not k.startswith(optional)
+             and tensors[k].shape!=have[k].shape]
     fix = 'Load it into a model of the sizes that it was saved with'
-    if wrong: raise InputError(f'{wrong[0]} is {tuple(tensors[wrong[0]].shape)} in the file and {tuple(have[wrong[0]].shape)} in the model', path=path, fix=fix)
-    if missing or extra: raise InputError(f'{len(missing)} tensors are missing and {len(extra)} unknown, first {(missing+extra)[0]}', path=path, fix=fix)
+    if wrong:
+        raise InputError(f'{wrong[0]} is {tuple(tensors[wrong[0]].shape)} in the file and '
+                         f'{tuple(have[wrong[0]].shape)} in the model', path=path, fix=fix)
+    if missing or extra:
+        raise InputError(f'{len(missing)} tensors are missing and {len(extra)} unknown, first '
+                         f'{(missing+extra)[0]}', path=path, fix=fix)
     model.load_state_dict(tensors, strict=False)
     return model
 
@@ -357,8 +433,10 @@ _kinds = {c.kind: c for c in (CycleGAN, CycleGAN3D)}
 def _generator_from(config, name, given):
     if given is not None: return given
     if config[name] is None:
-        raise InputError(f'{name} was of a class that only you know, and cannot be rebuilt from the file',
-                         fix=f'Pass {name}=… to load_model, or make its class known with register_network before saving')
+        raise InputError(
+            f'{name} was of a class that only you know, and cannot be rebuilt from the ' 'file',
+            fix=f'Pass {name}=… to load_model, or make its class known with '
+                'register_network before saving')
     return build_network(config[name])
 
 # %% ../../nbs/models/01_implementations.ipynb #1e5e22f7
@@ -369,16 +447,23 @@ def load_model(
     device='cpu', # where its tensors are put
 ) -> Any: # `CycleGAN` or `CycleGAN3D`, in evaluation mode; or `SiteMatch`
     "Build a saved model again"
-    config,path = _read_config(folder),Path(folder)/'model.safetensors'
+    config = _read_config(folder)
+    path = Path(folder)/'model.safetensors'
     if config['format'] == SITE_MATCH: return load_site_match(folder)    # numbers only, no networks
     tensors,header = _read_tensors(path)
     if header.get('config')!=json.dumps(config, sort_keys=True):
-        raise InputError('config.json and model.safetensors are not of the same save', path=folder, fix='Copy both files from one place')
+        raise InputError('config.json and model.safetensors are not of the same save', path=folder,
+                         fix='Copy both files from one place')
     try:
-        gens = {n: _generator_from(config, n, g) for n,g in dict(generator_a2b=generator_a2b, generator_b2a=generator_b2a).items()}
-        model = _kinds[config.get('kind', 'CycleGAN')](**config['model'], **gens)      # before there were volumes, none was named
-    except InputError as e: raise InputError(e.what, path=Path(folder)/'config.json', fix=e.fix) from e
-    except (KeyError, TypeError) as e: raise InputError(f'the configuration is not complete or not of this version ({e})', path=folder) from e
+        gens = {n: _generator_from(config, n, g)
+                for n,g in dict(generator_a2b=generator_a2b, generator_b2a=generator_b2a).items()}
+        # before there were volumes, none was named
+        model = _kinds[config.get('kind', 'CycleGAN')](**config['model'], **gens)
+    except InputError as e:
+        raise InputError(e.what, path=Path(folder)/'config.json', fix=e.fix) from e
+    except (KeyError, TypeError) as e:
+        raise InputError(f'the configuration is not complete or not of this version ({e})',
+                         path=folder) from e
     model.meta = config['meta']
     return _load_tensors(model, tensors, path).to(device).eval()
 
@@ -392,6 +477,7 @@ def load_model(cls:CycleGAN,
 
 # %% ../../nbs/models/01_implementations.ipynb #92045498
 def __getattr__(name):
-    if name!='CycleGANLightning': raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    if name!='CycleGANLightning':
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     from neuroscope.models.lightning_module import lightning_class
     return lightning_class()

@@ -19,22 +19,28 @@ from .losses import LOSS_TERMS, CycleGANLoss, r1_of_both
 # %% ../../nbs/models/01b_lightning.ipynb #262a3769
 def _lightning():
     try: return require_extra('pytorch_lightning', 'lightning')
-    except RuntimeError as e:                                         # it imports a torchvision that is installed, and that one may not fit torch
-        raise MissingExtraError(f'pytorch_lightning is installed, and cannot be imported ({e})',
-                                fix='Install the torchvision that belongs to your torch, or uninstall it: nothing here needs it') from e
+    # it imports a torchvision that is installed, and that one may not fit torch
+    except RuntimeError as e:
+        raise MissingExtraError(
+            f'pytorch_lightning is installed, and cannot be imported ({e})',
+            fix='Install the torchvision that belongs to your torch, or uninstall it: '
+                'nothing here needs it') from e
 
 def _losses(module, batch, stage):
     "The loss of a batch (a, b), its terms logged"
     real_a,real_b = batch[:2]
     loss,terms = module.loss(module.model(real_a, real_b), real_a, real_b),module.loss.components
-    log = {n.removesuffix('_a'): terms[i:i+2].mean() for i,n in enumerate(LOSS_TERMS) if n.endswith('_a')}
-    module.log_dict({f'{stage}_{k}': v for k,v in log.items()}, on_step=False, on_epoch=True, batch_size=len(real_a))
+    log = {n.removesuffix('_a'): terms[i:i+2].mean()
+           for i,n in enumerate(LOSS_TERMS) if n.endswith('_a')}
+    module.log_dict({f'{stage}_{k}': v for k,v in log.items()}, on_step=False, on_epoch=True,
+                    batch_size=len(real_a))
     module.log(f'{stage}_loss', loss.detach(), prog_bar=True, on_epoch=True, batch_size=len(real_a))
     return loss
 
 def _training_loss(module, batch):
     "What is differentiated: the loss and, at every few updates, the gradient penalty"
-    loss,h = _losses(module, batch, 'train'),module.hparams
+    loss = _losses(module, batch, 'train')
+    h = module.hparams
     if not h.r1 or module.trainer.global_step%h.r1_every: return loss
     penalty = r1_of_both(module.model, *batch[:2], h.r1)
     module.log('train_r1', penalty.detach(), on_step=False, on_epoch=True, batch_size=len(batch[0]))
@@ -56,15 +62,18 @@ def lightning_class()->type: # a subclass of `LightningModule`, the same one eve
             lr_d:float=4e-4, # discriminators' learning rate
             r1:float=10., # gamma of the gradient penalty; 0 leaves it out
             r1_every:int=16, # updates from one penalty to the next
-            n_epochs_decay:int=None, # epochs at the end with falling rates; half of the trainer's `max_epochs` unless given
+            # epochs at the end with falling rates; half of the trainer's `max_epochs` unless given
+            n_epochs_decay:int=None,
             model=None, # `CycleGAN` or `CycleGAN3D`, to use it instead
             loss_func=None, # `CycleGANLoss`, to use it instead
             **kwargs, # of `CycleGAN`
         ):
             super().__init__()
             self.save_hyperparameters(ignore=['model','loss_func'])
-            self.model = CycleGAN(input_channels, **(dict(identity=lambda_identity>0)|kwargs)) if model is None else model
-            self.loss = CycleGANLoss(cycle=lambda_cycle, identity=lambda_identity) if loss_func is None else loss_func
+            self.model = (CycleGAN(input_channels, **(dict(identity=lambda_identity>0)|kwargs))
+                          if model is None else model)
+            self.loss = CycleGANLoss(cycle=lambda_cycle,
+                                     identity=lambda_identity) if loss_func is None else loss_func
 
         def forward(self, real_a, real_b): return self.model(real_a, real_b)
         def training_step(self, batch, batch_idx=0): return _training_loss(self, batch)
@@ -74,21 +83,26 @@ def lightning_class()->type: # a subclass of `LightningModule`, the same one eve
             super().optimizer_step(*args, **kwargs)
             advance_spectral_norm(self.model.discriminators())
 
-    CycleGANLightning.__module__,CycleGANLightning.__qualname__ = __name__,'CycleGANLightning'   # so that it can be pickled, for processes
+    CycleGANLightning.__module__ = __name__   # so that it can be pickled, for processes
+    CycleGANLightning.__qualname__ = 'CycleGANLightning'
     return CycleGANLightning
 
 # %% ../../nbs/models/01b_lightning.ipynb #0ab07a64
 def _optimizer(module):
     "Adam with a group for the generators and one for the discriminators, and the schedule"
-    h,model = module.hparams,module.model
+    h = module.hparams
+    model = module.model
     groups = [dict(params=[p for p in net.parameters() if p.requires_grad], lr=lr) for net,lr in
               ((model.generators(), h.lr_g), (model.discriminators(), h.lr_d))]
-    opt,total = torch.optim.Adam(groups, betas=(.5,.999)),module.trainer.max_epochs or -1
+    opt = torch.optim.Adam(groups, betas=(.5,.999))
+    total = module.trainer.max_epochs or -1
     decay = max(total, 0)//2 if h.n_epochs_decay is None else h.n_epochs_decay
     if not decay: return opt
-    sched = torch.optim.lr_scheduler.LambdaLR(opt, lambda epoch: 1 - max(0, epoch+1-(total-decay))/(decay+1))
+    sched = torch.optim.lr_scheduler.LambdaLR(
+        opt, lambda epoch: 1 - max(0, epoch+1-(total-decay))/(decay+1))
     return dict(optimizer=opt, lr_scheduler=dict(scheduler=sched, interval='epoch'))
 
 def __getattr__(name):
-    if name!='CycleGANLightning': raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    if name!='CycleGANLightning':
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     return lightning_class()

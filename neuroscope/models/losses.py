@@ -59,28 +59,34 @@ def pointwise(
     loss, # (scores, real) -> scalar
 ) -> Adversarial: # for discriminator and generator
     "The adversarial loss of a function that looks at one kind of score at a time"
-    return Adversarial(lambda real,fake: loss(real, True) + loss(fake, False), lambda fake,real: loss(fake, True))
+    return Adversarial(lambda real,fake: loss(real, True) + loss(fake, False),
+                       lambda fake,real: loss(fake, True))
 
-def _hinge_discriminator(real, fake): return F.relu(1-full_precision(real)).mean() + F.relu(1+full_precision(fake)).mean()
+def _hinge_discriminator(real, fake):
+    return F.relu(1-full_precision(real)).mean() + F.relu(1+full_precision(fake)).mean()
 def _hinge_generator(fake, real): return -full_precision(fake).mean()
 
 # %% ../../nbs/models/01a_losses.ipynb #4b8d7a80
 def _above_average(x, y):
     "How far scores lie above the average of others, scale by scale"
-    x,y = full_precision(x),full_precision(y)
+    x = full_precision(x)
+    y = full_precision(y)
     return x - y.mean([d for d in range(y.ndim) if d!=1], keepdim=True)
 
 def relativistic(
     loss, # (scores, real) -> scalar, of a difference of scores
 ) -> Adversarial: # for discriminator and generator
     "The relativistic average form of an adversarial loss"
-    def both(more, less): return loss(_above_average(more, less), True) + loss(_above_average(less, more), False)
+    def both(more, less):
+        return loss(_above_average(more, less), True) + loss(_above_average(less, more), False)
     return Adversarial(both, both)
 
 def _signed_squares(scores, real): return (scores - (1 if real else -1)).square().mean()
 
-ADVERSARIAL = dict(lsgan=pointwise(lsgan), vanilla=pointwise(vanilla), hinge=Adversarial(_hinge_discriminator, _hinge_generator),
-                   relativistic=relativistic(vanilla), relativistic_lsgan=relativistic(_signed_squares))
+ADVERSARIAL = dict(lsgan=pointwise(lsgan), vanilla=pointwise(vanilla),
+                   hinge=Adversarial(_hinge_discriminator, _hinge_generator),
+                   relativistic=relativistic(vanilla),
+                   relativistic_lsgan=relativistic(_signed_squares))
 
 # %% ../../nbs/models/01a_losses.ipynb #dba55377
 def feature_matching(
@@ -88,8 +94,9 @@ def feature_matching(
     real, # the same of real slices, of any number
 ) -> torch.Tensor: # scalar
     "Mean distance, over layers and channels, between the features' means"
-    mean = lambda f: full_precision(f).transpose(0, 1).flatten(1).mean(1)
-    return torch.stack([(mean(x)-mean(y)).abs().mean() for x,y in zip(fake, real, strict=True)]).mean()
+    def mean(f): return full_precision(f).transpose(0, 1).flatten(1).mean(1)
+    return torch.stack([(mean(x)-mean(y)).abs().mean()
+                        for x,y in zip(fake, real, strict=True)]).mean()
 
 # %% ../../nbs/models/01a_losses.ipynb #b5c3a6e1
 def _smooth(x, sigma=1.5, radius=5):
@@ -106,11 +113,18 @@ def ssim_map(
     data_range:float=2., # of the intensities
 ) -> torch.Tensor: # (B,C,H-10,W-10), a similarity for each window
     "Structural similarity, window by window and channel by channel; differentiable"
-    if min(x.shape[2:])<11: raise InputError(f'{"×".join(map(str, x.shape[2:]))} voxels are too few for a window of 11', fix='Take larger slices, or cycle_ssim=0')
-    x,y = full_precision(x),full_precision(y)
-    mx,my = _smooth(x),_smooth(y)
-    vx,vy,cov = _smooth(x*x)-mx*mx, _smooth(y*y)-my*my, _smooth(x*y)-mx*my
-    c1,c2 = (.01*data_range)**2,(.03*data_range)**2
+    if min(x.shape[2:])<11:
+        raise InputError(f'{"×".join(map(str, x.shape[2:]))} voxels are too few for a window of 11',
+                         fix='Take larger slices, or cycle_ssim=0')
+    x = full_precision(x)
+    y = full_precision(y)
+    mx = _smooth(x)
+    my = _smooth(y)
+    vx = _smooth(x*x)-mx*mx
+    vy = _smooth(y*y)-my*my
+    cov = _smooth(x*y)-mx*my
+    c1 = (.01*data_range)**2
+    c2 = (.03*data_range)**2
     return (2*mx*my+c1)*(2*cov+c2)/((mx*mx+my*my+c1)*(vx+vy+c2))
 
 # %% ../../nbs/models/01a_losses.ipynb #309fddde
@@ -118,8 +132,9 @@ def ssim_loss(
     x:torch.Tensor, # (B,C,H,W) or (B,C,X,Y,Z) in [-1,1]
     real:torch.Tensor, # of the same shape; background -1
 ) -> torch.Tensor: # scalar
-    "One minus the mean structural similarity of windows centred in the brain of `real`; zero where there is none"
-    inside = brain_of(real)[(..., *[slice(5,-5)]*(real.ndim-2))].expand(-1, real.shape[1], *[-1]*(real.ndim-2))
+    "One minus the mean SSIM of windows centred in the brain of `real`; zero where there is none"
+    inside = brain_of(real)[(..., *[slice(5,-5)]*(real.ndim-2))].expand(
+        -1, real.shape[1], *[-1]*(real.ndim-2))
     return ((1-ssim_map(x, real))*inside).sum()/inside.sum().clamp(min=1)
 
 # %% ../../nbs/models/01a_losses.ipynb #dab8e153
@@ -136,7 +151,8 @@ def joint_intensity(
     n_projections:int=24, # directions
 ) -> torch.Tensor: # scalar; zero where there is no brain in one of them
     "Sliced Wasserstein distance between the joint intensities of fakes and of real slices"
-    x,y = _voxels(full_precision(fake), brain_of(source), n),_voxels(full_precision(real), brain_of(real), n)
+    x = _voxels(full_precision(fake), brain_of(source), n)
+    y = _voxels(full_precision(real), brain_of(real), n)
     if not len(x) or not len(y): return x.sum()*0
     return sliced_wasserstein(x, y, directions=random_directions(x.shape[1], n_projections).to(x))
 
@@ -167,7 +183,8 @@ def r1_of_both(
     return total
 
 # %% ../../nbs/models/01a_losses.ipynb #be534ba4
-LOSS_TERMS = ('adversarial_a','adversarial_b','cycle_a','cycle_b','identity_a','identity_b','discriminator_a','discriminator_b')
+LOSS_TERMS = ('adversarial_a','adversarial_b','cycle_a','cycle_b','identity_a','identity_b',
+              'discriminator_a','discriminator_b')
 EXTRA_TERMS = ('feature_matching','cycle_ssim','joint_intensity')
 
 class CycleGANLoss(nn.Module):
@@ -176,18 +193,29 @@ class CycleGANLoss(nn.Module):
         cycle:float=10., # weight of the L1 distance there and back
         identity:float=5., # weight of the L1 distance of a slice that is already of the target site
         adversarial:float=1., # weight of the discriminators' verdict on the fakes
-        gan='lsgan', # one of `ADVERSARIAL`, an `Adversarial`, or a function (scores, real) -> scalar
-        feature_matching:float=0., # weight of the distance of the discriminators' features; needs `CycleGAN(features=True)`
+        # one of `ADVERSARIAL`, an `Adversarial`, or a function (scores, real) -> scalar
+        gan='lsgan',
+        # weight of the distance of the discriminators' features; needs `CycleGAN(features=True)`
+        feature_matching:float=0.,
         cycle_ssim:float=0., # weight of one minus the structural similarity there and back
         joint_intensity:float=0., # weight of the distance of the joint intensity distributions
     ):
         super().__init__()
-        if isinstance(gan, str) and gan not in ADVERSARIAL: raise InputError(f"there is no adversarial loss '{gan}'", fix=f'There are {", ".join(ADVERSARIAL)}')
-        self.cycle,self.identity,self.adversarial = cycle,identity,adversarial
-        self.gan = ADVERSARIAL[gan] if isinstance(gan, str) else gan if isinstance(gan, Adversarial) else pointwise(gan)
-        self.extra = {k: w for k,w in zip(EXTRA_TERMS, (feature_matching, cycle_ssim, joint_intensity)) if w}   # those in use
-        self.components = None                                         # of the last call: a value for each of LOSS_TERMS
-        self.extra_components = None                                   # and one for each of extra_names
+        if isinstance(gan, str) and gan not in ADVERSARIAL:
+            raise InputError(f"there is no adversarial loss '{gan}'",
+                             fix=f'There are {", ".join(ADVERSARIAL)}')
+        self.cycle = cycle
+        self.identity = identity
+        self.adversarial = adversarial
+        self.gan = (ADVERSARIAL[gan] if isinstance(gan, str) else gan
+                    if isinstance(gan, Adversarial) else pointwise(gan))
+        # those in use
+        self.extra = {
+            k: w for k,w in zip(EXTRA_TERMS, (feature_matching, cycle_ssim, joint_intensity)) if w}
+        # of the last call: a value for each of LOSS_TERMS
+        self.components = None
+        # and one for each of extra_names
+        self.extra_components = None
 
 # %% ../../nbs/models/01a_losses.ipynb #cf8637a8
 @patch(as_prop=True)
@@ -196,7 +224,7 @@ def extra_names(self:CycleGANLoss) -> tuple:
     return tuple(f'{k}_{s}' for k in self.extra for s in 'ab')
 
 def _compared(out, *reals):
-    "The real slices that outputs are compared with: of slices stacked with their neighbours, the middle ones"
+    "The real slices that outputs are compared with: of stacked neighbours, the middle ones"
     c = out.rec_a.shape[1]
     return [middle_slice(r, c) if r.shape[1]!=c else r for r in reals]
 
@@ -209,14 +237,18 @@ def terms(self:CycleGANLoss,
 ) -> torch.Tensor: # (8,), in the order of LOSS_TERMS
     "Every term of the document's objective, unweighted"
     real_a,real_b = _compared(out, real_a, real_b)
-    l1 = lambda x,real: F.l1_loss(full_precision(x), real)
-    gen,disc = self.gan.generator,self.gan.discriminator
+    def l1(x, real): return F.l1_loss(full_precision(x), real)
+    gen = self.gan.generator
+    disc = self.gan.discriminator
     if self.identity and not out.idt_a.numel():
-        raise InputError('the identity loss has a weight, and the model computes no identities', fix='Make the model with identity=True, or the loss with identity=0')
-    idt = (l1(out.idt_a, real_a), l1(out.idt_b, real_b)) if out.idt_a.numel() else (real_a.new_zeros(()),)*2
-    return torch.stack([gen(out.adv_a, out.real_score_a.detach()), gen(out.adv_b, out.real_score_b.detach()),
-                        l1(out.rec_a, real_a), l1(out.rec_b, real_b), *idt,
-                        disc(out.real_score_a, out.fake_score_a), disc(out.real_score_b, out.fake_score_b)])
+        raise InputError('the identity loss has a weight, and the model computes no identities',
+                         fix='Make the model with identity=True, or the loss with identity=0')
+    idt = (l1(out.idt_a, real_a),
+           l1(out.idt_b, real_b)) if out.idt_a.numel() else (real_a.new_zeros(()),)*2
+    return torch.stack(
+        [gen(out.adv_a, out.real_score_a.detach()), gen(out.adv_b, out.real_score_b.detach()),
+         l1(out.rec_a, real_a), l1(out.rec_b, real_b), *idt,
+         disc(out.real_score_a, out.fake_score_a), disc(out.real_score_b, out.fake_score_b)])
 
 # %% ../../nbs/models/01a_losses.ipynb #6842dc9d
 @patch
@@ -228,10 +260,14 @@ def extra_terms(self:CycleGANLoss,
     "Every term in use beyond the document's, unweighted"
     real_a,real_b = _compared(out, real_a, real_b)
     def matched():
-        if not out.features: raise InputError("feature matching has a weight, and the model puts out no features", fix='Make the model with features=True')
+        if not out.features:
+            raise InputError("feature matching has a weight, and the model puts out no features",
+                             fix='Make the model with features=True')
         return [feature_matching(*f) for f in out.features]
-    compute = dict(feature_matching=matched, cycle_ssim=lambda: [ssim_loss(out.rec_a, real_a), ssim_loss(out.rec_b, real_b)],
-                   joint_intensity=lambda: [joint_intensity(out.fake_a, real_b, real_a), joint_intensity(out.fake_b, real_a, real_b)])
+    compute = dict(feature_matching=matched,
+                   cycle_ssim=lambda: [ssim_loss(out.rec_a, real_a), ssim_loss(out.rec_b, real_b)],
+                   joint_intensity=lambda: [joint_intensity(out.fake_a, real_b, real_a),
+                                            joint_intensity(out.fake_b, real_a, real_b)])
     return [t for k in self.extra for t in compute[k]()]
 
 # %% ../../nbs/models/01a_losses.ipynb #4ad7cb33
@@ -248,9 +284,12 @@ def forward(self:CycleGANLoss,
 ) -> torch.Tensor: # scalar
     "The weighted sum of all terms"
     terms,extra = self.terms(out, real_a, real_b),self.extra_terms(out, real_a, real_b)
-    self.components,self.extra_components = terms.detach(),torch.stack(extra).detach() if extra else None
-    total = sum(w*t for w,t in zip(self.weights(), terms.unbind()))    # numbers, not a tensor of weights: that would be a copy to the device
-    return total + sum(self.extra[k]*(a+b) for k,a,b in zip(self.extra, extra[::2], extra[1::2])) if extra else total
+    self.components = terms.detach()
+    self.extra_components = torch.stack(extra).detach() if extra else None
+    # numbers, not a tensor of weights: that would be a copy to the device
+    total = sum(w*t for w,t in zip(self.weights(), terms.unbind()))
+    return total + sum(self.extra[k]*(a+b)
+                       for k,a,b in zip(self.extra, extra[::2], extra[1::2])) if extra else total
 
 @patch
 def decodes(self:CycleGANLoss,

@@ -25,7 +25,8 @@ def blur_across(x:torch.Tensor, # (N,C,H,W) background zero
                 sigma,          # (C,) widths in voxels
                )->torch.Tensor: # (N,C,H,W)
     "Blur along the last axis, within the brain"
-    k, brain = blur_kernels(sigma).to(x), (x!=0).any(1, keepdim=True).to(x)
+    k = blur_kernels(sigma).to(x)
+    brain = (x!=0).any(1, keepdim=True).to(x)
     pad = (0, k.shape[-1]//2)
     inside = F.conv2d(brain.expand_as(x), k, padding=pad, groups=x.shape[1])
     return F.conv2d(x*brain, k, padding=pad, groups=x.shape[1])/inside.clamp(min=1e-3)*brain
@@ -43,17 +44,19 @@ def sharpness_ratio(x:torch.Tensor, # (N,C,H,W) background zero
     "How sharp pictures are along the last axis, relative to the other axis"
     outside = (x==0).all(1, keepdim=True).to(x)
     inside = 1 - F.max_pool2d(outside, 2*margin+1, stride=1, padding=margin)
-    energy = lambda dim: _lag_energy(x, inside, 2, dim) - _lag_energy(x, inside, 1, dim)
+    def energy(dim): return _lag_energy(x, inside, 2, dim) - _lag_energy(x, inside, 1, dim)
     return energy(3)/energy(2).clamp(min=1e-9)
 
 # %% ../../nbs/models/02a_site_blur.ipynb #932d82f0
 def _width_to(x, ratio, largest, steps=9):
     "Widths of the blur that brings the sharpness ratio of `x` down to `ratio`"
-    lo, hi = torch.zeros_like(ratio), torch.full_like(ratio, largest)
+    lo = torch.zeros_like(ratio)
+    hi = torch.full_like(ratio, largest)
     for _ in range(steps):
         mid = (lo+hi)/2
         too_sharp = sharpness_ratio(blur_across(x, mid)) > ratio
-        lo, hi = torch.where(too_sharp, mid, lo), torch.where(too_sharp, hi, mid)
+        lo = torch.where(too_sharp, mid, lo)
+        hi = torch.where(too_sharp, hi, mid)
     return (lo+hi)/2
 
 @torch.no_grad()
@@ -61,9 +64,11 @@ def relative_blur(slices_a:torch.Tensor, # (N,C,H,W) pictures of site A in [0,1]
                   slices_b:torch.Tensor, # (M,C,H,W) pictures of site B; other patients
                   least:float=.4,        # widths below this, in voxels, are taken as no difference
                   largest:float=2.5,     # widest blur considered, voxels
-                 )->tuple:               # widths for A and for B, lists of C floats; of each pair at least one is zero
+                 # widths for A and for B, lists of C floats; of each pair at least one is zero
+                 )->tuple:
     "The blur along the last axis that each site needs to be as blurred as the other"
-    ra, rb = sharpness_ratio(slices_a), sharpness_ratio(slices_b)
+    ra = sharpness_ratio(slices_a)
+    rb = sharpness_ratio(slices_b)
     wa = torch.where(ra>rb, _width_to(slices_a, rb, largest), torch.zeros_like(ra))
     wb = torch.where(rb>ra, _width_to(slices_b, ra, largest), torch.zeros_like(rb))
     return tuple([round(v, 3) if v>=least else 0. for v in w.tolist()] for w in (wa, wb))

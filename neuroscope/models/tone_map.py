@@ -38,8 +38,11 @@ class JointToneMap(nn.Module):
         "Map every voxel"
         return x + (self._voxels(x) if x.ndim==2 else self.net(x))
 
-    def _voxels(self, x): # a 1×1 convolution is a matrix product, and for a list of voxels faster as one
-        for l in self.net: x = nn.functional.linear(x, l.weight[...,0,0], l.bias) if isinstance(l, nn.Conv2d) else l(x)
+    # a 1×1 convolution is a matrix product, and for a list of voxels faster as one
+    def _voxels(self, x):
+        for l in self.net:
+            x = (nn.functional.linear(x, l.weight[...,0,0], l.bias) if isinstance(l, nn.Conv2d)
+                 else l(x))
         return x
 
 # %% ../../nbs/models/02_tone_map.ipynb #a6238278
@@ -62,20 +65,26 @@ def wasserstein_1d(x:torch.Tensor, # (N,K) K samples of N numbers
                    y:torch.Tensor, # (M,K)
                    p:int=1,        # power of the distance moved
                   )->torch.Tensor: # (K,) mean of |x-y|**p over the best matching, column by column
-    "Exact Wasserstein distance (its `p`-th power) between samples on a line, of any sizes; differentiable"
-    n, m = len(x), len(y)
-    x, y = x.sort(0).values, y.sort(0).values
+    "Exact Wasserstein distance (its `p`-th power) between samples on a line; differentiable"
+    n = len(x)
+    m = len(y)
+    x = x.sort(0).values
+    y = y.sort(0).values
     if n==m: return (x-y).abs().pow(p).mean(0)
-    cuts = torch.cat([torch.arange(1, n+1, dtype=torch.float64)*m, torch.arange(1, m+1, dtype=torch.float64)*n]).unique() # levels, in units of 1/nm
+    # levels, in units of 1/nm
+    cuts = torch.cat([torch.arange(1, n+1, dtype=torch.float64)*m,
+                      torch.arange(1, m+1, dtype=torch.float64)*n]).unique()
     width = cuts.diff(prepend=cuts.new_zeros(1))
     mid = cuts - width/2
-    i, j = (mid/m).long().to(x.device), (mid/n).long().to(x.device)
+    i = (mid/m).long().to(x.device)
+    j = (mid/n).long().to(x.device)
     return (width.to(x)[:,None]/(n*m)*(x[i]-y[j]).abs().pow(p)).sum(0)
 
 # %% ../../nbs/models/02_tone_map.ipynb #21b1870e
 def random_directions(dim:int,  # of the space
                       n:int,    # how many
-                      generator:torch.Generator=None, # source of the random numbers; torch's own unless given
+                      # source of the random numbers; torch's own unless given
+                      generator:torch.Generator=None,
                      )->torch.Tensor: # (dim,n) columns of length one
     "Directions drawn evenly from the sphere"
     return nn.functional.normalize(torch.randn(dim, n, generator=generator), dim=0)
@@ -88,17 +97,22 @@ def sliced_wasserstein(x:torch.Tensor,        # (N,D) points
                        directions:torch.Tensor=None,   # (D,K) use these instead
                       )->torch.Tensor:        # scalar, mean over the directions of the `p`-th power
     "Sliced Wasserstein distance between two clouds of points; differentiable"
-    if directions is None: directions = random_directions(x.shape[1], n_projections, generator).to(x)
+    if directions is None:
+        directions = random_directions(x.shape[1], n_projections, generator).to(x)
     return wasserstein_1d(x@directions, y@directions, p).mean()
 
 # %% ../../nbs/models/02_tone_map.ipynb #b81636c1
-def sample_voxels(vols,            # one (4,...) array per subject, normalized; slices stacked as (4,N,H,W) are fine
-                  masks=None,      # one (...) bool array per subject; where any channel is not zero, unless given
+def sample_voxels(
+    # one (4,...) array per subject, normalized; slices stacked as (4,N,H,W) are fine
+    vols,
+                  # one (...) bool array per subject; where any channel is not zero, unless given
+                  masks=None,
                   n:int=40_000,    # voxels in all
                   seed:int=0,      # random seed; the same seed draws the same voxels
                  )->torch.Tensor:  # (n,4) float32
     "Brain voxels, equally many from every subject"
-    rng, vols = np.random.default_rng(seed), list(vols)
+    rng = np.random.default_rng(seed)
+    vols = list(vols)
     share = np.diff(np.linspace(0, n, len(vols)+1).round().astype(int))
     out = []
     for i,(v,k) in enumerate(zip(vols, share)):
@@ -119,13 +133,16 @@ def fit_tone_maps(samples_a:torch.Tensor, # (N,4) brain voxels of site A, normal
                   n_projections:int=24,   # directions a step
                   lr:float=1e-2,          # at the peak of the one-cycle schedule
                   cycle:float=0.,         # weight of the distance there and back
-                  lesions=(),             # pairs of such samples, of A and of B: a part of the lesion each; the samples above are then those without lesion
+                  # pairs of such samples, of A and of B: a part of the lesion each; the samples
+                  # above are then those without lesion
+                  lesions=(),
                   lesion_weight:float=.05,# of each of these pairs
                   seed:int=0,             # random seed of start, batches and directions
                   **kwargs,               # of `JointToneMap`
                  )->tuple:                # maps A to B and B to A
     "Fit two joint tone maps between the intensity distributions of two sites, without pairs"
-    clouds = [tuple(torch.as_tensor(np.asarray(s), dtype=torch.float32) for s in pair) for pair in ((samples_a, samples_b), *lesions)]
+    clouds = [tuple(torch.as_tensor(np.asarray(s), dtype=torch.float32) for s in pair)
+              for pair in ((samples_a, samples_b), *lesions)]
     g = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -136,11 +153,20 @@ def fit_tone_maps(samples_a:torch.Tensor, # (N,4) brain voxels of site A, normal
         loss = torch.zeros(())
         for i,(a,b) in enumerate(clouds):
             weight, n = (lesion_weight, batch_size//8) if i else (1., batch_size)
-            x, y, W = _draw(a, n, g), _draw(b, n, g), random_directions(a.shape[1], n_projections, g)
-            fake_b, fake_a = a2b(x), b2a(y)
-            loss = loss + weight*(sliced_wasserstein(fake_b, y, directions=W) + sliced_wasserstein(fake_a, x, directions=W))
-            if cycle: loss = loss + weight*cycle*((b2a(fake_b)-x).abs().mean() + (a2b(fake_a)-y).abs().mean())
-        opt.zero_grad(); loss.backward(); opt.step(); sched.step()
+            x = _draw(a, n, g)
+            y = _draw(b, n, g)
+            W = random_directions(a.shape[1], n_projections, g)
+            fake_b = a2b(x)
+            fake_a = b2a(y)
+            loss = loss + weight*(sliced_wasserstein(fake_b, y, directions=W)
+                                  + sliced_wasserstein(fake_a, x, directions=W))
+            if cycle:
+                loss = loss + weight*cycle*(
+                    (b2a(fake_b)-x).abs().mean() + (a2b(fake_a)-y).abs().mean())
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        sched.step()
     return a2b.eval(), b2a.eval()
 
 # %% ../../nbs/models/02_tone_map.ipynb #13c34ef7
@@ -153,9 +179,11 @@ def fit_tone_map(samples_a:torch.Tensor, # (N,4) brain voxels of the source site
     return fit_tone_maps(samples_a, samples_b, seed=seed, **kwargs)[0]
 
 # %% ../../nbs/models/02_tone_map.ipynb #ee7b6829
-def zero_last_layer(net:nn.Module, # any network whose last layer with weights is linear or a convolution
+def zero_last_layer(
+    # any network whose last layer with weights is linear or a convolution
+    net:nn.Module,
                    )->nn.Module: # `net` itself, changed in place
-    "Set the weights and bias of a network's last layer to zero, so that it starts by returning zero"
+    "Set the weights and bias of a network's last layer to zero"
     last = [m for m in net.modules() if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd))][-1]
     for p in last.parameters(): nn.init.zeros_(p)
     return net
@@ -172,7 +200,8 @@ class RefinementNet(nn.Module):
         super().__init__()
         self.config = dict(channels=channels, filters=filters, n_layers=n_layers)
         sizes = [channels] + [filters]*n_layers
-        layers = [l for i,o in zip(sizes, sizes[1:]) for l in (nn.Conv2d(i, o, 3, padding=1), nn.LeakyReLU(.1))]
+        layers = [l for i,o in zip(sizes, sizes[1:])
+                  for l in (nn.Conv2d(i, o, 3, padding=1), nn.LeakyReLU(.1))]
         self.net = nn.Sequential(*layers, nn.Conv2d(sizes[-1], channels, 3, padding=1))
 
     def forward(self, x): return self.net(x)
@@ -192,16 +221,20 @@ def on_background(x:torch.Tensor,     # (B,4,H,W) in the model's range
 # %% ../../nbs/models/02_tone_map.ipynb #fde8bce8
 @register_network
 class ToneMapGenerator(nn.Module):
-    "Blur where the target is blurred, tone map, and a residual network that starts at zero; model range in and out, background stays background"
+    "Blur, tone map, and a residual network that starts at zero; background stays background"
     def __init__(self,
                  tone_map:JointToneMap,    # fitted
                  residual_net:nn.Module,   # (B,4,H,W) to (B,4,H,W), in the model's range
-                 blur:list=None,           # (4,) widths in voxels of a blur along the last axis, before the tone map
+                 # (4,) widths in voxels of a blur along the last axis, before the tone map
+                 blur:list=None,
                  train_tone_map:bool=True, # let training change the tone map too
                 ):
         super().__init__()
-        self.config = dict(tone_map=tone_map, residual_net=residual_net, blur=blur, train_tone_map=train_tone_map)
-        self.tone_map, self.residual_net, self.blur = tone_map, zero_last_layer(residual_net), blur
+        self.config = dict(tone_map=tone_map, residual_net=residual_net, blur=blur,
+                           train_tone_map=train_tone_map)
+        self.tone_map = tone_map
+        self.residual_net = zero_last_layer(residual_net)
+        self.blur = blur
         self.tone_map.requires_grad_(train_tone_map)
 
 # %% ../../nbs/models/02_tone_map.ipynb #a03f4c23
@@ -226,5 +259,6 @@ def forward(self:ToneMapGenerator,
             x:torch.Tensor, # (B,4,H,W) in [-1,1]
            )->torch.Tensor: # (B,4,H,W) in [-1,1]
     "Translate slices"
-    y, brain = self.tone(x), brain_of(x)
+    y = self.tone(x)
+    brain = brain_of(x)
     return on_background(y + self.residual_net(y), brain)

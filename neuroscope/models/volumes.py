@@ -37,7 +37,8 @@ def as_subject(
     import torchio as tio
     mask = (vol!=0).any(0) if mask is None else mask
     x,_ = _boxed(vol, mask, patch_size)
-    return tio.Subject(image=tio.ScalarImage(tensor=x), brain=tio.LabelMap(tensor=(x>-1).any(0, keepdim=True)))
+    return tio.Subject(image=tio.ScalarImage(tensor=x),
+                       brain=tio.LabelMap(tensor=(x>-1).any(0, keepdim=True)))
 
 # %% ../../nbs/models/01c_volumes.ipynb #60c5137f
 class PatchPairs:
@@ -48,8 +49,10 @@ class PatchPairs:
         patch_size=(64,64,64), # voxels
         length:int=256, # pairs in an epoch
     ):
-        self.patch_size,self.length = tuple(_triple(patch_size)),length
-        self.subjects = [[as_subject(v, self.patch_size) for v in vols] for vols in (volumes_a, volumes_b)]
+        self.patch_size = tuple(_triple(patch_size))
+        self.length = length
+        self.subjects = [[as_subject(v, self.patch_size) for v in vols]
+                         for vols in (volumes_a, volumes_b)]
         for site,s in zip('AB', self.subjects):
             if not s: raise InputError(f'there is no volume of site {site}')
         self._drawing = {}
@@ -66,8 +69,10 @@ def _draw(self:PatchPairs, site):
     "A random patch of a random subject, (4,*patch_size)"
     import torchio as tio
     k = torch.randint(len(self.subjects[site]), ()).item()
-    if (site,k) not in self._drawing:                                 # kept: a sampler sums up the whole brain when it starts
-        self._drawing[site,k] = iter(tio.WeightedSampler(self.patch_size, 'brain')(self.subjects[site][k]))
+    # kept: a sampler sums up the whole brain when it starts
+    if (site,k) not in self._drawing:
+        self._drawing[site,k] = iter(
+            tio.WeightedSampler(self.patch_size, 'brain')(self.subjects[site][k]))
     return next(self._drawing[site,k]).image.data.clone()
 
 # %% ../../nbs/models/01c_volumes.ipynb #dac4ad8a
@@ -86,8 +91,11 @@ def patch_grid(
     import torchio as tio
     patch_size = _triple(patch_size)
     overlap = [s//4*2 for s in patch_size] if overlap is None else _triple(overlap)
-    if bad := [(o,s) for o,s in zip(overlap, patch_size) if o%2 or not 0<=o<s]: raise InputError(f'patches of {bad[0][1]} voxels cannot share {bad[0][0]}', fix='Take an even number, smaller than the patch.')
-    grid = tio.GridSampler(tio.Subject(x=tio.ScalarImage(tensor=torch.empty(1, *shape))), patch_size, overlap)
+    if bad := [(o,s) for o,s in zip(overlap, patch_size) if o%2 or not 0<=o<s]:
+        raise InputError(f'patches of {bad[0][1]} voxels cannot share {bad[0][0]}',
+                         fix='Take an even number, smaller than the patch.')
+    grid = tio.GridSampler(tio.Subject(x=tio.ScalarImage(tensor=torch.empty(1, *shape))),
+                           patch_size, overlap)
     return [tuple(slice(int(a), int(b)) for a,b in zip(l[:3], l[3:])) for l in grid.locations]
 
 # %% ../../nbs/models/01c_volumes.ipynb #c3d2c4db
@@ -101,12 +109,17 @@ def through_patches(
     empty:float=-1., # a patch with nothing but this is not computed, and stays what it is
 ) -> torch.Tensor: # (C',X,Y,Z)
     "Apply a function patch by patch, and blend where patches overlap"
-    grid,total,weight,w = patch_grid(x.shape[1:], patch_size, overlap),None,torch.zeros(x.shape[1:], dtype=torch.float64),_window(patch_size)
+    grid = patch_grid(x.shape[1:], patch_size, overlap)
+    total = None
+    weight = torch.zeros(x.shape[1:], dtype=torch.float64)
+    w = _window(patch_size)
     used = [at for at in grid if (x[(slice(None),*at)]!=empty).any()]
     for i in range(0, len(used), batch_size):
         y = f(torch.stack([x[(slice(None),*at)] for at in used[i:i+batch_size]])).cpu()
         if total is None: total = torch.zeros(y.shape[1], *x.shape[1:], dtype=torch.float64)
-        for at,p in zip(used[i:], y): total[(slice(None),*at)] += w*p; weight[at] += w
+        for at,p in zip(used[i:], y):
+            total[(slice(None),*at)] += w*p
+            weight[at] += w
     if total is None: return torch.full_like(x, empty)
     return torch.where(weight>0, total/weight.clamp(min=1e-300), empty).to(x.dtype)
 
@@ -123,13 +136,16 @@ def translate_volume3d(
 ) -> np.ndarray: # (4,X,Y,Z) float32 normalized, 0 outside the mask
     "Translate a normalized volume patch by patch"
     if vol.ndim!=4: raise InputError(f'expected a volume of shape (4,X,Y,Z), got {vol.shape}')
-    size,device = tuple(_triple(patch_size or model.config['patch_size'])),next((p.device for p in model.parameters()), torch.device('cpu'))
+    size = tuple(_triple(patch_size or model.config['patch_size']))
+    device = next((p.device for p in model.parameters()), torch.device('cpu'))
     mask = (vol!=0).any(0) if mask is None else np.asarray(mask, bool)
     x,box = _boxed(vol, mask, size)
     was_training = model.training
     model.eval()
     try:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16): y = through_patches(lambda p: model.translate(p.to(device), direction).float(), x, size, overlap, batch_size)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            y = through_patches(lambda p: model.translate(p.to(device), direction).float(), x, size,
+                                overlap, batch_size)
     finally: model.train(was_training)
     out = np.zeros(vol.shape, np.float32)
     n = [s.stop-s.start for s in box]
@@ -141,7 +157,8 @@ def _saved_bytes(f):
     "Bytes of all storages saved for the backward pass while `f` runs"
     kept = {}
     def pack(x):
-        s = x.untyped_storage(); kept[s._cdata] = s                   # the storage itself: its address is unique only while it lives
+        s = x.untyped_storage()
+        kept[s._cdata] = s   # the storage itself: its address is unique only while it lives
         return x
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x): out = f()
     return sum(s.nbytes() for s in kept.values()), out
@@ -151,8 +168,9 @@ def training_memory(
     size=None, # of the image axes; the model's patch_size unless given
     batch_size:int=1, # volumes or slices in a batch
 ) -> int: # bytes, in single precision
-    "About how much memory a training step takes: saved activations, parameters with gradients and Adam's moments, full pools"
-    meta,c = copy.deepcopy(model).to('meta').train(),model.config['input_channels']
+    "Memory that a training step takes: activations, parameters with Adam's moments, full pools"
+    meta = copy.deepcopy(model).to('meta').train()
+    c = model.config['input_channels']
     size = tuple(size or model.config['patch_size'])
     real = torch.empty(batch_size, c*(2*meta.neighbours+1), *size, device='meta')
     saved,_ = _saved_bytes(lambda: meta(real, real.clone()))

@@ -8,17 +8,23 @@ Docs: https://ishrith-gowda.github.io/neuroscope/preprocessing/index.html.md"""
 __all__ = []
 
 # %% ../../nbs/preprocessing/index.ipynb #63044043
-from .skull_strip import brain_mask, is_stripped, skull_strip, strip_backends, strip_subject
+from .skull_strip import (brain_mask, is_stripped, skull_strip,
+                                                  strip_backends, strip_subject)
 from .bias_correction import N4BiasFieldCorrection
 from .registration import MRIRegistration, register_subject
-from neuroscope.preprocessing.normalization import (NyulNormalizer, PercentileNormalizer, VolumeNormalization, WhiteStripeNormalizer, ZScoreNormalizer,
-    learn_nyul, load_nyul)
+from .normalization import (NyulNormalizer, PercentileNormalizer,
+                                                    VolumeNormalization, WhiteStripeNormalizer,
+                                                    ZScoreNormalizer, learn_nyul, load_nyul)
 from .augmentation import DataAugmentation
 from .slices import SliceStore, extract_slices, write_slice_store
-from .pipeline import VolumePreprocessor, default_preprocessor, preprocess_cohort
+from .pipeline import (VolumePreprocessor, default_preprocessor,
+                                               preprocess_cohort)
 from .native import subject_to_native, to_native
 
 # %% ../../nbs/preprocessing/index.ipynb #ad27ba5a
-__all__ = ['brain_mask', 'is_stripped', 'skull_strip', 'strip_backends', 'strip_subject', 'N4BiasFieldCorrection', 'MRIRegistration', 'register_subject', 'NyulNormalizer', 'PercentileNormalizer', 'VolumeNormalization', 'WhiteStripeNormalizer',
-    'ZScoreNormalizer', 'learn_nyul', 'load_nyul', 'DataAugmentation',
-    'SliceStore', 'extract_slices', 'write_slice_store', 'VolumePreprocessor', 'default_preprocessor', 'preprocess_cohort', 'to_native', 'subject_to_native']
+__all__ = ['brain_mask', 'is_stripped', 'skull_strip', 'strip_backends', 'strip_subject',
+           'N4BiasFieldCorrection', 'MRIRegistration', 'register_subject', 'NyulNormalizer',
+           'PercentileNormalizer', 'VolumeNormalization', 'WhiteStripeNormalizer',
+           'ZScoreNormalizer', 'learn_nyul', 'load_nyul', 'DataAugmentation', 'SliceStore',
+           'extract_slices', 'write_slice_store', 'VolumePreprocessor', 'default_preprocessor',
+           'preprocess_cohort', 'to_native', 'subject_to_native']

@@ -15,53 +15,68 @@ from fastcore.basics import patch_to
 from ..core import GridMismatchError, InputError, check_same_grid, image_data, new_like
 
 # %% ../../nbs/preprocessing/06_augmentation.ipynb #242bd81b
-def _wrap_tensor(t): return lambda d: torch.from_numpy(np.ascontiguousarray(d)).to(t.device, t.dtype if t.dtype.is_floating_point else None)
+def _wrap_tensor(t):
+    return lambda d: torch.from_numpy(np.ascontiguousarray(d)).to(
+        t.device, t.dtype if t.dtype.is_floating_point else None)
 
 def _wrap_array(a):
     return lambda d: np.ascontiguousarray(d, dtype=a.dtype if a.dtype.kind == 'f' else None)
 
 def _from_any(volume):
     "The voxels of an array, a tensor or an image as they are, its affine, and the way back"
-    if hasattr(volume, 'dataobj'): return image_data(volume, None), volume.affine, lambda d: new_like(volume, d)
+    if hasattr(volume, 'dataobj'):
+        return image_data(volume, None), volume.affine, lambda d: new_like(volume, d)
     if isinstance(volume, torch.Tensor):
         t = volume.detach().cpu()
-        return (t.float() if t.dtype in (torch.bfloat16, torch.float16) else t).numpy(), None, _wrap_tensor(volume)
+        return (t.float() if t.dtype in (torch.bfloat16, torch.float16)
+                else t).numpy(), None, _wrap_tensor(volume)
     if isinstance(volume, np.ndarray): return volume, None, _wrap_array(volume)
-    raise InputError(f'cannot augment a {type(volume).__name__}', fix='Give an array, a tensor, a nibabel image, or a dictionary of these.')
+    raise InputError(f'cannot augment a {type(volume).__name__}',
+                     fix='Give an array, a tensor, a nibabel image, or a dictionary of these.')
 
 # %% ../../nbs/preprocessing/06_augmentation.ipynb #c07da703
 def _unwrap(volume):
-    "The voxels as (C,X,Y,Z), the affine or None, and a function that makes the given kind of new voxels"
+    "The voxels (C,X,Y,Z), the affine or None, and a function that makes such voxels again"
     if isinstance(volume, dict):
         if volume and all(hasattr(v, 'dataobj') for v in volume.values()): check_same_grid(volume)
         parts = [_unwrap(v) for v in volume.values()]
         if len({p[0].shape for p in parts}) != 1 or len(parts[0][0]) != 1:
-            raise GridMismatchError('the volumes of the dictionary are not (X,Y,Z) of one shape', fix='Bring them to one grid first.')
-        return np.concatenate([p[0] for p in parts]), parts[0][1], lambda d: {k: p[2](d[i:i+1]) for i,(k,p) in enumerate(zip(volume, parts))}
+            raise GridMismatchError('the volumes of the dictionary are not (X,Y,Z) of one shape',
+                                    fix='Bring them to one grid first.')
+        return np.concatenate([p[0] for p in parts]), parts[0][1], lambda d: {
+            k: p[2](d[i:i+1]) for i,(k,p) in enumerate(zip(volume, parts))}
     data, affine, wrap = _from_any(volume)
     if data.ndim == 3: return data[None], affine, lambda d: wrap(d[0])
-    if data.ndim != 4: raise InputError(f'a volume of shape {data.shape} has {data.ndim} dimensions', fix='Give (X,Y,Z) or (4,X,Y,Z).')
+    if data.ndim != 4:
+        raise InputError(f'a volume of shape {data.shape} has {data.ndim} dimensions',
+                         fix='Give (X,Y,Z) or (4,X,Y,Z).')
     if affine is None: return data, affine, wrap
-    return np.moveaxis(data, 3, 0), affine, lambda d: wrap(np.moveaxis(d, 0, 3))   # NIfTI keeps channels last
+    # NIfTI keeps channels last
+    return np.moveaxis(data, 3, 0), affine, lambda d: wrap(np.moveaxis(d, 0, 3))
 
 # %% ../../nbs/preprocessing/06_augmentation.ipynb #c4621e7c
-def _rng(seed): return seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
+def _rng(seed):
+    return seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
 
 def _range(r, name, centre=0.):
     "`(lowest, highest)` from itself or from the half-width around `centre`"
     lo, hi = (centre-r, centre+r) if np.isscalar(r) else r
-    if not (np.isfinite([lo, hi]).all() and lo <= hi): raise InputError(f'{name} of {r} is no range', fix='Give (lowest, highest).')
+    if not (np.isfinite([lo, hi]).all() and lo <= hi):
+        raise InputError(f'{name} of {r} is no range', fix='Give (lowest, highest).')
     return lo, hi
 
 def _draw(rng, r, n, shared=False):
     "One number of the range per channel, or one for all, shaped to multiply (C,X,Y,Z)"
-    return np.full(n, rng.uniform(*r)).reshape(-1,1,1,1) if shared else rng.uniform(*r, size=n).reshape(-1,1,1,1)
+    return (np.full(n, rng.uniform(*r)).reshape(-1,1,1,1) if shared
+            else rng.uniform(*r, size=n).reshape(-1,1,1,1))
 
 # %% ../../nbs/preprocessing/06_augmentation.ipynb #40cf2d76
 def _mask_array(mask, shape):
     "A mask of any kind as a bool array (X,Y,Z)"
     m = _unwrap(mask)[0][0] != 0
-    if m.shape != tuple(shape): raise GridMismatchError(f'the mask has the shape {m.shape}, the volume {tuple(shape)}', fix='Bring both to one grid.')
+    if m.shape != tuple(shape):
+        raise GridMismatchError(f'the mask has the shape {m.shape}, the volume {tuple(shape)}',
+                                fix='Bring both to one grid.')
     return m
 
 def _change(volume, op, mask, p, rng):
@@ -77,12 +92,13 @@ def _change(volume, op, mask, p, rng):
 def _torchio(name, x, affine=None, **kwargs):
     "A deterministic transform of TorchIO on (C,X,Y,Z), with torch's random state left as it was"
     import torchio as tio   # takes a second to import, and only some augmentations need it
-    img = tio.ScalarImage(tensor=torch.from_numpy(np.ascontiguousarray(x, np.float32)), affine=affine)
+    img = tio.ScalarImage(tensor=torch.from_numpy(np.ascontiguousarray(x, np.float32)),
+                          affine=affine)
     with torch.random.fork_rng(devices=[]): return getattr(tio, name)(**kwargs)(img).numpy()
 
 # %% ../../nbs/preprocessing/06_augmentation.ipynb #b3dfe6e2
 class DataAugmentation:
-    "Random variants of brain volumes; every method takes a volume and gives back one of the same kind"
+    "Random variants of brain volumes; what comes back is of the kind that went in"
 
 # %% ../../nbs/preprocessing/06_augmentation.ipynb #f8d6d7f2
 @patch_to(DataAugmentation, static_method=True)
@@ -92,7 +108,8 @@ def random_flip(volume,        # (X,Y,Z) or (4,X,Y,Z), array, tensor, image, or 
                 seed=None,     # number or generator; the same number flips a mask alike
                )->Any:         # same kind and voxel type
     "Mirror the volume along each of `axes` with probability `p`"
-    rng, (data, _, wrap) = _rng(seed), _unwrap(volume)
+    rng = _rng(seed)
+    (data, _, wrap) = _unwrap(volume)
     if not set(axes) <= {0, 1, 2}: raise InputError(f'axes {list(axes)} are not among 0, 1, 2')
     chosen = [a+1 for a in axes if rng.random() < p]
     return wrap(np.flip(data, tuple(chosen)).copy())
@@ -100,7 +117,8 @@ def random_flip(volume,        # (X,Y,Z) or (4,X,Y,Z), array, tensor, image, or 
 # %% ../../nbs/preprocessing/06_augmentation.ipynb #793903fa
 def _affine_params(rng, degrees, scale, translation):
     "Nine numbers for `torchio.Affine`: scales, degrees and millimetres for the three axes"
-    return dict(scales=tuple(rng.uniform(*_range(scale, 'scale', 1.), 3)), degrees=tuple(rng.uniform(*_range(degrees, 'degrees'), 3)),
+    return dict(scales=tuple(rng.uniform(*_range(scale, 'scale', 1.), 3)),
+                degrees=tuple(rng.uniform(*_range(degrees, 'degrees'), 3)),
                 translation=tuple(rng.uniform(*_range(translation, 'translation'), 3)))
 
 def _face_values(data):
@@ -110,9 +128,12 @@ def _face_values(data):
 
 # %% ../../nbs/preprocessing/06_augmentation.ipynb #8f1793a8
 @patch_to(DataAugmentation, static_method=True)
-def random_affine(volume,             # (X,Y,Z) or (4,X,Y,Z), array, tensor, image, or dictionary of these
+def random_affine(
+    # (X,Y,Z) or (4,X,Y,Z), array, tensor, image, or dictionary of these
+    volume,
                   degrees=5.,         # rotation about each axis: half-width, or (lowest, highest)
-                  scale=.05,          # factor of each axis: half-width around 1, or (lowest, highest)
+                  # factor of each axis: half-width around 1, or (lowest, highest)
+                  scale=.05,
                   translation=3.,     # mm along each axis: half-width, or (lowest, highest)
                   p:float=1.,         # probability
                   interpolation='linear', # 'nearest' for labels
@@ -120,19 +141,24 @@ def random_affine(volume,             # (X,Y,Z) or (4,X,Y,Z), array, tensor, ima
                   seed=None,          # number or generator; the same number moves a mask alike
                  )->Any:              # same kind; whole numbers become float32 unless 'nearest'
     "Turn, scale and shift the volume by a random small affine transform"
-    rng, (data, affine, wrap) = _rng(seed), _unwrap(volume)
+    rng = _rng(seed)
+    (data, affine, wrap) = _unwrap(volume)
     nearest = interpolation == 'nearest' or data.dtype == bool
     dtype = data.dtype if nearest or data.dtype.kind == 'f' else np.float32
     if rng.random() >= p: return wrap(data.astype(dtype))
     affine = np.diag([*np.broadcast_to(spacing, 3), 1.]) if affine is None else affine
     pad = _face_values(data).astype(np.float32)
     params = _affine_params(rng, degrees, scale, translation)
-    res = _torchio('Affine', data-pad, affine, **params, default_pad_value=0., image_interpolation='nearest' if nearest else interpolation) + pad
-    return wrap(np.rint(res).astype(dtype) if nearest and np.dtype(dtype).kind != 'f' else res.astype(dtype))
+    res = _torchio('Affine', data-pad, affine, **params, default_pad_value=0.,
+                   image_interpolation='nearest' if nearest else interpolation) + pad
+    return wrap(np.rint(res).astype(dtype) if nearest and np.dtype(dtype).kind != 'f'
+                else res.astype(dtype))
 
 # %% ../../nbs/preprocessing/06_augmentation.ipynb #10a753ec
 @patch_to(DataAugmentation, static_method=True)
-def random_intensity_scale(volume,                # (X,Y,Z) or (4,X,Y,Z), array, tensor, image, or dictionary of these
+def random_intensity_scale(
+    # (X,Y,Z) or (4,X,Y,Z), array, tensor, image, or dictionary of these
+    volume,
                            scale_range=(.9, 1.1), # lowest and highest factor
                            mask=None,             # (X,Y,Z) where to; everywhere unless told
                            p:float=1.,            # probability
@@ -140,20 +166,25 @@ def random_intensity_scale(volume,                # (X,Y,Z) or (4,X,Y,Z), array,
                            seed=None,             # number or generator
                           )->Any:                 # same kind; whole numbers become float32
     "Multiply the intensities by a random factor"
-    rng, r = _rng(seed), _range(scale_range, 'scale_range', 1.)
+    rng = _rng(seed)
+    r = _range(scale_range, 'scale_range', 1.)
     return _change(volume, lambda d,m: d*_draw(rng, r, len(d), shared), mask, p, rng)
 
 # %% ../../nbs/preprocessing/06_augmentation.ipynb #b8cda7f7
 @patch_to(DataAugmentation, static_method=True)
-def random_intensity_shift(volume,                  # (X,Y,Z) or (4,X,Y,Z), array, tensor, image, or dictionary of these
-                           shift_range=(-.1, .1),   # lowest and highest offset, in the units of the volume
+def random_intensity_shift(
+    # (X,Y,Z) or (4,X,Y,Z), array, tensor, image, or dictionary of these
+    volume,
+                           # lowest and highest offset, in the units of the volume
+                           shift_range=(-.1, .1),
                            mask=None,               # (X,Y,Z) where to; everywhere unless told
                            p:float=1.,              # probability
                            shared:bool=False,       # one offset for all sequences?
                            seed=None,               # number or generator
                           )->Any:                   # same kind; whole numbers become float32
     "Add a random offset to the intensities"
-    rng, r = _rng(seed), _range(shift_range, 'shift_range')
+    rng = _rng(seed)
+    r = _range(shift_range, 'shift_range')
     return _change(volume, lambda d,m: d+_draw(rng, r, len(d), shared), mask, p, rng)
 
 # %% ../../nbs/preprocessing/06_augmentation.ipynb #83d5a9b1
@@ -164,32 +195,42 @@ def _gamma(data, mask, gammas):
         vals = data[c] if mask is None else data[c][mask]
         lo, hi = (vals.min(), vals.max()) if vals.size else (0, 0)
         if hi <= lo: continue
-        res[c] = _torchio('Gamma', np.clip((data[c]-lo)/(hi-lo), 0, 1)[None], gamma=float(g))[0]*(hi-lo) + lo
+        res[c] = _torchio('Gamma', np.clip((data[c]-lo)/(hi-lo), 0, 1)[None],
+                          gamma=float(g))[0]*(hi-lo) + lo
     return res
 
 @patch_to(DataAugmentation, static_method=True)
-def random_gamma(volume,            # (X,Y,Z) or (4,X,Y,Z), array, tensor, image, or dictionary of these
-                 log_gamma=.3,      # range of the logarithm of the exponent: half-width, or (lowest, highest)
+def random_gamma(
+    # (X,Y,Z) or (4,X,Y,Z), array, tensor, image, or dictionary of these
+    volume,
+                 # range of the logarithm of the exponent: half-width, or (lowest, highest)
+                 log_gamma=.3,
                  mask=None,         # (X,Y,Z) where to; everywhere unless told
                  p:float=1.,        # probability
                  shared:bool=False, # one exponent for all sequences?
                  seed=None,         # number or generator
                 )->Any:             # same kind; whole numbers become float32
     "Bend the contrast by a random power law that keeps the lowest and highest value"
-    rng, r = _rng(seed), _range(log_gamma, 'log_gamma')
-    return _change(volume, lambda d,m: _gamma(d, m, np.exp(_draw(rng, r, len(d), shared)).ravel()), mask, p, rng)
+    rng = _rng(seed)
+    r = _range(log_gamma, 'log_gamma')
+    return _change(volume, lambda d,m: _gamma(d, m, np.exp(_draw(rng, r, len(d), shared)).ravel()),
+                   mask, p, rng)
 
 # %% ../../nbs/preprocessing/06_augmentation.ipynb #652eb1b5
 def _random_log_field(rng, shape, mask, strength, order=3):
     "A smooth log field (X,Y,Z), median 0 and largest absolute value log(1+strength) in the mask"
-    n = sum(1 for i in range(order+1) for j in range(order+1-i) for _ in range(order+1-i-j))   # terms of the polynomial
-    f = np.log(_torchio('BiasField', np.ones((1, *shape)), coefficients=rng.uniform(-.5, .5, n), order=order)[0])
+    # terms of the polynomial
+    n = sum(1 for i in range(order+1) for j in range(order+1-i) for _ in range(order+1-i-j))
+    f = np.log(_torchio('BiasField', np.ones((1, *shape)), coefficients=rng.uniform(-.5, .5, n),
+                        order=order)[0])
     vals = f if mask is None or not mask.any() else f[mask]
     f = f - np.median(vals)
     return f*np.log1p(strength)/max(np.abs(vals-np.median(vals)).max(), 1e-6)
 
 @patch_to(DataAugmentation, static_method=True)
-def random_bias_field(volume,             # (X,Y,Z) or (4,X,Y,Z), array, tensor, image, or dictionary of these
+def random_bias_field(
+    # (X,Y,Z) or (4,X,Y,Z), array, tensor, image, or dictionary of these
+    volume,
                       strength=(0., .3),  # .3: the field goes up to 1.3 or down to 1/1.3
                       mask=None,          # (X,Y,Z) where to; everywhere unless told
                       p:float=1.,         # probability
@@ -197,20 +238,26 @@ def random_bias_field(volume,             # (X,Y,Z) or (4,X,Y,Z), array, tensor,
                       seed=None,          # number or generator
                      )->Any:              # same kind; whole numbers become float32
     "Multiply by a random smooth field, as a receive coil does"
-    rng, r = _rng(seed), _range((0., strength) if np.isscalar(strength) else strength, 'strength')
+    rng = _rng(seed)
+    r = _range((0., strength) if np.isscalar(strength) else strength, 'strength')
     def op(d, m):
-        fields = [_random_log_field(rng, d.shape[1:], m, rng.uniform(*r)) for _ in range(1 if shared else len(d))]
+        fields = [_random_log_field(rng, d.shape[1:], m, rng.uniform(*r))
+                  for _ in range(1 if shared else len(d))]
         return d*np.exp(np.stack(fields))
     return _change(volume, op, mask, p, rng)
 
 # %% ../../nbs/preprocessing/06_augmentation.ipynb #cd22745c
 def _signal_level(x, mask):
-    "The mean absolute intensity or the spread of a channel, whichever is larger, where there is signal"
+    "The larger of a channel's mean absolute intensity and spread, where there is signal"
     vals = x[mask] if mask is not None else x[x != 0]
-    return max(abs(float(vals.mean(dtype=float))), float(vals.std(dtype=float))) if vals.size else 0.     # in double: squares of large values leave float32
+    # in double: squares of large values leave float32
+    return max(abs(float(vals.mean(dtype=float))),
+               float(vals.std(dtype=float))) if vals.size else 0.
 
 @patch_to(DataAugmentation, static_method=True)
-def random_noise(volume,              # (X,Y,Z) or (4,X,Y,Z), array, tensor, image, or dictionary of these
+def random_noise(
+    # (X,Y,Z) or (4,X,Y,Z), array, tensor, image, or dictionary of these
+    volume,
                  std_range=(0., .05), # standard deviation as a fraction of the signal
                  mask=None,           # (X,Y,Z) where to; everywhere unless told
                  p:float=1.,          # probability
@@ -218,7 +265,8 @@ def random_noise(volume,              # (X,Y,Z) or (4,X,Y,Z), array, tensor, ima
                  seed=None,           # number or generator
                 )->Any:               # same kind; whole numbers become float32
     "Add Gaussian noise"
-    rng, r = _rng(seed), _range((0., std_range) if np.isscalar(std_range) else std_range, 'std_range')
+    rng = _rng(seed)
+    r = _range((0., std_range) if np.isscalar(std_range) else std_range, 'std_range')
     def op(d, m):
         level = np.array([_signal_level(x, m) for x in d]).reshape(-1,1,1,1)
         unit = _torchio('Noise', np.zeros(d.shape), mean=0., std=1., seed=int(rng.integers(2**31)))
@@ -227,18 +275,25 @@ def random_noise(volume,              # (X,Y,Z) or (4,X,Y,Z), array, tensor, ima
 
 # %% ../../nbs/preprocessing/06_augmentation.ipynb #f154bf2d
 @patch_to(DataAugmentation, static_method=True)
-def random_augment(volume,         # (X,Y,Z) or (4,X,Y,Z), array, tensor, image, or dictionary of these
+def random_augment(
+    # (X,Y,Z) or (4,X,Y,Z), array, tensor, image, or dictionary of these
+    volume,
                    mask=None,      # (X,Y,Z) brain; moved along
                    axes=(0,),      # axes that may be flipped
                    p:float=.5,     # probability of each augmentation
                    spacing=1.,     # mm per voxel where the volume has no affine
                    seed=None,      # number or generator
                   )->Any:          # the volume, or (volume, mask) where a mask is given
-    "A random variant of a volume: flip, affine move, bias field, gamma, scale, shift and noise, each with probability `p`"
-    A, rng = DataAugmentation, _rng(seed)
+    "A random flip, affine move, bias field, gamma, scale, shift and noise, each with `p`"
+    A = DataAugmentation
+    rng = _rng(seed)
     s = [int(i) for i in rng.integers(2**31, size=2)]
-    move = lambda v: A.random_affine(A.random_flip(v, axes, p, seed=s[0]), p=p, spacing=spacing, seed=s[1])
-    volume, mask = move(volume), None if mask is None else move(mask)
-    for f in (A.random_bias_field, A.random_gamma, A.random_intensity_scale): volume = f(volume, mask=mask, p=p, seed=rng)
+    def move(v):
+        return A.random_affine(A.random_flip(v, axes, p, seed=s[0]), p=p, spacing=spacing,
+                               seed=s[1])
+    volume = move(volume)
+    mask = None if mask is None else move(mask)
+    for f in (A.random_bias_field, A.random_gamma, A.random_intensity_scale):
+        volume = f(volume, mask=mask, p=p, seed=rng)
     volume = A.random_noise(volume, mask=mask, p=p, seed=rng)
     return volume if mask is None else (volume, mask)

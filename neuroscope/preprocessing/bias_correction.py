@@ -17,8 +17,10 @@ import SimpleITK as sitk
 from fastcore.basics import patch, store_attr
 from scipy import ndimage as ndi
 
-from ..core import (EmptyVolumeError, GridMismatchError, InputError, check_same_grid, from_sitk, get_logger, image_data, load_volume, new_like, to_sitk)
-from .skull_strip import brain_mask, fill_holes, is_stripped, largest_component
+from ..core import (EmptyVolumeError, GridMismatchError, InputError, check_same_grid,
+                             from_sitk, get_logger, image_data, load_volume, new_like, to_sitk)
+from .skull_strip import (brain_mask, fill_holes, is_stripped,
+                                                  largest_component)
 
 _log = get_logger('bias_correction')
 
@@ -33,7 +35,9 @@ def head_mask(
     "The head against the noise around it"
     x = image_data(img)
     bright = x[x > x.mean()]
-    if not bright.size: raise EmptyVolumeError('there is nothing but one value in the scan', path=img.get_filename())
+    if not bright.size:
+        raise EmptyVolumeError('there is nothing but one value in the scan',
+                               path=img.get_filename())
     return fill_holes(largest_component(ndi.binary_opening(x > .25*bright.mean())))
 
 def _as_mask(mask, img):
@@ -42,47 +46,60 @@ def _as_mask(mask, img):
     if isinstance(mask, sitk.Image): mask = from_sitk(mask)
     if hasattr(mask, 'dataobj'): check_same_grid([img, mask], ['the scan', 'the mask'])
     mask = (image_data(mask) if hasattr(mask, 'dataobj') else np.asarray(mask)) > 0
-    if mask.shape != img.shape: raise GridMismatchError(f'a mask of shape {mask.shape} for a scan of shape {img.shape}', path=img.get_filename())
+    if mask.shape != img.shape:
+        raise GridMismatchError(f'a mask of shape {mask.shape} for a scan of shape {img.shape}',
+                                path=img.get_filename())
     return mask
 
 # %% ../../nbs/preprocessing/03_bias_correction.ipynb #91bfc792
 def _thin(x, m, factor):
     "The image and its mask on every `factor`-th voxel, cropped to the mask"
     box = ndi.find_objects(sitk.GetArrayViewFromImage(m).T)[0]
-    lo,size = [s.start for s in box],[s.stop-s.start for s in box]
+    lo = [s.start for s in box]
+    size = [s.stop-s.start for s in box]
     k = [int(max(1, min(f, n//12))) for f,n in zip(np.broadcast_to(factor, 3), size)]
     return *(sitk.Shrink(sitk.RegionOfInterest(o, size, lo), k) for o in (x, m)), k
 
 def _lay_out(x, m, distance):
     "The image and mask padded so that each side is `n*distance` mm, and those n"
-    n,spacing = np.array(x.GetSize()),np.array(x.GetSpacing())
+    n = np.array(x.GetSize())
+    spacing = np.array(x.GetSpacing())
     spans = np.ceil((n-1)*spacing/distance - 1e-6).astype(int).clip(1)
     extra = np.maximum(0, np.round(spans*distance/spacing).astype(int) + 1 - n)
-    return *(sitk.ConstantPad(o, (extra//2).tolist(), (extra-extra//2).tolist(), 0) for o in (x, m)), spans.tolist()
+    return *(sitk.ConstantPad(o, (extra//2).tolist(), (extra-extra//2).tolist(), 0)
+             for o in (x, m)), spans.tolist()
 
 # %% ../../nbs/preprocessing/03_bias_correction.ipynb #53161776
 class N4BiasFieldCorrection:
     "N4 with the field estimated on a thinned image and applied at full resolution"
     def __init__(self,
-        shrink_factor=4, # every so-manyth voxel is used for the estimate: one number, or one for each axis
-        iterations=(50,50,30,20), # most iterations at each level; the spline grid is halved from level to level
-        convergence_threshold=.001, # a level ends when the field changes less than this (coefficient of variation in the mask)
+        # every so-manyth voxel is used for the estimate: one number, or one for each axis
+        shrink_factor=4,
+        # most iterations at each level; the spline grid is halved from level to level
+        iterations=(50,50,30,20),
+        # a level ends when the field changes less than this (coefficient of variation in the mask)
+        convergence_threshold=.001,
         spline_order=3, # of the B-spline
         spline_distance=200., # mm between control points at the first level
-        finest_distance=40., # mm; levels with control points closer than this are left out, 0 keeps all
+        # mm; levels with control points closer than this are left out, 0 keeps all
+        finest_distance=40.,
         max_field=10., # a field that varies by more than this factor in the mask is refused
         n_threads=1, # threads; with one, results do not depend on the machine
     ):
         store_attr()
-        if not len(self.iterations) or min(self.iterations) < 1: raise InputError(f'iterations have to be positive, one number a level, these are {iterations}')
-        if min(*np.broadcast_to(shrink_factor, 3), spline_distance, n_threads) <= 0: raise InputError('shrink factor, spline distance and threads have to be positive')
+        if not len(self.iterations) or min(self.iterations) < 1:
+            raise InputError(
+                f'iterations have to be positive, one number a level, these are {iterations}')
+        if min(*np.broadcast_to(shrink_factor, 3), spline_distance, n_threads) <= 0:
+            raise InputError('shrink factor, spline distance and threads have to be positive')
 
 # %% ../../nbs/preprocessing/03_bias_correction.ipynb #279e415b
 @patch(as_prop=True)
 def levels(self:N4BiasFieldCorrection) -> dict: # distance of control points, mm -> most iterations
     "The levels that are run"
     ds = [self.spline_distance/2**i for i in range(len(self.iterations))]
-    return {d: int(n) for i,(d,n) in enumerate(zip(ds, self.iterations)) if i == 0 or d >= self.finest_distance}
+    return {d: int(n) for i,(d,n) in enumerate(zip(ds, self.iterations)) if i == 0
+            or d >= self.finest_distance}
 
 # %% ../../nbs/preprocessing/03_bias_correction.ipynb #ccf70c96
 @patch(cls_method=True)
@@ -93,19 +110,28 @@ def adaptive(cls:N4BiasFieldCorrection,
     **kwargs, # further parameters, which then are not chosen
 ) -> N4BiasFieldCorrection:
     "A correction whose shrink factors, control points and iterations suit a scan"
-    if not finest_distance > 0: raise InputError(f'the finest distance of control points is {finest_distance} mm', fix='Give more than 0.')
-    mask,zooms = _as_mask(mask, img),np.array(img.header.get_zooms()[:3], float)
-    if not mask.any(): raise EmptyVolumeError('the mask is empty', path=img.get_filename(), fix='Give the mask of the brain.')
-    extent = max((s.stop-s.start)*z for s,z in zip(ndi.find_objects(mask.astype(np.uint8))[0], zooms))
+    if not finest_distance > 0:
+        raise InputError(f'the finest distance of control points is {finest_distance} mm',
+                         fix='Give more than 0.')
+    mask = _as_mask(mask, img)
+    zooms = np.array(img.header.get_zooms()[:3], float)
+    if not mask.any():
+        raise EmptyVolumeError('the mask is empty', path=img.get_filename(),
+                               fix='Give the mask of the brain.')
+    extent = max((s.stop-s.start)*z
+                 for s,z in zip(ndi.find_objects(mask.astype(np.uint8))[0], zooms))
     first = float(np.clip(10*np.ceil(extent/10), finest_distance, 200))
     levels = 1 + int(np.log2(first/finest_distance) + 1e-9)
-    chosen = dict(shrink_factor=tuple(int(max(1, np.floor(finest_distance/5/z + .1))) for z in zooms), spline_distance=first, iterations=(100,)*levels)
+    chosen = dict(
+        shrink_factor=tuple(int(max(1, np.floor(finest_distance/5/z + .1))) for z in zooms),
+        spline_distance=first, iterations=(100,)*levels)
     return cls(**(chosen | dict(finest_distance=finest_distance) | kwargs))
 
 # %% ../../nbs/preprocessing/03_bias_correction.ipynb #cceb4b73
 def _run_n4(self, x, m, spans):
-    "The filter after its run on a laid-out image, and the change of the field at each iteration of each level"
-    n4,changes = sitk.N4BiasFieldCorrectionImageFilter(),[[] for _ in self.levels]
+    "The filter after its run, and the change of the field at each iteration of each level"
+    n4 = sitk.N4BiasFieldCorrectionImageFilter()
+    changes = [[] for _ in self.levels]
     n4.SetMaximumNumberOfIterations(list(self.levels.values()))
     n4.SetConvergenceThreshold(self.convergence_threshold)
     n4.SetSplineOrder(self.spline_order)
@@ -114,15 +140,20 @@ def _run_n4(self, x, m, spans):
     n4.AddCommand(sitk.sitkIterationEvent, lambda: changes[min(n4.GetCurrentLevel(), len(changes)-1)].append(n4.GetCurrentConvergenceMeasurement()))
     try: n4.Execute(x, m)
     except RuntimeError as e:
-        if 'Python Callable' in str(e): raise KeyboardInterrupt from e     # Ctrl-C strikes in the command above, and SimpleITK makes an error of its own of it
-        raise BiasFieldError(f'N4 failed ({str(e).strip().splitlines()[-1]})', fix='Look at the scan and its mask.') from e
+        # Ctrl-C strikes in the command above, and SimpleITK makes an error of its own of it
+        if 'Python Callable' in str(e):
+            raise KeyboardInterrupt from e
+        raise BiasFieldError(f'N4 failed ({str(e).strip().splitlines()[-1]})',
+                             fix='Look at the scan and its mask.') from e
     return n4,changes
 
 # %% ../../nbs/preprocessing/03_bias_correction.ipynb #4b423f23
 def _full_resolution(n4, x, k, full):
-    "The log field that was fitted on `x`, on every voxel of `full`; beyond the spline's domain it goes on as at its edge"
-    fine = sitk.Image([(n-1)*f+1 for n,f in zip(x.GetSize(), k)], sitk.sitkFloat32)      # as fine as `full`, same domain as `x`
-    fine.SetOrigin(x.GetOrigin()); fine.SetDirection(x.GetDirection())
+    "The log field fitted on `x`, at every voxel of `full`; held at the edge of its domain"
+    # as fine as `full`, same domain as `x`
+    fine = sitk.Image([(n-1)*f+1 for n,f in zip(x.GetSize(), k)], sitk.sitkFloat32)
+    fine.SetOrigin(x.GetOrigin())
+    fine.SetDirection(x.GetDirection())
     fine.SetSpacing([s/f for s,f in zip(x.GetSpacing(), k)])
     r = sitk.ResampleImageFilter()
     r.SetReferenceImage(full)
@@ -132,16 +163,25 @@ def _full_resolution(n4, x, k, full):
 
 # %% ../../nbs/preprocessing/03_bias_correction.ipynb #319d31d2
 BiasField = namedtuple('BiasField', 'log_field figures')
-BiasField.__doc__ = "`log_field` (X,Y,Z) float32, mean 0 in the mask; `figures` a dict: range, variation, and how each level ended"
+BiasField.__doc__ = ("`log_field` (X,Y,Z) float32, mean 0 in the mask; `figures` a dict: range, "
+                     "variation, and how each level ended")
 
 def _check_fit_voxels(use, mask, img):
     "Raise if there is too little in the mask to fit a field to"
     path = img.get_filename()
-    if not mask.any(): raise EmptyVolumeError('the mask is empty', path=path, fix='Give the mask of the brain.')
-    if use.sum() < .5*mask.sum(): raise BiasFieldError(f'{100*(1-use.sum()/mask.sum()):.0f} % of the voxels in the mask are not positive', path=path, fix='N4 works on logarithms: correct the scan before it is normalized.')
-    if use.sum() < 200: raise BiasFieldError(f'there are only {use.sum()} voxels to fit a field to', path=path, fix='Give the mask of the brain.')
+    if not mask.any():
+        raise EmptyVolumeError('the mask is empty', path=path, fix='Give the mask of the brain.')
+    if use.sum() < .5*mask.sum():
+        raise BiasFieldError(
+            f'{100*(1-use.sum()/mask.sum()):.0f} % of the voxels in the mask are not positive',
+            path=path, fix='N4 works on logarithms: correct the scan before it is normalized.')
+    if use.sum() < 200:
+        raise BiasFieldError(f'there are only {use.sum()} voxels to fit a field to', path=path,
+                             fix='Give the mask of the brain.')
     v = image_data(img)[use]
-    if v.min() == v.max(): raise EmptyVolumeError('all voxels in the mask have the same value', path=path, fix='Look at the scan.')
+    if v.min() == v.max():
+        raise EmptyVolumeError('all voxels in the mask have the same value', path=path,
+                               fix='Look at the scan.')
 
 # %% ../../nbs/preprocessing/03_bias_correction.ipynb #4f53228a
 @patch
@@ -155,7 +195,8 @@ def estimate(self:N4BiasFieldCorrection,
     use = mask & (start > 0)
     if exclude is not None: use &= ~np.asarray(exclude, dtype=bool)
     _check_fit_voxels(use, mask, img)
-    full,m = sitk.Cast(to_sitk(img), sitk.sitkFloat32),to_sitk(new_like(img, use))
+    full = sitk.Cast(to_sitk(img), sitk.sitkFloat32)
+    m = to_sitk(new_like(img, use))
     x,m,k = _thin(full, m, self.shrink_factor)
     x,m,spans = _lay_out(x, m, self.spline_distance)
     n4,changes = _run_n4(self, x, m, spans)
@@ -168,11 +209,17 @@ def _figures(self, log_field, changes, k, img):
     "What is written down about a field; an implausible one is an error"
     lo,hi = np.exp(np.percentile(log_field, [.5, 99.5]))
     if not np.isfinite(log_field).all() or hi/lo > self.max_field:
-        raise BiasFieldError(f'the bias field varies by a factor of {hi/lo:.1f} in the mask, which no coil does (at most {self.max_field:g} is believed)', path=img.get_filename(), fix='Look at the scan and its mask, or raise max_field.')
-    ends = [dict(control_points_mm=d, iterations=len(c), last_change=float(f'{c[-1]:.2g}') if c else None, converged=bool(c) and c[-1] <= self.convergence_threshold)
+        raise BiasFieldError(
+            f'the bias field varies by a factor of {hi/lo:.1f} in the mask, which no '
+            f'coil does (at most {self.max_field:g} is believed)', path=img.get_filename(),
+            fix='Look at the scan and its mask, or raise max_field.')
+    ends = [dict(control_points_mm=d, iterations=len(c),
+                 last_change=float(f'{c[-1]:.2g}') if c else None,
+                 converged=bool(c) and c[-1] <= self.convergence_threshold)
             for d,c in zip(self.levels, changes)]
     field = np.exp(log_field)
-    return dict(field_range=[round(float(lo), 4), round(float(hi), 4)], field_cv=round(float(field.std()/field.mean()), 4), shrink=k, levels=ends)
+    return dict(field_range=[round(float(lo), 4), round(float(hi), 4)],
+                field_cv=round(float(field.std()/field.mean()), 4), shrink=k, levels=ends)
 
 # %% ../../nbs/preprocessing/03_bias_correction.ipynb #70279da4
 @patch
@@ -188,8 +235,11 @@ def correct_volume(self:N4BiasFieldCorrection,
         for o in both: o.CopyInformation(image)
         return tuple(both)
     img = load_volume(image)
-    if lesion is not None: exclude = _as_mask(lesion, img) if exclude is None else _as_mask(lesion, img) | np.asarray(exclude, bool)
+    if lesion is not None:
+        exclude = _as_mask(lesion, img) if exclude is None else _as_mask(lesion, img) | np.asarray(
+            exclude, bool)
     b = self.estimate(img, _as_mask(mask, img), exclude)
-    _log.info('%s: field %s to %s in the mask', img.get_filename() or 'image', *b.figures['field_range'])
+    _log.info('%s: field %s to %s in the mask', img.get_filename() or 'image',
+              *b.figures['field_range'])
     field = np.exp(b.log_field)
     return new_like(img, image_data(img)/field), new_like(img, field)

@@ -101,7 +101,8 @@ def unevenness(
 ) -> float: # 0: all the same
     "Robust coefficient of variation of a smoothed tissue"
     box = ndi.find_objects(tissue.astype(np.uint8))[0]
-    x,tissue = x[box],tissue[box]
+    x = x[box]
+    tissue = tissue[box]
     sigma = mm/np.asarray(zooms)
     sums = ndi.gaussian_filter((x*tissue).astype(np.float32), sigma, mode='constant')
     weights = ndi.gaussian_filter(tissue.astype(np.float32), sigma, mode='constant')
@@ -143,7 +144,8 @@ def fit_region(
 ) -> FitRegion: # for all of these sequences
     "The voxels to fit a bias field to, and those to judge it by"
     first = next(iter(imgs.values()))
-    brain,out = _brain_on(mask, imgs),None
+    brain = _brain_on(mask, imgs)
+    out = None
     known = None if lesion is None else _lesion_on(lesion, first)
     if known is not None: out = near(known, first.header.get_zooms()[:3], margin)
     elif brain is not None: out = bright_tails(imgs, brain)

@@ -21,7 +21,8 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from ..core import (SEQUENCES, SCHEMES, InputError, NeuroscopeError, NoSubjectsError, atomic_path, get_logger, load_volume, progress_bar, read_json,
+from ..core import (SEQUENCES, SCHEMES, InputError, NeuroscopeError, NoSubjectsError,
+                             atomic_path, get_logger, load_volume, progress_bar, read_json,
                              require_extra, sequence_filename, sidecar_path, versions, write_json)
 from ..simulate import synth_volume
 
@@ -32,27 +33,42 @@ def synth_series(
     folder, # the files are written into it
     img=None, # nibabel image; a `synth_volume` unless told
     number:int=1, # of the series
-    **tags, # DICOM keywords and their values, for instance EchoTime=14., ContrastBolusAgent='Gadovist'
+    # DICOM keywords and their values, for instance EchoTime=14., ContrastBolusAgent='Gadovist'
+    **tags,
 )->list: # the files
     "Write a volume as a simulated DICOM series"
     pydicom = require_extra('pydicom', 'dicom')
     img = synth_volume(dtype=np.int16) if img is None else img
     A = np.diag([-1.,-1,1,1]) @ img.affine
-    zooms,data = np.linalg.norm(A[:3,:3], axis=0), np.asarray(img.dataobj)
-    uid = lambda *k: pydicom.uid.generate_uid(entropy_srcs=list(map(str, k)))
+    zooms = np.linalg.norm(A[:3,:3], axis=0)
+    data = np.asarray(img.dataobj)
+    def uid(*k): return pydicom.uid.generate_uid(entropy_srcs=list(map(str, k)))
     who = tags.get('PatientID', 'SIM-1')
-    base = dict(PatientID=who, PatientName=f'Nobody^{who}', PatientBirthDate='19610412', StudyDate='20200131', AcquisitionTime=f'1{number//60%10}{number%60:02d}00', Modality='MR',
-                StudyInstanceUID=uid(who), SeriesInstanceUID=uid(who, number), FrameOfReferenceUID=uid(who, 'frame'), SeriesNumber=number, SeriesDescription='simulated', Manufacturer='neuroscope',
-                InstitutionName='General Hospital', ImageType=['ORIGINAL','PRIMARY','M'], MRAcquisitionType='2D', RepetitionTime=500., EchoTime=14., ScanningSequence='SE', SequenceVariant='NONE',
-                ImageOrientationPatient=[*(A[:3,0]/zooms[0]), *(A[:3,1]/zooms[1])], PixelSpacing=[zooms[1], zooms[0]], SliceThickness=zooms[2], Rows=data.shape[1], Columns=data.shape[0],
-                SamplesPerPixel=1, PhotometricInterpretation='MONOCHROME2', BitsAllocated=16, BitsStored=16, HighBit=15, PixelRepresentation=1) | tags
+    base = dict(
+        PatientID=who, PatientName=f'Nobody^{who}', PatientBirthDate='19610412',
+        StudyDate='20200131', AcquisitionTime=f'1{number//60%10}{number%60:02d}00', Modality='MR',
+        StudyInstanceUID=uid(who), SeriesInstanceUID=uid(who, number),
+        FrameOfReferenceUID=uid(who, 'frame'), SeriesNumber=number, SeriesDescription='simulated',
+        Manufacturer='neuroscope', InstitutionName='General Hospital',
+        ImageType=['ORIGINAL','PRIMARY','M'], MRAcquisitionType='2D', RepetitionTime=500.,
+        EchoTime=14., ScanningSequence='SE', SequenceVariant='NONE',
+        ImageOrientationPatient=[*(A[:3,0]/zooms[0]), *(A[:3,1]/zooms[1])],
+        PixelSpacing=[zooms[1], zooms[0]], SliceThickness=zooms[2], Rows=data.shape[1],
+        Columns=data.shape[0], SamplesPerPixel=1, PhotometricInterpretation='MONOCHROME2',
+        BitsAllocated=16, BitsStored=16, HighBit=15, PixelRepresentation=1) | tags
     Path(folder).mkdir(parents=True, exist_ok=True)
-    return [_write_slice(pydicom, Path(folder)/f'{z+1:04d}.dcm', base | dict(InstanceNumber=z+1, ImagePositionPatient=list(A[:3,:3]@[0,0,z] + A[:3,3])), data[:,:,z]) for z in range(data.shape[2])]
+    return [_write_slice(pydicom, Path(folder)/f'{z+1:04d}.dcm',
+                         base | dict(InstanceNumber=z+1,
+                                     ImagePositionPatient=list(A[:3,:3]@[0,0,z] + A[:3,3])),
+                         data[:,:,z]) for z in range(data.shape[2])]
 
 def _write_slice(pydicom, path, tags, pixels):
     ds = pydicom.Dataset()
-    for k,v in tags.items(): setattr(ds, k, [f'{o:.10g}' for o in v] if isinstance(v, list) and isinstance(v[0], float) else v)
-    ds.SOPClassUID,ds.SOPInstanceUID = '1.2.840.10008.5.1.4.1.1.4',pydicom.uid.generate_uid(entropy_srcs=[str(tags)])
+    for k,v in tags.items():
+        setattr(ds, k, [f'{o:.10g}' for o in v] if isinstance(v, list) and isinstance(v[0], float)
+                else v)
+    ds.SOPClassUID = '1.2.840.10008.5.1.4.1.1.4'
+    ds.SOPInstanceUID = pydicom.uid.generate_uid(entropy_srcs=[str(tags)])
     ds.PixelData = np.ascontiguousarray(pixels.T, '<i2').tobytes()
     ds.file_meta = pydicom.dataset.FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
@@ -65,30 +81,42 @@ ProtocolName SequenceName PulseSequenceName ScanningSequence SequenceVariant Sca
 EchoPlanarPulseSequence InversionRecovery ContrastBolusAgent ContrastBolusAgentSequence ImageType BodyPartExamined AcquisitionTime AcquisitionDateTime ContentTime Rows Columns BitsAllocated
 SamplesPerPixel NumberOfFrames InstanceNumber ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence'''.split()
 
-_DIRECTORY = '1.2.840.10008.1.3.10'                                          # a table of contents (DICOMDIR): no image
-_MR_IMAGES = tuple(f'1.2.840.10008.5.1.4.1.1.4{o}' for o in ('', '.1', '.3', '.4'))  # MR images, classic and enhanced
+# a table of contents (DICOMDIR): no image
+_DIRECTORY = '1.2.840.10008.1.3.10'
+# MR images, classic and enhanced
+_MR_IMAGES = tuple(f'1.2.840.10008.5.1.4.1.1.4{o}' for o in ('', '.1', '.3', '.4'))
 
 def _missing_bytes(ds, left):
     "What of the pixels is not in the file, in words, or None"
     syntax = getattr(ds.file_meta, 'TransferSyntaxUID', None)
     if 'Rows' not in ds or not syntax or syntax.is_compressed: return None
-    need = int(ds.Rows)*int(ds.Columns)*int(ds.get('BitsAllocated') or 16)//8*int(ds.get('NumberOfFrames') or 1)*int(ds.get('SamplesPerPixel') or 1)
+    need = int(ds.Rows)*int(ds.Columns)*int(ds.get('BitsAllocated')
+                                            or 16)//8*int(ds.get('NumberOfFrames')
+                                                          or 1)*int(ds.get('SamplesPerPixel') or 1)
     return f'the pixels break off ({max(left, 0):,} of {need:,} bytes)' if left < need else None
 
 def read_header(
     path, # a file
-)->tuple: # pydicom dataset without pixels, or None if it is no DICOM; what is wrong with it, or None
+    # pydicom dataset without pixels, or None if it is no DICOM; what is wrong with it, or None
+)->tuple:
     "The header of a DICOM file"
     pydicom = require_extra('pydicom', 'dicom')
     with open(path, 'rb') as f, warnings.catch_warnings(action='ignore'):
-        if f.read(132)[128:] != b'DICM': return None, 'no DICOM, in spite of its name' if Path(path).suffix.lower() in ('.dcm', '.ima') else 'no DICOM'
+        if f.read(132)[128:] != b'DICM':
+            return None, 'no DICOM, in spite of its name' if Path(path).suffix.lower() in (
+                '.dcm', '.ima') else 'no DICOM'
         f.seek(0)
         try:
             ds = pydicom.dcmread(f, stop_before_pixels=True, specific_tags=_TAGS)
-            for e in ds: e.value                               # pydicom decodes late: what cannot be decoded shows here
-            if 'SeriesInstanceUID' not in ds or ('Rows' not in ds and str(ds.get('SOPClassUID')) in _MR_IMAGES): return None, 'no DICOM' if _DIRECTORY in str(ds.file_meta) else 'the header breaks off'
+            for e in ds:
+                e.value   # pydicom decodes late: what cannot be decoded shows here
+            if 'SeriesInstanceUID' not in ds or ('Rows' not in ds
+                                                 and str(ds.get('SOPClassUID')) in _MR_IMAGES):
+                return None, 'no DICOM' if _DIRECTORY in str(
+                    ds.file_meta) else 'the header breaks off'
             return ds, _missing_bytes(ds, os.fstat(f.fileno()).st_size - f.tell())
-        except Exception as e: return None, f'the header is damaged ({type(e).__name__})'     # of many kinds
+        except Exception as e:
+            return None, f'the header is damaged ({type(e).__name__})'   # of many kinds
 
 # %% ../../nbs/preprocessing/00_convert.ipynb #4dd2d4a5
 def _groups(ds):
@@ -114,7 +142,8 @@ def _number(v):
     try: return float(v[0] if not isinstance(v, (str, int, float)) and hasattr(v, '__len__') else v)
     except (TypeError, ValueError, IndexError): return None
 
-def _words(v): return tuple(str(o).upper() for o in ([] if v is None else [v] if isinstance(v, str) else v))
+def _words(v):
+    return tuple(str(o).upper() for o in ([] if v is None else [v] if isinstance(v, str) else v))
 
 # %% ../../nbs/preprocessing/00_convert.ipynb #173ecc66
 @dataclass
@@ -129,7 +158,8 @@ class SeriesInfo:
     flip:float|None=None         # degrees
     pulse:tuple=()          # SE, GR, IR, EP
     variant:tuple=()        # SP spoiled, MP magnetization prepared, SS steady state
-    image_type:tuple=()     # ORIGINAL or DERIVED, PRIMARY or SECONDARY, and what else the scanner says
+    # ORIGINAL or DERIVED, PRIMARY or SECONDARY, and what else the scanner says
+    image_type:tuple=()
     dimension:str=''        # 2D or 3D
     agent:str=''            # contrast agent
     body_part:str=''        # in the scanner's words
@@ -139,10 +169,14 @@ class SeriesInfo:
     orientations:int=1      # different slice orientations
     uid:str=''              # series instance UID; identifies, never written
     study:str=''            # study instance UID; identifies, never written
-    study_date:str=''       # date and time of the study, YYYYMMDD and HHMMSS; identifies, never written
-    patient:str=''          # number and who issued it, else name and birth date; identifies, never written
-    personal:tuple=()       # the patient's name, number and birth date: to be kept out of what is written
-    files:list=field(default_factory=list, repr=False)            # paths, in the order of the slices
+    # date and time of the study, YYYYMMDD and HHMMSS; identifies, never written
+    study_date:str=''
+    # number and who issued it, else name and birth date; identifies, never written
+    patient:str=''
+    # the patient's name, number and birth date: to be kept out of what is written
+    personal:tuple=()
+    # paths, in the order of the slices
+    files:list=field(default_factory=list, repr=False)
     faults:list=field(default_factory=list)                       # what is wrong with the files
 
 # %% ../../nbs/preprocessing/00_convert.ipynb #772376c4
@@ -159,7 +193,8 @@ def _pulse(ds):
 
 def _agent(ds):
     agent = str(header_value(ds, 'ContrastBolusAgent') or '')
-    if not agent and (seq := header_value(ds, 'ContrastBolusAgentSequence')): agent = str(seq[0].get('CodeMeaning', 'given'))
+    if not agent and (seq := header_value(ds, 'ContrastBolusAgentSequence')):
+        agent = str(seq[0].get('CodeMeaning', 'given'))
     return '' if _NO_AGENT.fullmatch(agent) else agent
 
 def series_info(
@@ -167,43 +202,64 @@ def series_info(
     **more, # fields known otherwise
 )->SeriesInfo:
     "The record of a series"
-    v = lambda *k: header_value(ds, *k)
-    text = lambda *ks: ' | '.join(dict.fromkeys(str(v(k)) for k in ks if v(k) is not None))
+    def v(*k): return header_value(ds, *k)
+    def text(*ks): return ' | '.join(dict.fromkeys(str(v(k)) for k in ks if v(k) is not None))
     spacing = v('PixelSpacing')
     zooms = (*map(float, spacing), _number(v('SliceThickness')) or 0) if spacing is not None else ()
-    patient = '|'.join(str(ds.get(k) or '') for k in ('IssuerOfPatientID', 'PatientID')).strip('|') or '|'.join(str(ds.get(k) or '') for k in ('PatientName', 'PatientBirthDate')).strip('|')
-    return SeriesInfo(text('SeriesDescription', 'ProtocolName', 'SequenceName', 'PulseSequenceName'), int(_number(v('SeriesNumber')) or 0), str(v('Modality') or ''), _number(v('RepetitionTime')),
-        _number(v('EchoTime', 'EffectiveEchoTime')), _number(v('InversionTime', 'InversionTimes')), _number(v('FlipAngle')), _pulse(ds), _words(v('SequenceVariant')), _words(v('ImageType')),
-        str(v('MRAcquisitionType') or ''), _agent(ds), str(v('BodyPartExamined') or ''), (str(v('AcquisitionTime') or '') or str(v('AcquisitionDateTime') or '')[8:] or str(v('ContentTime') or ''))[:6], zooms,
-        uid=str(ds.SeriesInstanceUID), study=str(ds.get('StudyInstanceUID') or ''), study_date=f"{ds.get('StudyDate') or ''}{ds.get('StudyTime') or ''}", patient=patient,
-        personal=tuple(str(ds.get(k)) for k in ('PatientName', 'PatientID', 'PatientBirthDate') if len(str(ds.get(k) or '')) > 3), **more)
+    patient = (
+        '|'.join(str(ds.get(k) or '') for k in ('IssuerOfPatientID', 'PatientID')).strip('|')
+        or '|'.join(str(ds.get(k) or '') for k in ('PatientName', 'PatientBirthDate')).strip('|'))
+    return SeriesInfo(
+        text('SeriesDescription', 'ProtocolName', 'SequenceName', 'PulseSequenceName'),
+        int(_number(v('SeriesNumber')) or 0), str(v('Modality') or ''),
+        _number(v('RepetitionTime')), _number(v('EchoTime', 'EffectiveEchoTime')),
+        _number(v('InversionTime', 'InversionTimes')), _number(v('FlipAngle')), _pulse(ds),
+        _words(v('SequenceVariant')), _words(v('ImageType')), str(v('MRAcquisitionType') or ''),
+        _agent(ds), str(v('BodyPartExamined') or ''),
+        (str(v('AcquisitionTime') or '') or str(v('AcquisitionDateTime') or '')[8:]
+         or str(v('ContentTime') or ''))[:6], zooms, uid=str(ds.SeriesInstanceUID),
+        study=str(ds.get('StudyInstanceUID') or ''),
+        study_date=f"{ds.get('StudyDate') or ''}{ds.get('StudyTime') or ''}", patient=patient,
+        personal=tuple(str(ds.get(k))
+                       for k in ('PatientName', 'PatientID', 'PatientBirthDate')
+                       if len(str(ds.get(k) or '')) > 3), **more)
 
 # %% ../../nbs/preprocessing/00_convert.ipynb #ce7bcfe0
 def _frames(ds):
     "Position and orientation of every frame of a header"
-    if 'ImagePositionPatient' in ds: return [(ds.ImagePositionPatient, ds.get('ImageOrientationPatient'))]
+    if 'ImagePositionPatient' in ds:
+        return [(ds.ImagePositionPatient, ds.get('ImageOrientationPatient'))]
     shared = header_value(ds, 'ImageOrientationPatient')
     res = []
     for frame in ds.get('PerFrameFunctionalGroupsSequence') or []:
-        pos,ori = frame.get('PlanePositionSequence'),frame.get('PlaneOrientationSequence')
-        if pos: res.append((pos[0].ImagePositionPatient, ori[0].ImageOrientationPatient if ori else shared))
+        pos = frame.get('PlanePositionSequence')
+        ori = frame.get('PlaneOrientationSequence')
+        if pos:
+            res.append(
+                (pos[0].ImagePositionPatient, ori[0].ImageOrientationPatient if ori else shared))
     return res
 
 def slice_faults(
     frames:list, # (position, orientation) of every slice
 )->tuple: # faults in words, number of orientations, distance of slices (mm)
     "Are the slices of a series all there?"
-    frames = [(np.array(p, float), np.array(o, float)) for p,o in frames if p is not None and o is not None and len(o) == 6]
+    frames = [(np.array(p, float), np.array(o, float))
+              for p,o in frames if p is not None and o is not None and len(o) == 6]
     n = len({tuple(o.round(2)) for _,o in frames})
     if n != 1 or len(frames) < 3: return [], n, None
     normal = np.cross(frames[0][1][:3], frames[0][1][3:])
     at,times = np.unique(np.round([p@normal for p,_ in frames], 2), return_counts=True)
     if len(at) < 3: return [], n, None
     gaps = np.diff(at)
-    step,faults = float(np.median(gaps)),[]
-    if (gaps > 1.5*step).any(): faults.append(f'slices are missing: a gap of {gaps.max():.1f} mm where {step:.1f} mm is usual')
-    elif np.abs(gaps-step).max() > max(.05*step, .1): faults.append(f'the slices are {gaps.min():.2f} to {gaps.max():.2f} mm apart')
-    if len(set(times.tolist())) > 1: faults.append(f'slices are there {times.min()} to {times.max()} times')
+    step = float(np.median(gaps))
+    faults = []
+    if (gaps > 1.5*step).any():
+        faults.append(
+            f'slices are missing: a gap of {gaps.max():.1f} mm where {step:.1f} mm is usual')
+    elif np.abs(gaps-step).max() > max(.05*step, .1):
+        faults.append(f'the slices are {gaps.min():.2f} to {gaps.max():.2f} mm apart')
+    if len(set(times.tolist())) > 1:
+        faults.append(f'slices are there {times.min()} to {times.max()} times')
     return faults, n, step
 
 # %% ../../nbs/preprocessing/00_convert.ipynb #1a77b063
@@ -214,55 +270,76 @@ def _gather(headers):
     faults,n,step = slice_faults(frames)
     wrong = [w for _,_,w in headers if w]
     if wrong: faults.insert(0, f'{len(wrong)} of {len(headers)} files are damaged: {wrong[0]}')
-    info = series_info(headers[0][1], files=[p for p,_,_ in headers], faults=faults, orientations=n, n_images=len(frames) or len(headers))
+    info = series_info(headers[0][1], files=[p for p,_,_ in headers], faults=faults, orientations=n,
+                       n_images=len(frames) or len(headers))
     return replace(info, voxel=(*info.voxel[:2], step)) if step and info.voxel else info
 
 def _series_of(headers):
     "The series (or its echoes) that some headers of one UID make"
     try:
-        te = lambda h: round(_number(header_value(h[1], 'EchoTime', 'EffectiveEchoTime')) or 0, 1)
+        def te(h):
+            return round(_number(header_value(h[1], 'EchoTime', 'EffectiveEchoTime')) or 0, 1)
         echoes = sorted({te(h) for h in headers})
-        return [_gather([h for h in headers if te(h) == e]) for e in echoes] if 1 < len(echoes) <= 8 else [_gather(headers)]
+        return [_gather([h for h in headers if te(h) == e])
+                for e in echoes] if 1 < len(echoes) <= 8 else [_gather(headers)]
     except Exception as e:     # values that make no sense, of any kind
-        return [SeriesInfo(uid=str(headers[0][1].SeriesInstanceUID), files=[p for p,_,_ in headers], faults=[f'the headers make no sense ({type(e).__name__})'])]
+        return [SeriesInfo(uid=str(headers[0][1].SeriesInstanceUID), files=[p for p,_,_ in headers],
+                           faults=[f'the headers make no sense ({type(e).__name__})'])]
 
 def _beside(s, strange, series):
     "A damaged file in the folder of a series belongs to it, if the folder holds no other series"
     folder = Path(s.files[0]).parent
     n = sum(w != 'no DICOM' for p,w in strange if p.parent == folder)
-    return [f'{n} damaged files lie in its folder'] if n and all(o is s or Path(o.files[0]).parent != folder for o in series) else []
+    return ([f'{n} damaged files lie in its folder'] if n
+            and all(o is s or Path(o.files[0]).parent != folder for o in series) else [])
 
 def find_series(
     folders, # a folder, or several: searched with all folders below
     progress:bool=False, # show a bar
 )->tuple: # list of `SeriesInfo`; list of (file, what is wrong) for files that belong to no series
     "All DICOM series under some folders; a file that is there twice is read once"
-    groups,strange,seen = {},[],set()
+    groups = {}
+    strange = []
+    seen = set()
     folders = [folders] if isinstance(folders, (str, Path)) else folders
-    files = sorted(p for d in folders for p in Path(d).rglob('*') if p.is_file() and not p.name.startswith('.') and p.name != 'DICOMDIR')
+    files = sorted(p for d in folders
+                   for p in Path(d).rglob('*') if p.is_file() and not p.name.startswith('.')
+                   and p.name != 'DICOMDIR')
     for p in progress_bar(files, 'reading headers', progress=progress, unit='file'):
         try: ds,wrong = read_header(p)
         except OSError as e: ds,wrong = None,f'it cannot be read ({e.strerror})'
         uid = None if ds is None or wrong else str(ds.get('SOPInstanceUID') or p)
         if ds is None: strange.append((p, wrong))
-        elif uid is None or uid not in seen: groups.setdefault(str(ds.SeriesInstanceUID), []).append((p, ds, wrong))
+        elif uid is None or uid not in seen:
+            groups.setdefault(str(ds.SeriesInstanceUID), []).append((p, ds, wrong))
         seen.add(uid)
     series = [o for hs in groups.values() for o in _series_of(hs)]
     for o in series: o.faults += _beside(o, strange, series)
-    return sorted(series, key=lambda s: (s.patient, s.study_date, s.study, s.number, s.te or 0)), strange
+    return sorted(series, key=lambda s: (s.patient, s.study_date, s.study, s.number,
+                                         s.te or 0)), strange
 
 # %% ../../nbs/preprocessing/00_convert.ipynb #d2ef093a
-_OTHER = [(re.compile(p), why) for p,why in (
-    (r'\b(localiz|localis|scout|survey|3 ?plane|loc\b|aahead|smartbrain|autoalign|calib|asset cal|cal\b)', 'a localizer or calibration'),
-    (r'\b(dwi|dti|diff|adc|tracew?\b|tensor|hardi|b ?(500|800|1000|2000)\b|fractional aniso)', 'diffusion'),
-    (r'\b(perf|dsc|dce|asl|pasl|pcasl|cbf|cbv|mtt|ttp|tmax)', 'perfusion'),
-    (r't2 ?\*|\b(t2 ?star|t2star|swi|swan|suscept|venbold|mip|minip|hemo)', 'susceptibility-weighted or T2*'),
-    (r'\b(tof|angio|mra|mrv|venogra|phase contrast|pca)\b', 'angiography'),
-    (r'\b(mrs|svs|csi|spectro|press)\b', 'spectroscopy'), (r'\b(bold|fmri|rest(ing)?( state)?|task)\b', 'functional'),
-    (r'\b(field ?map|b0 ?map|b1 ?map|gre field)', 'a field map'), (r'\bstir\b', 'STIR'), (r'\b(sub|subtr\w*|difference)\b', 'a subtraction'),
-    (r'\b(t1 ?map|t2 ?map|relaxometry|quantitative|mp2rage inv|inv ?1|synthetic)\b', 'a map'), (r'\b(screen ?save|report|dose|protocol page)\b', 'no scan'))]
-_TYPES = dict(LOCALIZER='a localizer', DIFFUSION='diffusion', ADC='diffusion', TRACEW='diffusion', PERFUSION='perfusion', P='a phase image', PHASE='a phase image', R='a real part', I='an imaginary part',
-              MIP='a projection', PROJECTION_IMAGE='a projection', MPR='', SUBTRACTION='a subtraction', SCREENSHOT='no scan', SECONDARY='', FMRI='functional')
+_OTHER = [(re.compile(p), why)
+          for p,why in ((r'\b(localiz|localis|scout|survey|3 '
+                         r'?plane|loc\b|aahead|smartbrain|autoalign|calib|asset cal|cal\b)',
+                         'a localizer or calibration'),
+                        (r'\b(dwi|dti|diff|adc|tracew?\b|tensor|hardi|b '
+                         r'?(500|800|1000|2000)\b|fractional aniso)', 'diffusion'),
+                        (r'\b(perf|dsc|dce|asl|pasl|pcasl|cbf|cbv|mtt|ttp|tmax)', 'perfusion'),
+                        (r't2 ?\*|\b(t2 ?star|t2star|swi|swan|suscept|venbold|mip|minip|hemo)',
+                         'susceptibility-weighted or T2*'),
+                        (r'\b(tof|angio|mra|mrv|venogra|phase contrast|pca)\b', 'angiography'),
+                        (r'\b(mrs|svs|csi|spectro|press)\b', 'spectroscopy'),
+                        (r'\b(bold|fmri|rest(ing)?( state)?|task)\b', 'functional'),
+                        (r'\b(field ?map|b0 ?map|b1 ?map|gre field)', 'a field map'),
+                        (r'\bstir\b', 'STIR'), (r'\b(sub|subtr\w*|difference)\b', 'a subtraction'),
+                        (r'\b(t1 ?map|t2 ?map|relaxometry|quantitative|mp2rage inv|inv '
+                         r'?1|synthetic)\b', 'a map'),
+                        (r'\b(screen ?save|report|dose|protocol page)\b', 'no scan'))]
+_TYPES = dict(LOCALIZER='a localizer', DIFFUSION='diffusion', ADC='diffusion', TRACEW='diffusion',
+              PERFUSION='perfusion', P='a phase image', PHASE='a phase image', R='a real part',
+              I='an imaginary part', MIP='a projection', PROJECTION_IMAGE='a projection', MPR='',
+              SUBTRACTION='a subtraction', SCREENSHOT='no scan', SECONDARY='', FMRI='functional')
 
 def _plain(text): return re.sub(r'[^a-z0-9+*/]+', ' ', text.lower())
 
@@ -273,7 +350,9 @@ def none_of_the_four(
     if s.modality != 'MR': return f'modality {s.modality or "missing"}'
     if s.orientations > 1: return f'a localizer: slices in {s.orientations} orientations'
     if s.n_images < 3: return f'{s.n_images} image{"s"*(s.n_images > 1)}'
-    if part := re.search(r'SPINE|NECK|CHEST|ABDOMEN|PELVIS|KNEE|HEART|BREAST|PROSTATE', s.body_part.upper()): return f'body part {part[0].lower()}'
+    if part := re.search(r'SPINE|NECK|CHEST|ABDOMEN|PELVIS|KNEE|HEART|BREAST|PROSTATE',
+                         s.body_part.upper()):
+        return f'body part {part[0].lower()}'
     for t in s.image_type[2:]:
         if _TYPES.get(t): return f'image type {t}: {_TYPES[t]}'
     for rx,why in _OTHER:
@@ -283,7 +362,9 @@ def none_of_the_four(
 # %% ../../nbs/preprocessing/00_convert.ipynb #1de62305
 def by_timing(
     s:SeriesInfo, # what the headers of the series say
-)->tuple: # set of what it can be (also 'pd', 't2star', 'stir', 'epi', 'ssfp'); empty: no telling; how we know
+    # set of what it can be (also 'pd', 't2star', 'stir', 'epi', 'ssfp'); empty: no telling; how we
+    # know
+)->tuple:
     "What weighting the timing gives"
     if s.te is None or s.tr is None: return set(), 'no TR and TE in the header'
     say = f'TR {s.tr:.0f}, TE {s.te:.3g}' + (f', TI {s.ti:.0f}' if s.ti else '') + ' ms'
@@ -295,13 +376,16 @@ def _gradient_echo(s):
     if s.te >= 12: return {'t2star'}
     if 'SS' in s.variant and 'SP' not in s.variant and (s.flip or 0) >= 35: return {'ssfp'}
     if (s.ti and 200 <= s.ti <= 1600) or 'MP' in s.variant: return {'t1'}
-    return {'t1'} if (s.tr <= 60 and (s.flip or 90) >= 4) or (s.tr <= 1000 and (s.flip or 0) >= 40) else set()
+    return ({'t1'} if (s.tr <= 60 and (s.flip or 90) >= 4) or (s.tr <= 1000 and (s.flip or 0) >= 40)
+            else set())
 
 def _spin_echo(s):
     if s.ti and s.ti >= 1400: return {'flair'} if s.te >= 60 and s.tr >= 3500 else set()
     if s.ti and s.ti >= 80: return {'stir'} if s.ti <= 300 else {'t1'} if s.te <= 45 else set()
     if s.te <= 45 and s.tr <= 1300: return {'t1'}
-    if s.te >= 60 and s.tr >= 1800: return {'flair'} if 'IR' in s.pulse and s.tr >= 3500 else {'t2'} if s.tr < 5500 else {'t2','flair'}
+    if s.te >= 60 and s.tr >= 1800:
+        return {'flair'} if 'IR' in s.pulse and s.tr >= 3500 else {'t2'} if s.tr < 5500 else {
+            't2','flair'}
     return {'pd'} if s.te <= 50 and s.tr >= 1500 else set()
 
 # %% ../../nbs/preprocessing/00_convert.ipynb #17f72064
@@ -320,7 +404,8 @@ def by_name(
     if re.search(r't1 ?\w* ?flair|flair t1', text): return {'t1'}, "'t1 flair' in the name"
     found = {q: m[0].strip() for q,rx in _NAMES.items() if (m := re.search(rx, text))}
     if set(found) == {'t2','flair'}: found.pop('t2')                     # 't2 tirm dark fluid'
-    return set(found), ' and '.join(f"'{w}'" for w in found.values()) + ' in the name' if found else 'the name says nothing'
+    return set(found), ' and '.join(
+        f"'{w}'" for w in found.values()) + ' in the name' if found else 'the name says nothing'
 
 def contrast_by_name(
     s:SeriesInfo, # what the headers of the series say
@@ -339,7 +424,8 @@ class Verdict:
     maybe:set=field(default_factory=set)   # what a doubtful one could be
 
     @property
-    def word(self): return 'doubtful' if not self.sequence else 'other' if self.sequence == 'other' else 'sure'
+    def word(self):
+        return 'doubtful' if not self.sequence else 'other' if self.sequence == 'other' else 'sure'
 
 def _with_contrast(s, reasons):
     "Tell T1 from T1ce"
@@ -347,20 +433,25 @@ def _with_contrast(s, reasons):
     if s.agent: reasons = reasons + [f'contrast agent in the header: {s.agent}']
     if says: reasons = reasons + [f'{says} contrast by its name']
     if s.agent and says == 'before': return Verdict('', reasons, {'t1','t1ce'})
-    return Verdict('t1ce' if s.agent or says == 'after' else 't1', reasons if s.agent or says else reasons + ['no contrast agent in header or name'])
+    return Verdict('t1ce' if s.agent or says == 'after' else 't1',
+                   reasons if s.agent or says
+                   else reasons + ['no contrast agent in header or name'])
 
 def classify_series(
     s:SeriesInfo, # what the headers of the series say
 )->Verdict: # the sequence and the reasons; '' where timing and name do not settle it
     "T1, T1ce, T2, FLAIR, other, or doubtful"
     if why := none_of_the_four(s): return Verdict('other', [why])
-    (timing,how),(name,words) = by_timing(s),by_name(s)
+    (timing,how) = by_timing(s)
+    (name,words) = by_name(s)
     reasons = [how, words]
     odd = timing - {'t1','t2','flair'}
     if odd and not name & {'t1','t2','flair'}: return Verdict('other', [f'{how}: {odd.pop()}'])
     can = timing & name if timing and name else timing or name
     if len(can) != 1:
-        why = 'timing and name contradict each other' if timing and name and not can else 'neither timing nor name tells' if not can else f'can be {" or ".join(sorted(can))}'
+        why = ('timing and name contradict each other' if timing and name and not can
+               else 'neither timing nor name tells' if not can
+               else f'can be {" or ".join(sorted(can))}')
         return Verdict('', [why, *reasons], can or timing | name)
     if can == {'t1'}: return _with_contrast(s, reasons)
     return Verdict(can.pop(), reasons + ([f'after contrast ({s.agent})'] if s.agent else []))
@@ -378,7 +469,8 @@ def _settle(slot, claims, duplicates):
     if len(first) == 1: return first[0], 'reformatted or derived from'
     if duplicates == 'finest':
         ranked = sorted(first or claims, key=lambda c: _volume_of(c[0]))
-        if _volume_of(ranked[0][0]) < .98*_volume_of(ranked[1][0]): return ranked[0], 'larger voxels than'
+        if _volume_of(ranked[0][0]) < .98*_volume_of(ranked[1][0]):
+            return ranked[0], 'larger voxels than'
     return None, ''
 
 def settle_study(
@@ -387,18 +479,24 @@ def settle_study(
 ):
     "Look at the series of a study together"
     for s,v in study:
-        if v.sequence == 't1' and contrast_by_name(s) != 'before' and (o := _late(s, [o for o,_ in study])):
-            v.sequence,v.maybe = '',{'t1','t1ce'}
-            v.reasons.insert(0, f'no contrast agent in its header, but it was taken after series {o.number}, which has one')
+        if v.sequence == 't1' and contrast_by_name(s) != 'before' and (
+            o := _late(s, [o for o,_ in study])):
+            v.sequence = ''
+            v.maybe = {'t1','t1ce'}
+            v.reasons.insert(0, 'no contrast agent in its header, but it was taken after series '
+                                f'{o.number}, which has one')
     for slot in SEQUENCES:
         claims = [c for c in study if c[1].sequence == slot]
         if len(claims) < 2: continue
         best,why = _settle(slot, claims, duplicates)
         for c in claims:
             if c is best: continue
-            others = ', '.join(str(o.number) + (' (the same acquisition)' if o.time and o.time == c[0].time else '') for o,_ in claims if o is not c[0])
+            others = ', '.join(
+                str(o.number) + (' (the same acquisition)' if o.time and o.time == c[0].time
+                                 else '') for o,_ in claims if o is not c[0])
             c[1].sequence,c[1].maybe = ('other', set()) if best else ('', {slot})
-            c[1].reasons.insert(0, f'{why} series {best[0].number}' if best else f'{len(claims)} series could be the {slot}: this and {others}')
+            c[1].reasons.insert(0, f'{why} series {best[0].number}' if best
+                                else f'{len(claims)} series could be the {slot}: this and {others}')
 
 # %% ../../nbs/preprocessing/00_convert.ipynb #20bad854
 _PERSONAL = re.compile(r'(?!PatientPosition)(Patient.*|Institution.*|Station.*|DeviceSerial.*|Operator.*|Performing.*|Referring.*|Requesting.*|Physician.*|Accession.*|Study.*|ProcedureStep.*|.*UID|.*Date|.*DateTime|'
@@ -411,7 +509,8 @@ def leave_out_personal(
     "A JSON sidecar without what points at a person"
     parts = {p for w in words for p in (w, *re.split(r'[\^ ,;_]+', w)) if len(p) > 3}
     rx = re.compile('|'.join(map(re.escape, sorted(parts))) or r'(?!)', re.I)
-    gone = [k for k,v in header.items() if _PERSONAL.fullmatch(k) or rx.search(json.dumps(v, ensure_ascii=False))]
+    gone = [k for k,v in header.items() if _PERSONAL.fullmatch(k)
+            or rx.search(json.dumps(v, ensure_ascii=False))]
     return {k: v for k,v in header.items() if k not in gone}, gone
 
 def _clean_nifti(raw:bytes):
@@ -429,11 +528,14 @@ class Pseudonyms:
         path, # file of the key, made where it is missing
     ):
         self.path = Path(path)
-        self.state = read_json(self.path) if self.path.exists() else dict(note='Key of the pseudonyms: keep it, keep it private', secret=secrets.token_hex(32), sessions={})
+        self.state = read_json(self.path) if self.path.exists() else dict(
+            note='Key of the pseudonyms: keep it, keep it private', secret=secrets.token_hex(32),
+            sessions={})
 
     def digest(self, text:str, n:int=8)->str:
         "Keyed hash, `n` hexadecimal digits"
-        return hmac.new(bytes.fromhex(self.state['secret']), text.encode(), 'sha256').hexdigest()[:n]
+        return hmac.new(bytes.fromhex(self.state['secret']), text.encode(),
+                        'sha256').hexdigest()[:n]
 
     def session(self, subject:str, study:str)->str:
         "The number of a study among those of a subject: a new one gets the next"
@@ -462,19 +564,29 @@ def run_dcm2niix(
     "Convert one series"
     with tempfile.TemporaryDirectory() as d:
         for i,f in enumerate(files): _link(f, Path(d)/f'{i:06d}.dcm')
-        cmd = [_dcm2niix(), '-g','i', '-b','y', '-ba', 'n' if personal_data else 'y', '-z','n', '-w','1', '-f','series', '-o',str(dest), d]
-        try: r = subprocess.run(cmd, capture_output=True, text=True, errors='replace', timeout=timeout)
-        except subprocess.TimeoutExpired: raise ConversionError(f'dcm2niix was not ready after {timeout:.0f} s') from None
-        said = [re.sub(re.escape(d)+r'\S*', '(file)', l).strip() for l in (r.stdout+r.stderr).splitlines() if re.search('warning|error', l, re.I)]
+        cmd = [_dcm2niix(), '-g','i', '-b','y', '-ba', 'n' if personal_data else 'y', '-z','n',
+               '-w','1', '-f','series', '-o',str(dest), d]
+        try:
+            r = subprocess.run(cmd, capture_output=True, text=True, errors='replace',
+                               timeout=timeout)
+        except subprocess.TimeoutExpired:
+            raise ConversionError(f'dcm2niix was not ready after {timeout:.0f} s') from None
+        said = [re.sub(re.escape(d)+r'\S*', '(file)', l).strip()
+                for l in (r.stdout+r.stderr).splitlines() if re.search('warning|error', l, re.I)]
     made = sorted(Path(dest).glob('series*.nii'))
-    if len(made) != 1: raise ConversionError(f'dcm2niix made {len(made) or "no"} volumes of it' + (f' ({said[0]})' if said else ''))
+    if len(made) != 1:
+        raise ConversionError(
+            f'dcm2niix made {len(made) or "no"} volumes of it' + (f' ({said[0]})' if said else ''))
     return made[0], _read_bids(made[0].with_suffix('.json')), said
 
 def _read_bids(path):
     "dcm2niix's JSON; texts stand in it in the encoding of the DICOM files, whatever that was"
     raw = path.read_bytes()
-    try: return json.loads(raw.decode('utf-8' if raw.decode(errors='ignore').encode() == raw else 'latin1'), strict=False)
-    except ValueError as e: raise ConversionError(f'the sidecar that dcm2niix wrote cannot be read ({e})') from e
+    try:
+        return json.loads(raw.decode('utf-8' if raw.decode(errors='ignore').encode() == raw
+                                     else 'latin1'), strict=False)
+    except ValueError as e:
+        raise ConversionError(f'the sidecar that dcm2niix wrote cannot be read ({e})') from e
 
 def _link(src, dst):
     try: os.symlink(Path(src).resolve(), dst)
@@ -484,7 +596,9 @@ def _link(src, dst):
 def _check_whole(nii, s):
     "Raise unless a converted volume holds all slices that went in"
     shape = load_volume(nii).shape
-    if s.n_images not in shape: raise ConversionError(f'{s.n_images} slices went in, {"×".join(map(str, shape))} voxels came out')
+    if s.n_images not in shape:
+        raise ConversionError(
+            f'{s.n_images} slices went in, {"×".join(map(str, shape))} voxels came out')
 
 def convert_series(
     s:SeriesInfo, # the series, with the paths of its files
@@ -500,10 +614,16 @@ def convert_series(
         nii,header,said = run_dcm2niix(s.files, d, personal_data)
         _check_whole(nii, s)
         raw = nii.read_bytes()
-    if not personal_data: raw,(header,gone) = _clean_nifti(raw),leave_out_personal(header, s.personal)
+    if not personal_data:
+        raw = _clean_nifti(raw)
+        (header,gone) = leave_out_personal(header, s.personal)
     with atomic_path(path) as p, open(p, 'wb') as f:
-        with gzip.GzipFile(filename='', mode='wb', fileobj=f, compresslevel=4, mtime=0) as g: g.write(raw)
-    header['neuroscope'] = dict(step='convert', n_files=len(s.files), input_sha256=digest.hexdigest(), personal_data=personal_data, left_out=[] if personal_data else gone, messages=said, versions=versions(), **(record or {}))
+        with gzip.GzipFile(filename='', mode='wb', fileobj=f, compresslevel=4, mtime=0) as g:
+            g.write(raw)
+    header['neuroscope'] = dict(step='convert', n_files=len(s.files),
+                                input_sha256=digest.hexdigest(), personal_data=personal_data,
+                                left_out=[] if personal_data else gone, messages=said,
+                                versions=versions(), **(record or {}))
     write_json(header, sidecar_path(path))
     return load_volume(path)
 
@@ -518,7 +638,8 @@ def _unpack(path, dest):
         else:
             with tarfile.open(path) as t: t.extractall(dest, filter='data')
         return None
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, ValueError, RuntimeError) as e: return f'the archive cannot be unpacked ({type(e).__name__})'
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, ValueError, RuntimeError) as e:
+        return f'the archive cannot be unpacked ({type(e).__name__})'
     except Exception as e:
         if type(e).__name__ not in ('LZMAError', 'error'): raise
         return f'the archive is damaged ({type(e).__name__})'
@@ -530,10 +651,15 @@ def open_source(
     "Folders that hold all files of `src`, archives in it unpacked; and archives that could not be"
     src = Path(src)
     if not src.exists(): raise InputError('there is no such file or folder', path=src)
-    if src.is_file() and not _ARCHIVE.search(src.name): raise InputError('this is neither a folder nor an archive', path=src, fix='Give a folder of DICOM files, or a .zip or .tar of one.')
+    if src.is_file() and not _ARCHIVE.search(src.name):
+        raise InputError('this is neither a folder nor an archive', path=src,
+                         fix='Give a folder of DICOM files, or a .zip or .tar of one.')
     with tempfile.TemporaryDirectory() as d:
-        folders,bad = ([src] if src.is_dir() else []),[]
-        for i,a in enumerate([src] if src.is_file() else sorted(p for p in src.rglob('*') if p.is_file() and _ARCHIVE.search(p.name))):
+        folders = [src] if src.is_dir() else []
+        bad = []
+        for i,a in enumerate([src] if src.is_file()
+                             else sorted(p for p in src.rglob('*') if p.is_file()
+                                         and _ARCHIVE.search(p.name))):
             wrong = _unpack(a, inside := Path(d)/str(i))
             if wrong: bad.append((a, wrong))
             else: folders.append(inside)
@@ -548,7 +674,9 @@ def _subject_names(series, subject_ids, names):
         elif subject_ids == 'patient_id': n = re.sub(r'[^A-Za-z0-9]', '', p)
         else: n = subject_ids.get(p) or subject_ids.get(p.split('|')[-1]) or names.digest(p)
         res[p] = n if n.startswith('sub-') else f'sub-{n}'
-    if len(set(res.values())) < len(res): raise InputError('two patients would get the same name', fix='Give names of your own: subject_ids={patient ID: name}.')
+    if len(set(res.values())) < len(res):
+        raise InputError('two patients would get the same name',
+                         fix='Give names of your own: subject_ids={patient ID: name}.')
     return res
 
 def output_path(
@@ -560,30 +688,39 @@ def output_path(
     number:int=0, # of the series: names what is unsorted
 )->Path: # the '.nii.gz' file
     "Where a converted series is written"
-    if sequence not in SEQUENCES: return Path(dest)/'unsorted'/id/f'{id}_series-{number:04d}_{key}.nii.gz'
+    if sequence not in SEQUENCES:
+        return Path(dest)/'unsorted'/id/f'{id}_series-{number:04d}_{key}.nii.gz'
     folder = Path(dest)/'/'.join(id.split('_'))/'anat' if scheme == 'bids' else Path(dest)/id
     return folder/sequence_filename(id, sequence, scheme)
 
 # %% ../../nbs/preprocessing/00_convert.ipynb #bd4a98c1
-COLUMNS = ['subject','session','series','key','description','files','sequence','verdict','reasons','status','output','shape','spacing','error','source']
+COLUMNS = ['subject','session','series','key','description','files','sequence','verdict','reasons',
+           'status','output','shape','spacing','error','source']
 
 def _classify_all(series, names, subject_ids, assign, duplicates):
     "Rows of the table, with their series, before anything is converted"
-    who,rows = _subject_names(series, subject_ids, names),[]
+    who = _subject_names(series, subject_ids, names)
+    rows = []
     studies = {}
     for s in series: studies.setdefault((s.patient or s.study, s.study), []).append(s)
     for (patient,study),ss in studies.items():
         claims = [(s, classify_series(s)) for s in ss]
         keys = [names.digest(f'{s.uid}|{s.te}') for s in ss]
         mine = [i for i,k in enumerate(keys) if k in assign]
-        for i in mine: claims[i] = (ss[i], Verdict('other' if assign[keys[i]] == 'skip' else assign[keys[i]], ['assigned by you']))
+        for i in mine:
+            claims[i] = (ss[i], Verdict('other' if assign[keys[i]] == 'skip' else assign[keys[i]],
+                                        ['assigned by you']))
         taken = {claims[i][1].sequence for i in mine} - {'other'}
         for i,(s,v) in enumerate(claims):
-            if i not in mine and v.sequence in taken: v.reasons.insert(0, f'another series was assigned to {v.sequence}'); v.sequence = 'other'
+            if i not in mine and v.sequence in taken:
+                v.reasons.insert(0, f'another series was assigned to {v.sequence}')
+                v.sequence = 'other'
         settle_study([c for i,c in enumerate(claims) if i not in mine], duplicates)
         session = names.session(who[patient], study)
-        rows += [(s, v, dict(subject=who[patient], session=session, series=s.number, key=k, description=s.description, files=len(s.files), sequence=v.sequence, verdict=v.word,
-                  reasons='; '.join(v.reasons), source=str(Path(s.files[0]).parent))) for (s,v),k in zip(claims, keys)]
+        rows += [(s, v, dict(subject=who[patient], session=session, series=s.number, key=k,
+                             description=s.description, files=len(s.files), sequence=v.sequence,
+                             verdict=v.word, reasons='; '.join(v.reasons),
+                             source=str(Path(s.files[0]).parent))) for (s,v),k in zip(claims, keys)]
     return rows
 
 # %% ../../nbs/preprocessing/00_convert.ipynb #fe550e4a
@@ -591,14 +728,16 @@ def _mine(path, key, n_files, personal_data):
     "Does a whole output of this series stand at `path`?"
     if not (path.exists() and sidecar_path(path).exists()): return False
     said = read_json(sidecar_path(path)).get('neuroscope', {})
-    return said.get('series') == key and said.get('n_files') == n_files and said.get('personal_data') == personal_data
+    return (said.get('series') == key and said.get('n_files') == n_files
+            and said.get('personal_data') == personal_data)
 
 def _remove_old(dest, id, scheme, key, number, keep):
     "Remove outputs of this series that stand at another place than `keep`, or are doubtful no more"
     for q in (*SEQUENCES, ''):
         p = output_path(dest, id, q, scheme, key, number)
         said = read_json(sidecar_path(p)).get('neuroscope', {}) if sidecar_path(p).exists() else {}
-        if said.get('series') == key and (p != keep[0] or said.get('sequence') == 'doubtful' != keep[1]):
+        if said.get('series') == key and (p != keep[0]
+                                          or said.get('sequence') == 'doubtful' != keep[1]):
             for o in (sidecar_path(p), p): o.unlink(missing_ok=True)
 
 def _convert_one(dest, s, v, row, scheme, personal_data, convert_other):
@@ -608,46 +747,70 @@ def _convert_one(dest, s, v, row, scheme, personal_data, convert_other):
     _remove_old(dest, id, scheme, row['key'], s.number, (path, v.sequence or 'doubtful'))
     if v.sequence == 'other' and not convert_other: return row | dict(status='skipped')
     try:
-        if _mine(path, row['key'], len(s.files), personal_data): img,status = load_volume(path),'exists'
-        else: img,status = convert_series(s, path, dict(series=row['key'], sequence=v.sequence or 'doubtful', reasons=v.reasons), personal_data),'converted'
-    except (NeuroscopeError, OSError) as e: return row | dict(status='failed', error=getattr(e, 'what', None) or type(e).__name__)
-    return row | dict(status=status, output=str(path), shape='×'.join(map(str, img.shape)), spacing='×'.join(f'{z:.3g}' for z in img.header.get_zooms()[:3]))
+        if _mine(path, row['key'], len(s.files), personal_data):
+            img = load_volume(path)
+            status = 'exists'
+        else:
+            img = convert_series(s, path,
+                                 dict(series=row['key'], sequence=v.sequence or 'doubtful',
+                                      reasons=v.reasons), personal_data)
+            status = 'converted'
+    except (NeuroscopeError, OSError) as e:
+        return row | dict(status='failed', error=getattr(e, 'what', None) or type(e).__name__)
+    return row | dict(status=status, output=str(path), shape='×'.join(map(str, img.shape)),
+                      spacing='×'.join(f'{z:.3g}' for z in img.header.get_zooms()[:3]))
 
 # %% ../../nbs/preprocessing/00_convert.ipynb #f24ce539
 def _strange_rows(strange):
     "Rows for what is no DICOM or cannot be read"
     no = [p for p,w in strange if w == 'no DICOM' and not _ARCHIVE.search(p.name)]
-    rows = [dict(verdict='unreadable', status='failed', error=w, source=str(p), files=1) for p,w in strange if w != 'no DICOM']
-    if no: rows.append(dict(verdict='other', status='skipped', files=len(no), reasons=f'no DICOM: {len(no)} files', source=str(no[0])))
+    rows = [dict(verdict='unreadable', status='failed', error=w, source=str(p), files=1)
+            for p,w in strange if w != 'no DICOM']
+    if no:
+        rows.append(dict(verdict='other', status='skipped', files=len(no),
+                         reasons=f'no DICOM: {len(no)} files', source=str(no[0])))
     return rows
 
 def _write_notes(dest, table, scheme, personal_data):
     "The table, and what makes the folder a BIDS data set"
-    with atomic_path(Path(dest)/'conversion.csv') as p: table.drop(columns=[] if personal_data else ['source', 'description']).assign(output=[str(Path(o).relative_to(dest)) if o else '' for o in table.output]).to_csv(p, index=False)
+    with atomic_path(Path(dest)/'conversion.csv') as p:
+        table.drop(columns=[] if personal_data else ['source', 'description']).assign(output=[str(Path(o).relative_to(dest)) if o else '' for o in table.output]).to_csv(p, index=False)
     if scheme != 'bids': return
-    write_json(dict(Name='Converted from DICOM', BIDSVersion='1.9.0', DatasetType='raw', GeneratedBy=[dict(Name='neuroscope', Version=versions()['neuroscope'])]), Path(dest)/'dataset_description.json')
+    write_json(dict(Name='Converted from DICOM', BIDSVersion='1.9.0', DatasetType='raw',
+                    GeneratedBy=[dict(Name='neuroscope', Version=versions()['neuroscope'])]),
+               Path(dest)/'dataset_description.json')
     with atomic_path(Path(dest)/'.bidsignore') as p: p.write_text('unsorted/\nconversion.csv\n')
 
 def _check_options(scheme, assign, duplicates, subject_ids):
-    if scheme not in SCHEMES: raise InputError(f"'{scheme}' is no naming scheme", fix=f'Use one of {", ".join(SCHEMES)}.')
-    if bad := set(assign.values()) - {*SEQUENCES, 'other', 'skip'}: raise InputError(f"a series cannot be assigned to '{bad.pop()}'", fix=f'Use one of {", ".join(SEQUENCES)}, other or skip.')
-    if duplicates not in ('doubtful', 'finest'): raise InputError(f"duplicates='{duplicates}' is not known", fix="Use 'doubtful' or 'finest'.")
-    if isinstance(subject_ids, str) and subject_ids not in ('pseudonym', 'patient_id'): raise InputError(f"subject_ids='{subject_ids}' is not known", fix="Use 'pseudonym', 'patient_id' or a dict.")
+    if scheme not in SCHEMES:
+        raise InputError(f"'{scheme}' is no naming scheme", fix=f'Use one of {", ".join(SCHEMES)}.')
+    if bad := set(assign.values()) - {*SEQUENCES, 'other', 'skip'}:
+        raise InputError(f"a series cannot be assigned to '{bad.pop()}'",
+                         fix=f'Use one of {", ".join(SEQUENCES)}, other or skip.')
+    if duplicates not in ('doubtful', 'finest'):
+        raise InputError(f"duplicates='{duplicates}' is not known",
+                         fix="Use 'doubtful' or 'finest'.")
+    if isinstance(subject_ids, str) and subject_ids not in ('pseudonym', 'patient_id'):
+        raise InputError(f"subject_ids='{subject_ids}' is not known",
+                         fix="Use 'pseudonym', 'patient_id' or a dict.")
 
 # %% ../../nbs/preprocessing/00_convert.ipynb #8c37d98f
 def convert_dicom(
     src, # folder of DICOM files, with folders and archives in it, or an archive
     dest, # folder of the cohort
     scheme:str='bids', # naming scheme of the outputs, one of `SCHEMES`
-    assign:dict=None, # key of a series (from the table) -> 't1', 't1ce', 't2', 'flair', 'other', 'skip'
-    duplicates:str='doubtful', # where several series could be the same sequence: 'doubtful', or 'finest' takes the one with the smallest voxels
+    # key of a series (from the table) -> 't1', 't1ce', 't2', 'flair', 'other', 'skip'
+    assign:dict=None,
+    # where several series could be the same sequence: 'doubtful', or 'finest' takes the one with
+    # the smallest voxels
+    duplicates:str='doubtful',
     convert_other:bool=False, # also convert what is none of the four
     subject_ids='pseudonym', # or 'patient_id', or a dict: patient ID -> name
     personal_data:bool=False, # keep names, dates, hospital and device in the sidecars
     key_file=None, # key of the pseudonyms; beside `dest` unless told
     progress:bool=False, # show bars
 )->pd.DataFrame: # a row per series
-    "Convert all series of a folder, sorted into subjects and sequences; one that fails is reported and the rest go on"
+    "Convert all series of a folder by subject and sequence; one that fails stops no other"
     _check_options(scheme, assign := dict(assign or {}), duplicates, subject_ids)
     dest = Path(dest)
     names = Pseudonyms(key_file or dest.with_name(dest.name + '.key.json'))
@@ -655,14 +818,23 @@ def convert_dicom(
         series,strange = find_series(folders, progress)
         strange += bad
         if not series and not any(w != 'no DICOM' for _,w in strange):
-            raise NoSubjectsError(f'there are no DICOM series here ({len(strange)} other files)', path=src, fix='Give the folder that the scanner or the archive wrote.')
+            raise NoSubjectsError(f'there are no DICOM series here ({len(strange)} other files)',
+                                  path=src,
+                                  fix='Give the folder that the scanner or the archive wrote.')
         rows = _classify_all(series, names, subject_ids, assign, duplicates)
-        if unknown := set(assign) - {r['key'] for _,_,r in rows}: raise InputError(f'no series has the key {", ".join(sorted(unknown))}', path=src, fix='Keys are in the column `key` of the table.')
+        if unknown := set(assign) - {r['key'] for _,_,r in rows}:
+            raise InputError(f'no series has the key {", ".join(sorted(unknown))}', path=src,
+                             fix='Keys are in the column `key` of the table.')
         names.save()
         # claims given up first: a slot must be free before it is given to another
-        done = [_convert_one(dest, s, v, r, scheme, personal_data, convert_other) for s,v,r in progress_bar(sorted(rows, key=lambda r: r[1].sequence in SEQUENCES), 'converting', progress=progress)]
-    done = sorted(done, key=lambda r: (r['subject'], r['session'], r['series'])) + _strange_rows(strange)
+        done = [_convert_one(dest, s, v, r, scheme, personal_data, convert_other)
+                for s,v,r in progress_bar(sorted(rows, key=lambda r: r[1].sequence in SEQUENCES),
+                                          'converting', progress=progress)]
+    done = sorted(done, key=lambda r: (r['subject'], r['session'],
+                                       r['series'])) + _strange_rows(strange)
     table = pd.DataFrame([{c: r.get(c, '') for c in COLUMNS} for r in done], columns=COLUMNS)
     _write_notes(dest, table, scheme, personal_data)
-    for r in table.itertuples(): log.info('%s %s series %s: %s, %s. %s', r.subject, r.session, r.series, r.verdict, r.status, r.error or r.reasons)
+    for r in table.itertuples():
+        log.info('%s %s series %s: %s, %s. %s', r.subject, r.session, r.series, r.verdict, r.status,
+                 r.error or r.reasons)
     return table

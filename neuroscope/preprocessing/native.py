@@ -14,8 +14,9 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage as ndi
 
-from ..core import (EmptyVolumeError, GridMismatchError, InputError, MissingSequenceError, Subject, check_same_grid, image_data, load_volume, new_like, read_sidecar,
-    same_grid, save_volume, strip_suffix, write_sidecar)
+from ..core import (EmptyVolumeError, GridMismatchError, InputError, MissingSequenceError,
+                             Subject, check_same_grid, image_data, load_volume, new_like,
+                             read_sidecar, same_grid, save_volume, strip_suffix, write_sidecar)
 from .normalization import normalizer_from
 from .pipeline import world_matrix
 from .registration import apply_transform
@@ -40,11 +41,16 @@ def resample_masked(
     interpolation='linear', # or 'cubic'
 ) -> tuple: # (X',Y',Z') values, 0 outside; (X',Y',Z') bool
     "An image on another grid, from the voxels inside the mask alone"
-    at = lambda v: image_data(apply_transform(new_like(img, v.astype(np.float32)), matrix, like, interpolation))
+    def at(v):
+        return image_data(
+            apply_transform(new_like(img, v.astype(np.float32)), matrix, like, interpolation))
     share = image_data(apply_transform(new_like(img, mask.astype(np.float32)), matrix, like))
     inside = share >= .5
-    if interpolation == 'linear': return np.where(inside, at(np.where(mask, image_data(img), 0))/np.maximum(share, .5), 0), inside
-    nearest = ndi.distance_transform_edt(~mask, return_distances=False, return_indices=True)         # the edge goes on outside
+    if interpolation == 'linear':
+        return np.where(inside, at(np.where(mask, image_data(img), 0))/np.maximum(share, .5),
+                        0), inside
+    # the edge goes on outside
+    nearest = ndi.distance_transform_edt(~mask, return_distances=False, return_indices=True)
     return np.where(inside, at(image_data(img)[tuple(nearest)]), 0), inside
 
 # %% ../../nbs/preprocessing/09_native.ipynb #4e59abaa
@@ -54,25 +60,37 @@ def to_native(
     raw, # nibabel image or file: the raw scan
     mask=None, # (X,Y,Z) bool, brain, on the grid of `img`; None: the voxels that are not background
     background=0., # value outside the brain; None: what the raw scan has there
-    bias_field=None, # nibabel image of the field that preprocessing divided by, on the grid of the scan then; None: it stays out
+    # nibabel image of the field that preprocessing divided by, on the grid of the scan then; None:
+    # it stays out
+    bias_field=None,
     interpolation='linear', # or 'cubic'
 ) -> nib.Nifti1Image: # nibabel image, float32, with the header of `raw`
     "A preprocessed scan on the grid and the intensity scale of its raw scan"
-    raw,img = load_volume(raw),load_volume(img)
+    raw = load_volume(raw)
+    img = load_volume(img)
     low = next((f['target_range'][0] for f in figures.values() if 'target_range' in f), 0)
     mask = image_data(img) != np.float32(low) if mask is None else np.asarray(mask) > 0
-    if mask.shape != tuple(img.shape): raise GridMismatchError(f'a mask of shape {mask.shape} for a scan of shape {tuple(img.shape)}', path=img.get_filename())
-    if not mask.any(): raise EmptyVolumeError('there is no brain to bring back: the mask is empty', path=img.get_filename())
+    if mask.shape != tuple(img.shape):
+        raise GridMismatchError(
+            f'a mask of shape {mask.shape} for a scan of shape {tuple(img.shape)}',
+            path=img.get_filename())
+    if not mask.any():
+        raise EmptyVolumeError('there is no brain to bring back: the mask is empty',
+                               path=img.get_filename())
     values = new_like(img, denormalized(image_data(img), figures))
     M = world_matrix(figures)
-    if same_grid(img, raw) and np.allclose(M, np.eye(4)): data,inside = np.where(mask, image_data(values), 0),mask
+    if same_grid(img, raw) and np.allclose(M, np.eye(4)):
+        data = np.where(mask, image_data(values), 0)
+        inside = mask
     else: data,inside = resample_masked(values, mask, np.linalg.inv(M), raw, interpolation)
     if bias_field is not None: data = data*_field_on(bias_field, img, raw, M)
-    return new_like(raw, np.where(inside, data, image_data(raw) if background is None else np.float32(background)).astype(np.float32))
+    return new_like(
+        raw, np.where(inside, data, image_data(raw) if background is None
+                      else np.float32(background)).astype(np.float32))
 
 # %% ../../nbs/preprocessing/09_native.ipynb #890b12cb
 def _field_on(field, img, raw, M):
-    "A bias field on the grid of the raw scan; it may lie there already or on the grid of the preprocessed scan"
+    "A bias field on the grid of the raw scan; it may lie on that of the preprocessed scan"
     field = load_volume(field)
     if same_grid(field, raw): return image_data(field)
     check_same_grid([img, field], ['the scan', 'the bias field'])
@@ -83,18 +101,27 @@ def subject_to_native(
     done:Subject, # preprocessed
     raw:Subject, # its raw scans
     dest, # folder that the subject's folder is made in
-    imgs:dict=None, # sequence -> image on the grid of the preprocessed scans, for instance harmonized; None: those scans
+    # sequence -> image on the grid of the preprocessed scans, for instance harmonized; None: those
+    # scans
+    imgs:dict=None,
     **kwargs, # more parameters of `to_native`
 ) -> Subject: # the scans in native space, named as the raw ones
     "Write the scans of a subject on the grids and the intensity scales of its raw scans"
     mine = {q: load_volume(p) for q,p in done.paths.items()}
     imgs = {q: load_volume(o) for q,o in (imgs or mine).items()}
-    if odd := [q for q in imgs if q not in done.paths or q not in raw.paths]: raise MissingSequenceError(f'subject {raw.id} has no {", ".join(odd)} to go back to', path=raw.folder)
+    if odd := [q for q in imgs if q not in done.paths or q not in raw.paths]:
+        raise MissingSequenceError(f'subject {raw.id} has no {", ".join(odd)} to go back to',
+                                   path=raw.folder)
     check_same_grid(mine | {f'the new {q}': o for q,o in imgs.items()})
-    mask,paths = subject_mask(done, mine),{}
+    mask = subject_mask(done, mine)
+    paths = {}
     for q,img in imgs.items():
         side = read_sidecar(done.paths[q])
-        if not side or side.get('step') != 'preprocessing': raise InputError('there is no sidecar that says what was done', path=done.paths[q], fix='Preprocess the subject with this library.')
-        paths[q] = save_volume(to_native(img, side['figures'], raw.paths[q], mask, **kwargs), Path(dest)/raw.id/f'{strip_suffix(raw.paths[q])}.nii.gz')
-        write_sidecar(paths[q], 'to_native', dict(preprocessed=done.paths[q], raw=raw.paths[q]), kwargs)
+        if not side or side.get('step') != 'preprocessing':
+            raise InputError('there is no sidecar that says what was done', path=done.paths[q],
+                             fix='Preprocess the subject with this library.')
+        paths[q] = save_volume(to_native(img, side['figures'], raw.paths[q], mask, **kwargs),
+                               Path(dest)/raw.id/f'{strip_suffix(raw.paths[q])}.nii.gz')
+        write_sidecar(paths[q], 'to_native', dict(preprocessed=done.paths[q], raw=raw.paths[q]),
+                      kwargs)
     return Subject(raw.id, paths, raw.seg, raw.site, raw.scheme)

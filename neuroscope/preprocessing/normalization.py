@@ -19,8 +19,9 @@ from fastcore.basics import patch
 from scipy import ndimage as ndi
 from scipy.signal import find_peaks
 
-from ..core import (SEQUENCES, EmptyVolumeError, GridMismatchError, InputError, NeuroscopeError, NoSubjectsError, NonFiniteError, get_logger, image_data,
-    new_like, read_json, write_json)
+from ..core import (SEQUENCES, EmptyVolumeError, GridMismatchError, InputError,
+                             NeuroscopeError, NoSubjectsError, NonFiniteError, get_logger,
+                             image_data, new_like, read_json, write_json)
 from .skull_strip import subject_mask
 
 _log = get_logger('normalization')
@@ -33,10 +34,16 @@ def brain_values(
     "The values that a scale is read off"
     volume = np.asarray(volume)
     mask = volume != 0 if mask is None else np.asarray(mask).astype(bool)
-    if mask.shape != volume.shape[-mask.ndim:]: raise GridMismatchError(f'a mask of shape {mask.shape} for a volume of shape {volume.shape}')
+    if mask.shape != volume.shape[-mask.ndim:]:
+        raise GridMismatchError(
+            f'a mask of shape {mask.shape} for a volume of shape {volume.shape}')
     values = volume[..., mask].ravel()
-    if not values.size: raise EmptyVolumeError('there is no voxel to normalize by', fix='Give a brain mask that is not empty.')
-    if not np.isfinite(values).all(): raise NonFiniteError(f'{(~np.isfinite(values)).sum():,} voxels in the mask are NaN or infinite')
+    if not values.size:
+        raise EmptyVolumeError('there is no voxel to normalize by',
+                               fix='Give a brain mask that is not empty.')
+    if not np.isfinite(values).all():
+        raise NonFiniteError(
+            f'{(~np.isfinite(values)).sum():,} voxels in the mask are NaN or infinite')
     return values
 
 # %% ../../nbs/preprocessing/05_normalization.ipynb #7aa922bf
@@ -57,8 +64,12 @@ def fit(self:Normalizer,
 ) -> Normalizer: # itself
     "Read the scale off a scan"
     offset,scale = self._read_off(brain_values(volume, mask).astype(np.float64))
-    if not scale > 1e-12*max(1, abs(offset)): raise EmptyVolumeError('all voxels in the mask have the same value, so there is no contrast to normalize', fix='Look at the scan.')
-    self.offset,self.scale = float(offset),float(scale)
+    if not scale > 1e-12*max(1, abs(offset)):
+        raise EmptyVolumeError(
+            'all voxels in the mask have the same value, so there is no contrast to normalize',
+            fix='Look at the scan.')
+    self.offset = float(offset)
+    self.scale = float(scale)
     return self
 
 @patch
@@ -66,7 +77,8 @@ def normalize(self:Normalizer,
     volume:np.ndarray, # scanner's values, any shape
 ) -> np.ndarray: # float
     "Scanner's values to normalized ones"
-    if self.scale is None: raise InputError('this normalizer is not fitted', fix='Call fit with a scan first.')
+    if self.scale is None:
+        raise InputError('this normalizer is not fitted', fix='Call fit with a scan first.')
     return (np.asarray(volume, dtype=np.result_type(volume, np.float32)) - self.offset)/self.scale
 
 @patch
@@ -74,7 +86,8 @@ def denormalize(self:Normalizer,
     volume:np.ndarray, # normalized values, any shape
 ) -> np.ndarray: # float
     "Normalized values to the scanner's"
-    if self.scale is None: raise InputError('this normalizer is not fitted', fix='Call fit with a scan first.')
+    if self.scale is None:
+        raise InputError('this normalizer is not fitted', fix='Call fit with a scan first.')
     return np.asarray(volume, dtype=np.result_type(volume, np.float32))*self.scale + self.offset
 
 # %% ../../nbs/preprocessing/05_normalization.ipynb #eea3b81e
@@ -86,12 +99,19 @@ class PercentileNormalizer(Normalizer):
         high_percentile=99.5, # percent
         target_range=(0, 1), # what the two percentiles become
     ):
-        if not 0 <= low_percentile < high_percentile <= 100: raise InputError(f'percentiles have to rise within 0 to 100, these are {low_percentile} and {high_percentile}')
-        if not target_range[0] < target_range[1]: raise InputError(f'the target range {tuple(target_range)} does not rise')
-        self.low_percentile,self.high_percentile,self.target_range = low_percentile,high_percentile,tuple(target_range)
+        if not 0 <= low_percentile < high_percentile <= 100:
+            raise InputError(
+                f'percentiles have to rise within 0 to 100, these are {low_percentile} and '
+                f'{high_percentile}')
+        if not target_range[0] < target_range[1]:
+            raise InputError(f'the target range {tuple(target_range)} does not rise')
+        self.low_percentile = low_percentile
+        self.high_percentile = high_percentile
+        self.target_range = tuple(target_range)
 
     def _read_off(self, values):
-        (p0,p1),(t0,t1) = np.percentile(values, [self.low_percentile, self.high_percentile]),self.target_range
+        (p0,p1) = np.percentile(values, [self.low_percentile, self.high_percentile])
+        (t0,t1) = self.target_range
         scale = (p1-p0)/(t1-t0)
         return p0 - t0*scale, scale
 
@@ -102,24 +122,37 @@ class ZScoreNormalizer(Normalizer):
     def _read_off(self, values): return values.mean(), values.std()
 
 # %% ../../nbs/preprocessing/05_normalization.ipynb #381471d6
-_BRIGHT = ('t1','t1ce')                                                  # where white matter is the brightest tissue; in the others it is the darkest
-_WHITE_RANKS = dict(t1=(.65,.95), t1ce=(.65,.95), t2=(.03,.4), flair=(.03,.65)) # share of the brain that is darker than white matter
+# where white matter is the brightest tissue; in the others it is the darkest
+_BRIGHT = ('t1','t1ce')
+# share of the brain that is darker than white matter
+_WHITE_RANKS = dict(t1=(.65,.95), t1ce=(.65,.95), t2=(.03,.4), flair=(.03,.65))
 
 def white_matter_mode(
     values:np.ndarray, # (N,) intensities in the brain
     sequence='t1', # which ranks are white matter's depends on it
 ) -> float: # intensity
     "The grey value of normal-appearing white matter, from the histogram"
-    if sequence not in SEQUENCES: raise InputError(f"'{sequence}' is no sequence", fix=f'Use one of {", ".join(SEQUENCES)}.')
-    bright,bins = sequence in _BRIGHT,200
-    lo,hi = np.quantile(values, [.005, .97 if bright else .8])         # beyond are tumour, vessels, fluid
-    if not hi > lo: raise EmptyVolumeError('all voxels in the mask have the same value, so there is no contrast to normalize', fix='Look at the scan.')
-    counts,edges = np.histogram(values, bins, (lo, hi)); rank = .005 + np.cumsum(counts)/len(values)
-    bend = ndi.gaussian_filter1d(counts.astype(float), bins/40 if bright else bins/25, order=2, mode='nearest')
+    if sequence not in SEQUENCES:
+        raise InputError(f"'{sequence}' is no sequence", fix=f'Use one of {", ".join(SEQUENCES)}.')
+    bright = sequence in _BRIGHT
+    bins = 200
+    # beyond are tumour, vessels, fluid
+    lo,hi = np.quantile(values, [.005, .97 if bright else .8])
+    if not hi > lo:
+        raise EmptyVolumeError(
+            'all voxels in the mask have the same value, so there is no contrast to normalize',
+            fix='Look at the scan.')
+    counts,edges = np.histogram(values, bins, (lo, hi))
+    rank = .005 + np.cumsum(counts)/len(values)
+    bend = ndi.gaussian_filter1d(counts.astype(float), bins/40 if bright else bins/25, order=2,
+                                 mode='nearest')
     first,last = _WHITE_RANKS[sequence]
-    bend = np.where((rank > first) & (rank < last), bend, np.inf); at = bend.argmin()
-    if not bright:                                                       # grey matter, next to it, may bend more: the first one that is no ripple
-        dips,_ = find_peaks(-np.where(np.isfinite(bend), bend, 0), height=max(-.4*bend[at], 1e-9)); at = dips[0] if len(dips) else at
+    bend = np.where((rank > first) & (rank < last), bend, np.inf)
+    at = bend.argmin()
+    # grey matter, next to it, may bend more: the first one that is no ripple
+    if not bright:
+        dips,_ = find_peaks(-np.where(np.isfinite(bend), bend, 0), height=max(-.4*bend[at], 1e-9))
+        at = dips[0] if len(dips) else at
     return float((edges[at] + edges[at+1])/2)
 
 # %% ../../nbs/preprocessing/05_normalization.ipynb #19c25efc
@@ -130,9 +163,14 @@ class WhiteStripeNormalizer(Normalizer):
         sequence='t1', # which peak is white matter depends on it
         width=.05, # share of the brain's voxels to either side of the peak
     ):
-        if sequence not in SEQUENCES: raise InputError(f"'{sequence}' is no sequence", fix=f'Use one of {", ".join(SEQUENCES)}.')
-        if not 0 < width < .5: raise InputError(f'the width of the stripe is {width}', fix='Give a share between 0 and 0.5.')
-        self.sequence,self.width = sequence,width
+        if sequence not in SEQUENCES:
+            raise InputError(f"'{sequence}' is no sequence",
+                             fix=f'Use one of {", ".join(SEQUENCES)}.')
+        if not 0 < width < .5:
+            raise InputError(f'the width of the stripe is {width}',
+                             fix='Give a share between 0 and 0.5.')
+        self.sequence = sequence
+        self.width = width
 
     def _read_off(self, values):
         place = (values <= white_matter_mode(values, self.sequence)).mean()
@@ -150,10 +188,16 @@ def nyul_standard(
 ) -> dict: # percentiles, landmarks (on the standard scale) and n, the number of scans; JSON-ready
     "The standard scale of some scans of one sequence"
     rows = [np.percentile(v, percentiles) for v in scans]
-    if not rows: raise NoSubjectsError('there is no scan to learn a standard scale from', fix='Give at least one.')
-    if min(r[-1]-r[0] for r in rows) <= 0: raise EmptyVolumeError('a scan has the same value in its whole brain', fix='Look at the scans.')
-    (t0,t1),on_range = target_range,[(r-r[0])/(r[-1]-r[0]) for r in rows]
-    return dict(percentiles=[float(p) for p in percentiles], landmarks=(t0 + (t1-t0)*np.mean(on_range, 0)).tolist(), n=len(rows))
+    if not rows:
+        raise NoSubjectsError('there is no scan to learn a standard scale from',
+                              fix='Give at least one.')
+    if min(r[-1]-r[0] for r in rows) <= 0:
+        raise EmptyVolumeError('a scan has the same value in its whole brain',
+                               fix='Look at the scans.')
+    (t0,t1) = target_range
+    on_range = [(r-r[0])/(r[-1]-r[0]) for r in rows]
+    return dict(percentiles=[float(p) for p in percentiles],
+                landmarks=(t0 + (t1-t0)*np.mean(on_range, 0)).tolist(), n=len(rows))
 
 # %% ../../nbs/preprocessing/05_normalization.ipynb #534f204a
 def _broken_line(
@@ -167,26 +211,35 @@ def _broken_line(
 
 def _rising(a, b):
     "The corners of two lists at which both rise by more than rounding"
-    a,b,keep = np.asarray(a, float),np.asarray(b, float),[0]
+    a = np.asarray(a, float)
+    b = np.asarray(b, float)
+    keep = [0]
     for k in range(1, len(a)):
-        if a[k]-a[keep[-1]] > 1e-9*(a[-1]-a[0]) and b[k]-b[keep[-1]] > 1e-9*(b[-1]-b[0]): keep.append(k)
-    if len(keep) < 2: raise EmptyVolumeError('all landmarks coincide, so there is no contrast to normalize', fix='Look at the scan.')
+        if a[k]-a[keep[-1]] > 1e-9*(a[-1]-a[0]) and b[k]-b[keep[-1]] > 1e-9*(b[-1]-b[0]):
+            keep.append(k)
+    if len(keep) < 2:
+        raise EmptyVolumeError('all landmarks coincide, so there is no contrast to normalize',
+                               fix='Look at the scan.')
     return a[keep],b[keep]
 
 # %% ../../nbs/preprocessing/05_normalization.ipynb #3dad6854
 class NyulNormalizer(Normalizer):
     "The landmarks of a brain become those of a standard scale"
-    method,_state = 'nyul',('landmarks',)
+    method = 'nyul'
+    _state = ('landmarks',)
     landmarks = None                 # type: list|None
     def __init__(self,
         standard:dict, # of this sequence, from `nyul_standard` or `load_nyul`
     ):
         miss = {'percentiles', 'landmarks'} - set(standard)
-        if miss or len(standard['percentiles']) != len(standard['landmarks']): raise InputError('this is no standard scale', fix='Give the one of a sequence, as nyul_standard makes it.')
+        if miss or len(standard['percentiles']) != len(standard['landmarks']):
+            raise InputError('this is no standard scale',
+                             fix='Give the one of a sequence, as nyul_standard makes it.')
         self.standard = dict(standard)
 
     def _through(self, volume, src, dst):
-        if self.landmarks is None: raise InputError('this normalizer is not fitted', fix='Call fit with a scan first.')
+        if self.landmarks is None:
+            raise InputError('this normalizer is not fitted', fix='Call fit with a scan first.')
         dtype = np.result_type(volume, np.float32)
         return _broken_line(np.asarray(volume, dtype=np.float64), src, dst).astype(dtype)
 
@@ -197,7 +250,8 @@ def fit(self:NyulNormalizer,
     mask:np.ndarray=None, # (X,Y,Z) bool, brain; None: the voxels that are not 0
 ) -> NyulNormalizer: # itself
     "Read the landmarks off a scan"
-    self.landmarks = np.atleast_1d(np.percentile(brain_values(volume, mask).astype(np.float64), self.standard['percentiles'])).tolist()
+    self.landmarks = np.atleast_1d(np.percentile(brain_values(volume, mask).astype(np.float64),
+                                                 self.standard['percentiles'])).tolist()
     _rising(self.landmarks, self.standard['landmarks'])
     return self
 
@@ -206,14 +260,17 @@ def normalize(self:NyulNormalizer,
     volume:np.ndarray, # scanner's values, any shape
 ) -> np.ndarray: # float
     "Scanner's values to the standard scale"
-    return self._through(volume, *_rising(self.landmarks or [0, 1], self.standard['landmarks'] if self.landmarks else [0, 1]))
+    return self._through(volume, *_rising(self.landmarks or [0, 1],
+                                          self.standard['landmarks'] if self.landmarks else [0, 1]))
 
 @patch
 def denormalize(self:NyulNormalizer,
     volume:np.ndarray, # values on the standard scale, any shape
 ) -> np.ndarray: # float
     "Standard scale to the scanner's values"
-    return self._through(volume, *_rising(self.landmarks or [0, 1], self.standard['landmarks'] if self.landmarks else [0, 1])[::-1])
+    return self._through(
+        volume, *_rising(self.landmarks or [0, 1],
+                         self.standard['landmarks'] if self.landmarks else [0, 1])[::-1])
 
 # %% ../../nbs/preprocessing/05_normalization.ipynb #3eecc39f
 def learn_nyul(
@@ -228,9 +285,12 @@ def learn_nyul(
             imgs = {q: s.load(q) for q in sequences if q in s.paths}
             mask = subject_mask(s, imgs)
             mine = {q: brain_values(image_data(i), mask) for q,i in imgs.items()}
-        except NeuroscopeError as e: _log.warning('%s is left out of the standard scale: %s', s.id, e)
+        except NeuroscopeError as e:
+            _log.warning('%s is left out of the standard scale: %s', s.id, e)
         else:
-            for q,v in mine.items(): values[q].append(np.percentile(v, np.linspace(0, 100, 2001)))     # as good as all voxels, and small
+            # as good as all voxels, and small
+            for q,v in mine.items():
+                values[q].append(np.percentile(v, np.linspace(0, 100, 2001)))
     return {q: nyul_standard(v, **kwargs) for q,v in values.items() if v or q in sequences}
 
 def load_nyul(
@@ -241,7 +301,9 @@ def load_nyul(
     for q,s in d.items(): NyulNormalizer(s) if isinstance(s, dict) else _no_scales(path)
     return d
 
-def _no_scales(path): raise InputError('this file has no standard scales', path=path, fix='Give one that was made by learn_nyul.')
+def _no_scales(path):
+    raise InputError('this file has no standard scales', path=path,
+                     fix='Give one that was made by learn_nyul.')
 
 # %% ../../nbs/preprocessing/05_normalization.ipynb #a26dda6d
 def normalizer_from(
@@ -249,8 +311,11 @@ def normalizer_from(
 ) -> Normalizer: # ready to normalize and to go back, without another `fit`
     "A fitted normalizer from its parameters"
     p = dict(params)
-    kinds = {k.method: k for k in (PercentileNormalizer, ZScoreNormalizer, WhiteStripeNormalizer, NyulNormalizer)}
-    if p.get('method') not in kinds: raise InputError(f"there is no normalization '{p.get('method')}'", fix=f'There are: {", ".join(kinds)}.')
+    kinds = {k.method: k for k in (PercentileNormalizer, ZScoreNormalizer, WhiteStripeNormalizer,
+                                   NyulNormalizer)}
+    if p.get('method') not in kinds:
+        raise InputError(f"there is no normalization '{p.get('method')}'",
+                         fix=f'There are: {", ".join(kinds)}.')
     kind = kinds[p.pop('method')]
     res = kind(**{k: v for k,v in p.items() if k not in (*kind._state, 'reasons')})
     for k in kind._state: setattr(res, k, p[k])
@@ -259,7 +324,7 @@ def normalizer_from(
 # %% ../../nbs/preprocessing/05_normalization.ipynb #6b60a74b
 def _on_values(f, volume, mask):
     "`f` on the array of `volume`, an array or an image, and the result as what came in"
-    data = (lambda o: image_data(o) if hasattr(o, 'dataobj') else np.asarray(o))
+    def data(o): return image_data(o) if hasattr(o, 'dataobj') else np.asarray(o)
     res = f(data(volume), None if mask is None else data(mask) > 0)
     return new_like(volume, res) if hasattr(volume, 'dataobj') else res
 
@@ -278,8 +343,10 @@ def percentile_normalization(cls:VolumeNormalization,
 ) -> Any: # array or image, as `volume`; background is the lower end of the range
     "Percentiles of the brain become the ends of `target_range`"
     def f(x, m):
-        y = PercentileNormalizer(low_percentile, high_percentile, target_range).fit(x, m).normalize(x)
-        return np.where(x != 0 if m is None else m, np.clip(y, *target_range) if clip else y, np.float32(target_range[0]))
+        y = PercentileNormalizer(
+            low_percentile, high_percentile, target_range).fit(x, m).normalize(x)
+        return np.where(x != 0 if m is None else m, np.clip(y, *target_range) if clip else y,
+                        np.float32(target_range[0]))
     return _on_values(f, volume, mask)
 
 # %% ../../nbs/preprocessing/05_normalization.ipynb #cf798863
@@ -289,7 +356,9 @@ def z_score_normalization(cls:VolumeNormalization,
     mask=None, # brain, array or image; None: the voxels that are not 0
 ) -> Any: # array or image, as `volume`; background is 0
     "Mean 0 and standard deviation 1 in the brain"
-    f = lambda x,m: np.where(x != 0 if m is None else m, ZScoreNormalizer().fit(x, m).normalize(x), np.float32(0))
+    def f(x, m):
+        return np.where(x != 0 if m is None else m, ZScoreNormalizer().fit(x, m).normalize(x),
+                        np.float32(0))
     return _on_values(f, volume, mask)
 
 # %% ../../nbs/preprocessing/05_normalization.ipynb #3388a0da
@@ -301,7 +370,10 @@ def white_stripe_normalization(cls:VolumeNormalization,
     width=.05, # share of the brain's voxels to either side of the peak
 ) -> Any: # array or image, as `volume`; background is 0
     "Mean 0 and standard deviation 1 in the white matter of normal appearance"
-    f = lambda x,m: np.where(x != 0 if m is None else m, WhiteStripeNormalizer(sequence, width).fit(x, m).normalize(x), np.float32(0))
+    def f(x, m):
+        return np.where(x != 0 if m is None else m,
+                        WhiteStripeNormalizer(sequence, width).fit(x, m).normalize(x),
+                        np.float32(0))
     return _on_values(f, volume, mask)
 
 @patch(cls_method=True)
@@ -311,5 +383,7 @@ def nyul_normalization(cls:VolumeNormalization,
     mask=None, # brain, array or image; None: the voxels that are not 0
 ) -> Any: # array or image, as `volume`; background is the lower end of the standard scale
     "The landmarks of the brain become those of a standard scale"
-    f = lambda x,m: np.where(x != 0 if m is None else m, NyulNormalizer(standard).fit(x, m).normalize(x), np.float32(standard['landmarks'][0]))
+    def f(x, m):
+        return np.where(x != 0 if m is None else m, NyulNormalizer(standard).fit(x, m).normalize(x),
+                        np.float32(standard['landmarks'][0]))
     return _on_values(f, volume, mask)

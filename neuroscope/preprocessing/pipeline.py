@@ -27,15 +27,21 @@ from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
 from .. import __version__
-from ..core import (SCHEMES, SEQUENCES, SEQUENCE_LABELS, Cohort, GridMismatchError, InputError, MissingSequenceError, NeuroscopeError, Subject, check_output,
-    as_images, atomic_path, check_same_grid, file_hash, from_sitk, get_logger, image_data, is_image, load_volume, new_like, peak_mb, progress_bar, read_json, same_grid, save_volume,
-    sidecar_path, strip_suffix, to_sitk, versions, write_json, write_sidecar)
+from ..core import (SCHEMES, SEQUENCES, SEQUENCE_LABELS, Cohort, GridMismatchError,
+                             InputError, MissingSequenceError, NeuroscopeError, Subject,
+                             check_output, as_images, atomic_path, check_same_grid, file_hash,
+                             from_sitk, get_logger, image_data, is_image, load_volume, new_like,
+                             peak_mb, progress_bar, read_json, same_grid, save_volume, sidecar_path,
+                             strip_suffix, to_sitk, versions, write_json, write_sidecar)
 from ..imaging.coverage import find_gaps, gap_words
 from .bias_correction import N4BiasFieldCorrection
 from .bias_lesions import LEAST_GAIN, fit_regions, gain_in_evenness
-from .normalization import NyulNormalizer, PercentileNormalizer, WhiteStripeNormalizer, ZScoreNormalizer, load_nyul
-from .registration import apply_transform, compose, register_subject, save_transform, to_matrix
-from .skull_strip import brain_mask, brainmask_path, is_stripped, skull_strip, strip_plan
+from .normalization import (
+    NyulNormalizer, PercentileNormalizer, WhiteStripeNormalizer, ZScoreNormalizer, load_nyul)
+from .registration import (apply_transform, compose, register_subject,
+                                                   save_transform, to_matrix)
+from .skull_strip import (brain_mask, brainmask_path, is_stripped,
+                                                  skull_strip, strip_plan)
 
 log = get_logger('pipeline')
 from .slices import to_ras
@@ -48,11 +54,15 @@ def register_step(
     after=(), # steps that must not come later in the list
     instead=None, # a kind of step of which a list has one at most
     needs_brain=False, # does it need a brain mask?
-    recorded=(), # parameters whose defaults are written into the record, because they decide the result and were others once
+    # parameters whose defaults are written into the record, because they decide the result and were
+    # others once
+    recorded=(),
 ) -> Callable: # the decorator; it enters the function into `STEPS` and gives it back
     "Make a function `f(imgs, mask, **params) -> imgs, mask, findings` known as a step"
     def _f(f):
-        f.after,f.instead,f.needs_brain = tuple(after),instead,needs_brain
+        f.after = tuple(after)
+        f.instead = instead
+        f.needs_brain = needs_brain
         f.recorded = {p: inspect.signature(f).parameters[p].default for p in recorded}
         STEPS[name] = f
         return f
@@ -60,16 +70,18 @@ def register_step(
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #91e91604
 def _one_field(img, region, save_bias, least_gain, n4):
-    "A scan divided by its field, where that makes white matter more even, and what is said about it"
+    "A scan divided by its field where that evens white matter, and what is said about it"
     corrected,field = n4.correct_volume(img, mask=region.brain, exclude=region.out)
-    gain = gain_in_evenness(image_data(img), image_data(corrected), region.white, img.header.get_zooms()[:3])
+    gain = gain_in_evenness(image_data(img), image_data(corrected), region.white,
+                            img.header.get_zooms()[:3])
     kept = gain is None or gain >= least_gain
     if not kept: corrected,field = img,new_like(img, np.ones(img.shape, np.float32))
     inside = image_data(field)[region.brain if region.brain is not None else image_data(img) > 0]
     left = 0 if region.out is None else region.out.sum()*np.prod(img.header.get_zooms()[:3])/1000
     found = dict(bias_field_range=[round(float(v), 4) for v in np.percentile(inside, [0, 100])],
-        bias_field_cv=round(float(inside.std()/inside.mean()), 4), left_out=region.how, left_out_ml=round(float(left), 1),
-        more_even=None if gain is None else round(gain, 3), kept=bool(kept))
+                 bias_field_cv=round(float(inside.std()/inside.mean()), 4), left_out=region.how,
+                 left_out_ml=round(float(left), 1),
+                 more_even=None if gain is None else round(gain, 3), kept=bool(kept))
     return corrected, found | (dict(biasfield=field) if save_bias else {})
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #a3dccfa6
@@ -79,7 +91,8 @@ def n4_step(
     mask, # (X,Y,Z) bool, brain; None: found in each scan
     save_bias=False, # keep the fields, as images?
     adaptive=False, # choose shrink factor, control points and iterations from each scan?
-    exclude_lesion=True, # leave the lesion out of the fit, or without a mask what is bright in FLAIR and T1ce?
+    # leave the lesion out of the fit, or without a mask what is bright in FLAIR and T1ce?
+    exclude_lesion=True,
     lesion_margin=8., # mm around the lesion mask that are left out too
     least_gain=LEAST_GAIN, # the correction is kept where white matter is more even by this share
     lesion=None, # image or (X,Y,Z) bool; None: not known
@@ -87,9 +100,11 @@ def n4_step(
 ) -> tuple: # images, mask, what was found in each sequence
     "Divide each sequence by its bias field, which is fitted outside lesions"
     regions = fit_regions(imgs, mask, lesion, margin=lesion_margin, exclude=exclude_lesion)
-    out,findings = {},{}
+    out = {}
+    findings = {}
     for q,img in imgs.items():
-        n4 = N4BiasFieldCorrection.adaptive(img, regions[q].brain, **params) if adaptive else N4BiasFieldCorrection(**params)
+        n4 = (N4BiasFieldCorrection.adaptive(img, regions[q].brain, **params) if adaptive
+              else N4BiasFieldCorrection(**params))
         out[q],findings[q] = _one_field(img, regions[q], save_bias, least_gain, n4)
     return out, mask, findings
 
@@ -105,7 +120,9 @@ def _mask_on(mask, img):
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #b1bb6506
 def _brain(imgs, mask):
     "The mask, or the brain of stripped scans"
-    if hasattr(mask, 'dataobj'): check_same_grid(imgs | {'the brain mask': mask}); mask = image_data(mask) > 0
+    if hasattr(mask, 'dataobj'):
+        check_same_grid(imgs | {'the brain mask': mask})
+        mask = image_data(mask) > 0
     return brain_mask(imgs) if mask is None else mask
 
 _STEP = 1e-6   # of the scale's width: what a voxel of brain is moved by that would be background
@@ -124,20 +141,27 @@ def _off_background(values, low):
     return np.where(values == low, low + step, values)
 
 def _normalize(imgs, mask, make, exclude=None):
-    "Each sequence on the scale of its own normalizer, `make(sequence)`, which is not read off what is excluded; background 0"
-    out,findings,mask = {},{},_brain(imgs, mask)
+    "Each sequence on the scale of its normalizer `make(sequence)`; background 0"
+    out = {}
+    findings = {}
+    mask = _brain(imgs, mask)
     gaps,words = _gaps(imgs, mask)
     for q,img in imgs.items():
         seen = mask & ~gaps[q]
-        norm = make(q).fit(image_data(img), seen if exclude is None else seen & ~_mask_on(exclude, img))
+        norm = make(q).fit(image_data(img),
+                           seen if exclude is None else seen & ~_mask_on(exclude, img))
         low = np.float32(norm.params.get('target_range', (0,))[0])
-        out[q] = new_like(img, np.where(seen, _off_background(norm.normalize(image_data(img)), low), low))
+        out[q] = new_like(
+            img, np.where(seen, _off_background(norm.normalize(image_data(img)), low), low))
         findings[q] = norm.params
-        if gaps[q].any(): findings[q] |= dict(reasons=[w for w in words if w.startswith(f'{SEQUENCE_LABELS[q]} ')])
+        if gaps[q].any():
+            findings[q] |= dict(
+                reasons=[w for w in words if w.startswith(f'{SEQUENCE_LABELS[q]} ')])
     return out, mask, findings
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #63b1082c
-_normalization = dict(after=['n4_bias_correction', 'skull_strip', 'registration', 'resample'], instead='normalization', needs_brain=True)
+_normalization = dict(after=['n4_bias_correction', 'skull_strip', 'registration', 'resample'],
+                      instead='normalization', needs_brain=True)
 
 @register_step('percentile_normalization', **_normalization)
 def percentile_step(
@@ -145,12 +169,18 @@ def percentile_step(
     mask, # (X,Y,Z) bool, brain, or None
     exclude_lesion=False, # read the percentiles off the brain outside the lesion?
     lesion=None, # (X,Y,Z) bool
-    **params, # of `PercentileNormalizer`; a sequence's own under its name: `flair=dict(high_percentile=90)`
+    # of `PercentileNormalizer`; a sequence's own under its name: `flair=dict(high_percentile=90)`
+    **params,
 ) -> tuple: # images, mask, what was done to each sequence
     "`PercentileNormalizer` for each sequence"
     own = {q: params.pop(q) for q in SEQUENCES if q in params}
-    if exclude_lesion and lesion is None: raise InputError('the percentiles are to be read off outside the lesion, and there is no lesion mask', fix='Give one (an empty one where there is no lesion), or leave exclude_lesion out for the whole cohort: two scales in one cohort are worse than either.')
-    return _normalize(imgs, mask, lambda q: PercentileNormalizer(**params | own.get(q, {})), lesion if exclude_lesion else None)
+    if exclude_lesion and lesion is None:
+        raise InputError(
+            'the percentiles are to be read off outside the lesion, and there is no ' 'lesion mask',
+            fix='Give one (an empty one where there is no lesion), or leave exclude_lesion '
+                'out for the whole cohort: two scales in one cohort are worse than either.')
+    return _normalize(imgs, mask, lambda q: PercentileNormalizer(**params | own.get(q, {})),
+                      lesion if exclude_lesion else None)
 
 @register_step('z_score_normalization', **_normalization)
 def z_score_step(
@@ -178,7 +208,9 @@ def nyul_step(
 ) -> tuple: # images, mask, what was done to each sequence
     "`NyulNormalizer` for each sequence, to its standard scale"
     scales = standard if isinstance(standard, dict) else load_nyul(standard)
-    if miss := [q for q in imgs if q not in scales]: raise InputError(f'there is no standard scale for {", ".join(miss)}', fix='Learn the scales on a cohort that has all of these sequences.')
+    if miss := [q for q in imgs if q not in scales]:
+        raise InputError(f'there is no standard scale for {", ".join(miss)}',
+                         fix='Learn the scales on a cohort that has all of these sequences.')
     return _normalize(imgs, mask, lambda q: NyulNormalizer(scales[q]))
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #a0b8e646
@@ -189,14 +221,20 @@ def resample_image(
 ) -> nib.Nifti1Image: # nibabel image that covers the same field of view
     "An image on voxels of another size; orientation and field of view stay"
     src = to_sitk(img)
-    old,new = np.array(src.GetSpacing()),np.array(target_spacing, float)
-    if new.shape != (3,) or not np.isfinite(new).all() or not (new > 0).all(): raise InputError(f'the target spacing {target_spacing} has to be three positive numbers, in mm')
+    old = np.array(src.GetSpacing())
+    new = np.array(target_spacing, float)
+    if new.shape != (3,) or not np.isfinite(new).all() or not (new > 0).all():
+        raise InputError(
+            f'the target spacing {target_spacing} has to be three positive numbers, in mm')
     n = np.maximum(1, np.round(np.array(src.GetSize())*old/new)).astype(int)
-    edge = np.array(src.TransformContinuousIndexToPhysicalPoint((-.5,)*3))      # the outer corner stays where it is
+    # the outer corner stays where it is
+    edge = np.array(src.TransformContinuousIndexToPhysicalPoint((-.5,)*3))
     D = np.array(src.GetDirection()).reshape(3,3)
     origin = edge + D @ (new/2)
-    r = sitk.Resample(src, n.tolist(), sitk.Transform(), sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear,
-        origin.tolist(), new.tolist(), src.GetDirection(), 0, src.GetPixelID() if nearest else sitk.sitkFloat32)
+    r = sitk.Resample(src, n.tolist(), sitk.Transform(),
+                      sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear, origin.tolist(),
+                      new.tolist(), src.GetDirection(), 0,
+                      src.GetPixelID() if nearest else sitk.sitkFloat32)
     return from_sitk(r, like=img)
 
 @register_step('resample', instead='interpolation')
@@ -207,22 +245,31 @@ def resample_step(
 ) -> tuple: # images, mask, shape and spacing of each sequence
     "All sequences and the mask on other voxels"
     out = {q: resample_image(img, target_spacing) for q,img in imgs.items()}
-    if mask is not None: mask = image_data(resample_image(new_like(next(iter(imgs.values())), mask), target_spacing, nearest=True)) > 0
-    return out, mask, {q: dict(shape=list(o.shape), spacing=[float(z) for z in o.header.get_zooms()[:3]]) for q,o in out.items()}
+    if mask is not None:
+        mask = image_data(resample_image(new_like(next(iter(imgs.values())), mask), target_spacing,
+                                         nearest=True)) > 0
+    return out, mask, {
+        q: dict(shape=list(o.shape), spacing=[float(z) for z in o.header.get_zooms()[:3]])
+        for q,o in out.items()}
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #e2c8daac
-REFERENCES = ('t1ce', 't1', 't2', 'flair')     # the sequence that the others are registered to: the first of these that is there
+# the sequence that the others are registered to: the first of these that is there
+REFERENCES = ('t1ce', 't1', 't2', 'flair')
 
 def _register(imgs, mask, reference, template, **kwargs):
     "`register_subject`, in two searches where the brain of the reference is known"
-    if mask is None or template is None: return register_subject(imgs, reference, template, **kwargs)
+    if mask is None or template is None:
+        return register_subject(imgs, reference, template, **kwargs)
     own = register_subject(imgs, reference, None, **kwargs)
     if own.space == 'SRI24': return own
-    brain = new_like(imgs[reference], np.where(image_data(mask) > 0, image_data(imgs[reference]), 0))
+    brain = new_like(imgs[reference],
+                     np.where(image_data(mask) > 0, image_data(imgs[reference]), 0))
     res = register_subject({reference: brain}, reference, template, **kwargs)
     res.transforms = {q: compose(res.transforms[reference], t) for q,t in own.transforms.items()}
     res.reports,grid = own.reports | res.reports,res.images[reference]
-    res.images = {q: apply_transform(o, res.transforms[q], grid, kwargs.get('interpolation', 'linear'), n_threads=kwargs.get('n_threads')) for q,o in imgs.items()}
+    res.images = {
+        q: apply_transform(o, res.transforms[q], grid, kwargs.get('interpolation', 'linear'),
+                           n_threads=kwargs.get('n_threads')) for q,o in imgs.items()}
     return res
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #92afab0c
@@ -236,43 +283,55 @@ def reference_of(
 def registration_step(
     imgs:dict, # sequence -> image
     mask, # brain: (X,Y,Z) bool or image, on the grid of the reference; None: not known yet
-    reference=None, # sequence that the others are registered to; None: the first of `REFERENCES` that is there
+    # sequence that the others are registered to; None: the first of `REFERENCES` that is there
+    reference=None,
     template='mni152', # atlas: 'mni152' or a file; None: only onto the reference
-    target_spacing=None, # mm, three numbers: voxels of the result; None: those of the atlas, or of the reference
+    # mm, three numbers: voxels of the result; None: those of the atlas, or of the reference
+    target_spacing=None,
     interpolation='linear', # or 'cubic'
     **params, # of `register_subject`
 ) -> tuple: # images on one grid, mask, what was found for each sequence
     "All sequences on one grid, that of an atlas unless told otherwise, with one interpolation"
     reference = reference or reference_of(imgs)
-    if mask is not None and not hasattr(mask, 'dataobj'): mask = new_like(imgs[reference], mask.astype(np.uint8))
+    if mask is not None and not hasattr(mask, 'dataobj'):
+        mask = new_like(imgs[reference], mask.astype(np.uint8))
     r = _register(imgs, mask, reference, template, interpolation=interpolation, **params)
-    out,t = r.images,r.transforms
+    out = r.images
+    t = r.transforms
     if target_spacing is not None:
         grid = resample_image(out[reference], target_spacing)
         out = {q: apply_transform(o, t[q], grid, interpolation) for q,o in imgs.items()}
-    if mask is not None: mask = image_data(apply_transform(mask, t[reference], out[reference], 'nearest')) > 0
+    if mask is not None:
+        mask = image_data(apply_transform(mask, t[reference], out[reference], 'nearest')) > 0
     elif all(map(is_stripped, imgs.values())): mask = _moved_brains(imgs, t, out)
-    if mask is not None: out = {q: new_like(o, np.where(mask, image_data(o), 0)) for q,o in out.items()}
+    if mask is not None:
+        out = {q: new_like(o, np.where(mask, image_data(o), 0)) for q,o in out.items()}
     return out, mask, {q: _registration_findings(r, q) for q in imgs}
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #2121a5d5
 def _moved_brains(imgs, transforms, out):
-    "The brain of scans that are known to be stripped (the union over the sequences, as in `brain_mask`) on the grid that they were moved to"
-    at = lambda q,o: image_data(apply_transform(new_like(o, brain_mask(o, tested=True).astype(np.uint8)), transforms[q], out[q], 'nearest')) > 0
+    "The brain of stripped scans, the union over sequences, on the grid they were moved to"
+    def at(q, o):
+        return image_data(apply_transform(new_like(o, brain_mask(o, tested=True).astype(np.uint8)),
+                                          transforms[q], out[q], 'nearest')) > 0
     return np.logical_or.reduce([at(q, o) for q,o in imgs.items()])
 
 def _registration_findings(r, q):
-    "What is written down about the registration of a sequence; `matrix` takes points of the result to points of the scan, mm, RAS"
+    "The record of a sequence's registration; `matrix` takes the result to the scan, mm, RAS"
     reports = {k: v for k,v in r.reports.items() if k in (q, 'atlas')}
     verdicts = [v.verdict for v in reports.values()]
-    return dict(space=r.space, reference=r.reference, matrix=to_matrix(r.transforms[q]).tolist(), verdict=max(verdicts, key=('pass','look','fail').index, default='pass'),
-        reasons=[f'{k}: {w}' for k,v in reports.items() for w in v.reasons], figures={k: v.figures for k,v in reports.items()})
+    return dict(space=r.space, reference=r.reference, matrix=to_matrix(r.transforms[q]).tolist(),
+                verdict=max(verdicts, key=('pass','look','fail').index, default='pass'),
+                reasons=[f'{k}: {w}' for k,v in reports.items() for w in v.reasons],
+                figures={k: v.figures for k,v in reports.items()})
 
 def world_matrix(
     figures:dict, # step -> what it found out about a sequence
 ) -> np.ndarray: # (4,4) mm, RAS: point of the preprocessed scan -> point of the raw one
     "Where preprocessing has moved a sequence"
-    return np.linalg.multi_dot([np.eye(4), np.eye(4), *[np.array(f['matrix']) for f in figures.values() if 'matrix' in f][::-1]])
+    return np.linalg.multi_dot(
+        [np.eye(4), np.eye(4), *[np.array(f['matrix'])
+                                 for f in figures.values() if 'matrix' in f][::-1]])
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #84e7f0c0
 @register_step('skull_strip')
@@ -280,23 +339,32 @@ def skull_strip_step(
     imgs:dict, # sequence -> image
     mask, # brain, if it is known already
     backend='auto', # of `skull_strip`
-    reference=None, # sequence that the brain is looked for in; None: T1, and where the grids differ the reference of the registration
+    # sequence that the brain is looked for in; None: T1, and where the grids differ the reference
+    # of the registration
+    reference=None,
     **params, # more parameters of `skull_strip`
 ) -> tuple: # images, mask, how the brain was found
     "Remove everything but the brain"
     q = reference or reference_of(imgs)
     together = _together(imgs)
-    bare = [s for s,o in imgs.items() if is_stripped(o)]                   # each scan is tested once
-    was,given = len(bare) == len(imgs),mask is not None
+    # each scan is tested once
+    bare = [s for s,o in imgs.items() if is_stripped(o)]
+    was = len(bare) == len(imgs)
+    given = mask is not None
     look = imgs if together else {q: imgs[q]}
-    plan = dict(backend='none, the mask was given') if given else strip_plan(look, backend, reference if together else q, [s for s in bare if s in look])
+    plan = dict(backend='none, the mask was given') if given else strip_plan(
+        look, backend, reference if together else q, [s for s in bare if s in look])
     if mask is None and (together or not was): mask = skull_strip(look, plan=plan, **params)
-    findings = dict(stripped_already=was, backend=plan['backend'], brain_found_in=plan.get('reference'))
+    findings = dict(stripped_already=was, backend=plan['backend'],
+                    brain_found_in=plan.get('reference'))
     if mask is None: return imgs, None, {q: findings for q in imgs}
-    if not together: return imgs, mask if hasattr(mask, 'dataobj') else new_like(imgs[q], mask.astype(np.uint8)), {q: findings for q in imgs}
+    if not together:
+        return imgs, mask if hasattr(mask, 'dataobj') else new_like(
+            imgs[q], mask.astype(np.uint8)), {q: findings for q in imgs}
     m = _brain(imgs, mask)
     findings['brain_ml'] = round(float(m.sum()*np.prod(imgs[q].header.get_zooms()[:3])/1000), 1)
-    return (imgs if was else {q: new_like(o, np.where(m, image_data(o), 0)) for q,o in imgs.items()}), m, {q: findings for q in imgs}
+    return (imgs if was else {q: new_like(o, np.where(m, image_data(o), 0))
+                              for q,o in imgs.items()}), m, {q: findings for q in imgs}
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #daeb6767
 class VolumePreprocessor:
@@ -305,17 +373,23 @@ class VolumePreprocessor:
         steps=(), # pairs of a step's name and its parameters
         require=SEQUENCES, # sequences that a subject must have
     ):
-        self.steps,self.require = [],tuple(require)
-        if odd := [q for q in self.require if q not in SEQUENCES]: raise InputError(f"'{odd[0]}' is no sequence", fix=f'Use {", ".join(SEQUENCES)}.')
+        self.steps = []
+        self.require = tuple(require)
+        if odd := [q for q in self.require if q not in SEQUENCES]:
+            raise InputError(f"'{odd[0]}' is no sequence", fix=f'Use {", ".join(SEQUENCES)}.')
         for name,params in steps: self.add_step(name, params)
 
-    def __repr__(self): return f'VolumePreprocessor({" → ".join(n for n,_ in self.steps) or "no steps"})'
+    def __repr__(self):
+        return f'VolumePreprocessor({" → ".join(n for n,_ in self.steps) or "no steps"})'
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #64bba20e
 def _check_order(name, before):
     "Raise if step `name` cannot follow step `before`"
-    if name == before: raise InputError(f"'{name}' is in the list already", fix='Each step is done once.')
-    if name in STEPS[before].after: raise InputError(f"'{name}' has to come before '{before}'", fix='Add the steps in the other order.')
+    if name == before:
+        raise InputError(f"'{name}' is in the list already", fix='Each step is done once.')
+    if name in STEPS[before].after:
+        raise InputError(f"'{name}' has to come before '{before}'",
+                         fix='Add the steps in the other order.')
     if STEPS[name].instead and STEPS[name].instead == STEPS[before].instead:
         fix = dict(interpolation="Leave 'resample' out and give 'registration' a target_spacing: each voxel is then interpolated once.").get(STEPS[name].instead, 'Choose one of them.')
         raise InputError(f"'{name}' and '{before}' do not go together", fix=fix)
@@ -326,28 +400,37 @@ def add_step(self:VolumePreprocessor,
     params:dict=None, # its parameters
 ) -> VolumePreprocessor: # itself, so that calls can be chained
     "Put a step at the end of the list"
-    if name not in STEPS: raise InputError(f"there is no step '{name}'", fix=f'There are: {", ".join(STEPS)}.')
+    if name not in STEPS:
+        raise InputError(f"there is no step '{name}'", fix=f'There are: {", ".join(STEPS)}.')
     for before,_ in self.steps: _check_order(name, before)
     self.steps.append((name, dict(params or {})))
     return self
 
 def default_preprocessor() -> VolumePreprocessor: # with two steps
     "Bias correction and percentile normalization, what the models here are trained on"
-    return VolumePreprocessor([('n4_bias_correction', {}), ('percentile_normalization', dict(low_percentile=.5, high_percentile=99.5, target_range=(0, 1)))])
+    return VolumePreprocessor(
+        [('n4_bias_correction', {}),
+         ('percentile_normalization',
+          dict(low_percentile=.5, high_percentile=99.5, target_range=(0, 1)))])
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #8dcbdc39
 def _parse_steps(path):
     "The contents of a TOML or YAML file"
     path = Path(path)
     try: text = path.read_text(encoding='utf-8')
-    except (OSError, UnicodeDecodeError) as e: raise InputError(f'the list of steps cannot be read ({type(e).__name__})', path=path, fix='Check the path.') from e
+    except (OSError, UnicodeDecodeError) as e:
+        raise InputError(f'the list of steps cannot be read ({type(e).__name__})', path=path,
+                         fix='Check the path.') from e
     if path.suffix == '.toml':
         try: return tomllib.loads(text)
-        except tomllib.TOMLDecodeError as e: raise InputError(f'this is not TOML ({e})', path=path) from e
-    if path.suffix not in ('.yaml', '.yml'): raise InputError('a list of steps is a .toml or .yaml file', path=path)
+        except tomllib.TOMLDecodeError as e:
+            raise InputError(f'this is not TOML ({e})', path=path) from e
+    if path.suffix not in ('.yaml', '.yml'):
+        raise InputError('a list of steps is a .toml or .yaml file', path=path)
     import yaml
     try: return yaml.safe_load(text)
-    except yaml.YAMLError as e: raise InputError(f'this is not YAML ({" ".join(str(e).split())})', path=path) from e
+    except yaml.YAMLError as e:
+        raise InputError(f'this is not YAML ({" ".join(str(e).split())})', path=path) from e
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #b44df00c
 @patch(cls_method=True)
@@ -356,10 +439,16 @@ def from_file(cls:VolumePreprocessor,
 ) -> VolumePreprocessor: # with its steps and the sequences it requires
     "Read the list of steps from a file"
     d = _parse_steps(path)
-    ok = isinstance(d, dict) and isinstance(d.get('steps'), list) and all(isinstance(s, dict) and isinstance(s.get('step'), str) for s in d['steps'])
+    ok = isinstance(d, dict) and isinstance(d.get('steps'), list) and all(
+        isinstance(s, dict) and isinstance(s.get('step'), str) for s in d['steps'])
     if not ok or (odd := sorted(set(d) - {'steps', 'require'})):
-        raise InputError("this is no list of steps" + (f": what is '{odd[0]}'?" if ok else ''), path=path, fix="It needs 'steps', each with the name of a 'step' and its parameters, and may have 'require'.")
-    try: return cls([(s['step'], {k: v for k,v in s.items() if k != 'step'}) for s in d['steps']], d.get('require', SEQUENCES))
+        raise InputError(
+            "this is no list of steps" + (f": what is '{odd[0]}'?" if ok else ''), path=path,
+            fix="It needs 'steps', each with the name of a 'step' and its parameters, and "
+                "may have 'require'.")
+    try:
+        return cls([(s['step'], {k: v for k,v in s.items() if k != 'step'}) for s in d['steps']],
+                   d.get('require', SEQUENCES))
     except InputError as e: raise InputError(e.what, path=path, fix=e.fix) from e
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #61ead219
@@ -367,18 +456,24 @@ def _toml(v):
     "A value as TOML writes it"
     if isinstance(v, (list, tuple)): return '[' + ', '.join(map(_toml, v)) + ']'
     if isinstance(v, dict): return '{' + ', '.join(f'{k} = {_toml(x)}' for k,x in v.items()) + '}'
-    return json.dumps(str(v) if isinstance(v, Path) else v, ensure_ascii=False)      # strings, numbers, true and false are written alike
+    # strings, numbers, true and false are written alike
+    return json.dumps(str(v) if isinstance(v, Path) else v, ensure_ascii=False)
 
 @patch
 def to_file(self:VolumePreprocessor,
     path, # .toml, .yaml or .yml
 ) -> Path: # `path`
     "Write the list of steps to a file; parameters that are None are left out"
-    path,steps = Path(path),[dict(step=n) | {k: v for k,v in p.items() if v is not None} for n,p in self.steps]
-    if path.suffix == '.toml': text = '\n\n'.join([f'require = {_toml(self.require)}', *['[[steps]]\n' + '\n'.join(f'{k} = {_toml(v)}' for k,v in s.items()) for s in steps]]) + '\n'
+    path = Path(path)
+    steps = [dict(step=n) | {k: v for k,v in p.items() if v is not None} for n,p in self.steps]
+    if path.suffix == '.toml':
+        text = '\n\n'.join([f'require = {_toml(self.require)}',
+                            *['[[steps]]\n' + '\n'.join(f'{k} = {_toml(v)}' for k,v in s.items())
+                              for s in steps]]) + '\n'
     elif path.suffix in ('.yaml', '.yml'):
         import yaml
-        text = yaml.safe_dump(json_ready(dict(require=self.require, steps=steps)), sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(json_ready(dict(require=self.require, steps=steps)), sort_keys=False,
+                              allow_unicode=True)
     else: raise InputError('a list of steps is a .toml or .yaml file', path=path)
     with atomic_path(path) as p: p.write_text(text, encoding='utf-8')
     return path
@@ -386,7 +481,7 @@ def to_file(self:VolumePreprocessor,
 def json_ready(
     obj, # anything that JSON can write
 ) -> Any: # dicts, lists, text, numbers and None
-    "`obj` as it looks after a trip through JSON (tuples become lists), so that it can be compared with what was read"
+    "`obj` after a trip through JSON (tuples become lists), to be compared with what was read"
     return json.loads(json.dumps(obj, default=str))
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #56e94268
@@ -400,11 +495,13 @@ def _call_step(name, params, imgs, mask, lesion):
         raise InputError(f"step '{name}': {e}", fix='Check the names of its parameters.') from e
 
 def _open_images(imgs, mask, lesion):
-    "Scans, brain mask and lesion mask as nibabel images, the lesion mask taken out from among the scans"
+    "Scans, brain mask and lesion mask as nibabel images, the lesion mask taken out"
     imgs = as_images(imgs)
     own = imgs.pop('seg', None)
-    if odd := [q for q in imgs if q not in SEQUENCES]: raise InputError(f"'{odd[0]}' is no sequence", fix=f'Use {", ".join(SEQUENCES)}, and seg for the lesion mask.')
-    read = lambda o: load_volume(o, nonzero=False) if is_image(o) else o
+    if odd := [q for q in imgs if q not in SEQUENCES]:
+        raise InputError(f"'{odd[0]}' is no sequence",
+                         fix=f'Use {", ".join(SEQUENCES)}, and seg for the lesion mask.')
+    def read(o): return load_volume(o, nonzero=False) if is_image(o) else o
     return imgs, read(mask), own if lesion is None else read(lesion)
 
 def _first_mask(self, imgs, mask):
@@ -413,7 +510,8 @@ def _first_mask(self, imgs, mask):
     if not imgs: raise MissingSequenceError('there are no images to preprocess')
     if mask is not None: return mask if hasattr(mask, 'dataobj') else np.asarray(mask) > 0
     if 'registration' in names or 'skull_strip' in names: return None
-    return brain_mask(imgs) if any(STEPS[n].needs_brain for n in names) or (_together(imgs) and all(map(is_stripped, imgs.values()))) else None
+    return (brain_mask(imgs) if any(STEPS[n].needs_brain for n in names)
+            or (_together(imgs) and all(map(is_stripped, imgs.values()))) else None)
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #4d0e9fdc
 def carry(
@@ -424,42 +522,61 @@ def carry(
 ) -> Any: # nibabel image
     "Labels on the grid of the preprocessed scans, each voxel the nearest label"
     q = next((q for q,o in raw.items() if same_grid(o, labels)), None)
-    if q is None: raise GridMismatchError('the mask lies on the grid of none of the sequences', path=labels.get_filename(), fix='Give it on the grid of one of them.')
+    if q is None:
+        raise GridMismatchError('the mask lies on the grid of none of the sequences',
+                                path=labels.get_filename(),
+                                fix='Give it on the grid of one of them.')
     M = world_matrix({r['step']: r['findings'].get(q, {}) for r in record})
-    return labels if same_grid(labels, out[q]) and np.allclose(M, np.eye(4)) else apply_transform(labels, M, out[q], 'nearest')
+    return labels if same_grid(labels, out[q]) and np.allclose(M, np.eye(4)) else apply_transform(
+        labels, M, out[q], 'nearest')
 
 @patch
 def apply(self:VolumePreprocessor,
-    imgs:dict, # sequence -> image of nibabel, SimpleITK or torchio, or file; also a torchio `Subject`; on one grid, unless they are registered
+    # sequence -> image of nibabel, SimpleITK or torchio, or file; also a torchio `Subject`; on one
+    # grid, unless they are registered
+    imgs:dict,
     mask=None, # brain: (X,Y,Z) bool, or image; None: found where it is needed
-    lesion=None, # image of the lesion mask, for N4 with `exclude_lesion`; None: `imgs['seg']`, if there is one
-) -> tuple: # images; mask (None if no step has needed it and the scans are not stripped); a list of dicts with each step's name, parameters, findings and seconds
+    # image of the lesion mask, for N4 with `exclude_lesion`; None: `imgs['seg']`, if there is one
+    lesion=None,
+    # images; mask (None if no step has needed it and the scans are not stripped); a list of dicts
+    # with each step's name, parameters, findings and seconds
+) -> tuple:
     "The steps on images in memory"
     imgs,mask,lesion = _open_images(imgs, mask, lesion)
-    raw,mask,record = imgs,_first_mask(self, imgs, mask),[]
+    raw = imgs
+    mask = _first_mask(self, imgs, mask)
+    record = []
     for name,params in self.steps:
         start = time.perf_counter()
         here = None if lesion is None else carry(lesion, raw, imgs, record)
         imgs,mask,findings = _call_step(name, params, imgs, mask, here)
-        record.append(dict(step=name, params=params, findings=findings, seconds=round(time.perf_counter()-start, 3)))
-    if mask is not None or (_together(imgs) and all(map(is_stripped, imgs.values()))): mask = _brain(imgs, mask)
+        record.append(dict(step=name, params=params, findings=findings,
+                           seconds=round(time.perf_counter()-start, 3)))
+    if mask is not None or (_together(imgs) and all(map(is_stripped, imgs.values()))):
+        mask = _brain(imgs, mask)
     return imgs, mask, record
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #49e403c8
 def _middle(img, mask):
-    "The axial slice with most brain (most head, where there is no mask), for drawing: image and mask in the radiological view, the pixels' aspect, the grey scale"
+    "The axial slice with most brain or head: image, mask, the pixels' aspect, the grey scale"
     ras = nib.as_closest_canonical(img)
-    x,zooms = image_data(ras),ras.header.get_zooms()
-    m = nib.as_closest_canonical(new_like(img, mask)).get_fdata() > 0 if mask is not None else x > .1*np.percentile(x, 99.5)
+    x = image_data(ras)
+    zooms = ras.header.get_zooms()
+    m = (nib.as_closest_canonical(new_like(img, mask)).get_fdata() > 0 if mask is not None
+         else x > .1*np.percentile(x, 99.5))
     z = m.sum((0,1)).argmax()
-    return x[::-1,:,z].T, m[::-1,:,z].T, zooms[1]/zooms[0], np.percentile(x[..., z][m[..., z]], [.5, 99.5]) if m.any() else (0, 1)
+    return x[::-1,:,z].T, m[::-1,:,z].T, zooms[1]/zooms[0], np.percentile(
+        x[..., z][m[..., z]], [.5, 99.5]) if m.any() else (0, 1)
 
 def _draw(ax, img, mask):
     "One slice, with the outline of the mask where there is one"
     x,m,aspect,(lo,hi) = _middle(img, mask)
     ax.imshow(x, cmap='gray', vmin=min(0, lo), vmax=max(hi, 1e-6), origin='lower', aspect=aspect)
-    if mask is not None and m.any() and not m.all(): ax.contour(m, [.5], colors='#e8833a', linewidths=.6)
-    for at,side in ((.02, 'R'), (.98, 'L')): ax.text(at, .5, side, transform=ax.transAxes, color='#e8eaed', fontsize=7, ha='center', va='center')
+    if mask is not None and m.any() and not m.all():
+        ax.contour(m, [.5], colors='#e8833a', linewidths=.6)
+    for at,side in ((.02, 'R'), (.98, 'L')):
+        ax.text(at, .5, side, transform=ax.transAxes, color='#e8eaed', fontsize=7, ha='center',
+                va='center')
     ax.set_axis_off()
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #415dca8b
@@ -471,9 +588,12 @@ def qc_figure(
     title='', # over the picture
 ) -> Figure: # two rows, a column per sequence
     "The sequences before and after preprocessing, with the outline of the brain mask"
-    fig = Figure(figsize=(max(2.2*len(before), 4), 5))          # laid out by hand: matplotlib's layout takes longer than all the rest
+    # laid out by hand: matplotlib's layout takes longer than all the rest
+    fig = Figure(figsize=(max(2.2*len(before), 4), 5))
     grid = dict(left=.01, right=.99, bottom=.01, top=.89, wspace=.02, hspace=.1)
-    for row,(imgs,mask,name) in zip(fig.subplots(2, len(before), squeeze=False, gridspec_kw=grid), ((before, mask_before, 'scanned'), (after, mask_after, 'preprocessed'))):
+    for row,(imgs,mask,name) in zip(
+        fig.subplots(2, len(before), squeeze=False, gridspec_kw=grid),
+        ((before, mask_before, 'scanned'), (after, mask_after, 'preprocessed'))):
         for ax,(q,img) in zip(row, imgs.items()):
             _draw(ax, img, _mask_on(mask, img))
             ax.set_title(f'{SEQUENCE_LABELS[q]}, {name}', fontsize=8, y=1)
@@ -488,8 +608,9 @@ def bids_id(
 ) -> str: # 'sub-X' or 'sub-X_ses-Y'
     "The name of a subject in BIDS"
     if re.fullmatch(r'sub-[A-Za-z0-9+]+(_ses-[A-Za-z0-9+]+)?', subject.id): return subject.id
-    clean = lambda s: re.sub('[^A-Za-z0-9]', '', s)
-    patient,session = clean(subject.patient.removeprefix('sub-')),clean(subject.id[len(subject.patient):])
+    def clean(s): return re.sub('[^A-Za-z0-9]', '', s)
+    patient,session = (clean(subject.patient.removeprefix('sub-')),
+                       clean(subject.id[len(subject.patient):]))
     return f'sub-{patient}' + (f'_ses-{session}' if session else '')
 
 def subject_folder(
@@ -507,12 +628,16 @@ def output_names(
 ) -> dict: # sequence, 'seg' or 'brainmask' -> file, relative to the subject's folder
     "What the outputs of a subject are called"
     if names == 'input':
-        own = {q: f'{strip_suffix(p)}.nii.gz' for q,p in (subject.paths | ({'seg': subject.seg} if subject.seg else {})).items()}
+        own = {q: f'{strip_suffix(p)}.nii.gz'
+               for q,p in (subject.paths | ({'seg': subject.seg} if subject.seg else {})).items()}
         return own | dict(brainmask=f'{subject.id}_brainmask.nii.gz')
-    id,at = bids_id(subject),f'_space-{re.sub("[^A-Za-z0-9]", "", space)}' if space else ''
+    id = bids_id(subject)
+    at = f'_space-{re.sub("[^A-Za-z0-9]", "", space)}' if space else ''
     suffix = {q: SCHEMES['bids'][q][0].rpartition('_') for q in subject.paths}
-    scans = {q: f'anat/{id}{"_"*bool(ce)}{ce}{at}_desc-preproc_{s}.nii.gz' for q,(ce,_,s) in suffix.items()}
-    return scans | dict(brainmask=f'anat/{id}{at}_desc-brain_mask.nii.gz') | ({'seg': f'anat/{id}{at}_label-lesion_mask.nii.gz'} if subject.seg else {})
+    scans = {q: f'anat/{id}{"_"*bool(ce)}{ce}{at}_desc-preproc_{s}.nii.gz'
+             for q,(ce,_,s) in suffix.items()}
+    return scans | dict(brainmask=f'anat/{id}{at}_desc-brain_mask.nii.gz') | (
+        {'seg': f'anat/{id}{at}_label-lesion_mask.nii.gz'} if subject.seg else {})
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #5e8772a0
 def _given_mask(subject, raw):
@@ -520,14 +645,21 @@ def _given_mask(subject, raw):
     p = brainmask_path(subject)
     if not p.exists(): return None
     mask = load_volume(p)
-    if not any(same_grid(mask, o) for o in raw.values()): check_same_grid([next(iter(raw.values())), mask], ['the scans', 'the brain mask'])
+    if not any(same_grid(mask, o) for o in raw.values()):
+        check_same_grid([next(iter(raw.values())), mask], ['the scans', 'the brain mask'])
     return mask
 
 def _load_raw(self, subject):
     "The scans of a subject, those that are required and what else there is"
-    if not subject.paths: raise MissingSequenceError(f'none of the sequences of {subject.id} can be used', path=subject.folder, fix='Leave one file for each sequence.')
+    if not subject.paths:
+        raise MissingSequenceError(f'none of the sequences of {subject.id} can be used',
+                                   path=subject.folder, fix='Leave one file for each sequence.')
     if miss := [q for q in self.require if q not in subject.paths]:
-        raise MissingSequenceError(f'subject {subject.id} has no {", ".join(miss)}', path=subject.folder, fix=f'Add the file, leave the subject out, or require less: --require {" ".join(q for q in self.require if q in subject.paths)} (in Python require=…).')
+        raise MissingSequenceError(
+            f'subject {subject.id} has no {", ".join(miss)}', path=subject.folder,
+            fix='Add the file, leave the subject out, or require less: --require '
+                f'{" ".join(q for q in self.require if q in subject.paths)} (in Python '
+                'require=…).')
     return {q: subject.load(q) for q in SEQUENCES if q in subject.paths}
 
 def _settled(steps):
@@ -535,15 +667,18 @@ def _settled(steps):
     return [(name, STEPS[name].recorded | params) for name,params in steps]
 
 def _recipe(self, subject, names):
-    "What decides whether an earlier result still holds: the steps, the names and the bytes of the inputs"
+    "What decides whether an earlier result holds: steps, names and bytes of the inputs"
     files = dict(subject.paths) | ({'seg': subject.seg} if subject.seg else {})
     if brainmask_path(subject).exists(): files['brainmask'] = brainmask_path(subject)
-    return json_ready(dict(steps=_settled(self.steps), names=names, inputs={k: dict(file=Path(p).name, sha256=file_hash(p)) for k,p in files.items()}))
+    return json_ready(
+        dict(steps=_settled(self.steps), names=names,
+             inputs={k: dict(file=Path(p).name, sha256=file_hash(p)) for k,p in files.items()}))
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #dbff7705
 def _write_extras(findings, path):
-    "Write what a step has found that is an image (a bias field), and name the file in its place; a transform is written as '.tfm' too"
-    stem,res = path.with_name(strip_suffix(path)),{}
+    "Write a finding that is an image, and name the file in its place; a transform as '.tfm' too"
+    stem = path.with_name(strip_suffix(path))
+    res = {}
     for k,v in findings.items():
         if hasattr(v, 'dataobj'): v = save_volume(v, stem.with_name(f'{stem.name}_{k}.nii.gz')).name
         if k == 'matrix': save_transform(np.array(v), stem.with_name(f'{stem.name}_xfm.tfm'))
@@ -554,8 +689,12 @@ def _write_scan(self, subject, q, img, path, record, bids):
     "Write a preprocessed scan, its sidecar and what belongs to it"
     save_volume(img, path)
     figures = {r['step']: _write_extras(r['findings'].get(q, {}), path) for r in record}
-    write_sidecar(path, 'preprocessing', {q: subject.paths[q]}, dict(steps=self.steps), figures, sum(r['seconds'] for r in record))
-    if bids: write_json(read_json(sidecar_path(path)) | dict(Sources=[f'bids:raw:{Path(subject.paths[q]).name}'], SkullStripped=bool(is_stripped(img))), sidecar_path(path))
+    write_sidecar(path, 'preprocessing', {q: subject.paths[q]}, dict(steps=self.steps), figures,
+                  sum(r['seconds'] for r in record))
+    if bids:
+        write_json(read_json(sidecar_path(path))
+                   | dict(Sources=[f'bids:raw:{Path(subject.paths[q]).name}'],
+                          SkullStripped=bool(is_stripped(img))), sidecar_path(path))
     for r in record: r['findings'][q] = figures[r['step']]
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #57252ed7
@@ -567,18 +706,26 @@ def _space_of(record):
 def _write_subject(self, subject, folder, recipe, names):
     "Preprocess a subject into `folder`"
     raw = _load_raw(self, subject)
-    before,lesion = _given_mask(subject, raw),subject.load_seg()
+    before = _given_mask(subject, raw)
+    lesion = subject.load_seg()
     imgs,mask,record = self.apply(raw, before, lesion)
     files = output_names(subject, names, _space_of(record))
     seg = None if lesion is None else carry(lesion, raw, imgs, record)
-    for q,img in imgs.items(): _write_scan(self, subject, q, img, folder/files[q], record, names == 'bids')
+    for q,img in imgs.items():
+        _write_scan(self, subject, q, img, folder/files[q], record, names == 'bids')
     if mask is None: files.pop('brainmask')
-    else: save_volume(new_like(next(iter(imgs.values())), mask.astype(np.uint8)), folder/files['brainmask'])
+    else:
+        save_volume(new_like(next(iter(imgs.values())), mask.astype(np.uint8)),
+                    folder/files['brainmask'])
     if seg is not None: save_volume(seg, folder/files['seg'])
-    with atomic_path(folder/f'{folder_id(subject, names)}_qc.png') as p: qc_figure(raw, imgs, mask if before is None else before, mask, subject.id).savefig(p, dpi=80, format='png')
+    with atomic_path(folder/f'{folder_id(subject, names)}_qc.png') as p:
+        qc_figure(raw, imgs, mask if before is None else before, mask, subject.id).savefig(p, dpi=80, format='png')
     sizes = {k: dict(file=f, bytes=(folder/f).stat().st_size) for k,f in files.items()}
-    ml = None if mask is None else float(mask.sum()*np.abs(np.linalg.det(next(iter(imgs.values())).affine[:3,:3]))/1000)
-    write_json(recipe | dict(outputs=sizes, record=record, missing=subject.missing, versions=versions(), brain_ml=ml), folder/f'{folder_id(subject, names)}_preprocessing.json')
+    ml = None if mask is None else float(
+        mask.sum()*np.abs(np.linalg.det(next(iter(imgs.values())).affine[:3,:3]))/1000)
+    write_json(recipe | dict(outputs=sizes, record=record, missing=subject.missing,
+                             versions=versions(), brain_ml=ml),
+               folder/f'{folder_id(subject, names)}_preprocessing.json')
 
 def folder_id(
     subject, # `Subject`
@@ -594,20 +741,24 @@ def record_path(
     names='input', # one of `NAMES`
 ) -> Path: # a JSON file, there or not
     "The file that says what was done to a subject"
-    return Path(dest)/subject_folder(subject, names)/f'{folder_id(subject, names)}_preprocessing.json'
+    return Path(dest)/subject_folder(subject,
+                                     names)/f'{folder_id(subject, names)}_preprocessing.json'
 
 def _whole_record(path):
     "What a record says, if the outputs that it names are there; else None"
     if not path.exists(): return None
     rec = read_json(path)
-    whole = 'outputs' in rec and all((p := path.parent/o['file']).exists() and p.stat().st_size == o['bytes'] for o in rec['outputs'].values())
+    whole = 'outputs' in rec and all((p := path.parent/o['file']).exists()
+                                     and p.stat().st_size == o['bytes']
+                                     for o in rec['outputs'].values())
     return rec if whole else None
 
 def _done_subject(subject, dest, names='input'):
     "The preprocessed subject in `dest`"
     rec = record_path(dest, subject, names)
     here = {k: rec.parent/o['file'] for k,o in read_json(rec)['outputs'].items()}
-    return Subject(folder_id(subject, names), {q: here[q] for q in SEQUENCES if q in here}, here.get('seg'), subject.site, subject.scheme if names == 'input' else 'bids')
+    return Subject(folder_id(subject, names), {q: here[q] for q in SEQUENCES if q in here},
+                   here.get('seg'), subject.site, subject.scheme if names == 'input' else 'bids')
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #62ec48ed
 def _replace_folder(new, old):
@@ -626,11 +777,13 @@ def process_subject(self:VolumePreprocessor,
     overwrite=False, # do it again although nothing has changed?
     names='input', # one of `NAMES`: as the raw scans are called, or as BIDS derivatives
 ) -> Subject: # the preprocessed subject
-    "Preprocess one subject into a folder of its own in `dest`; what is there already and still right is left as it is"
-    if names not in NAMES: raise InputError(f"there are no names '{names}'", fix=f'There are: {", ".join(NAMES)}.')
+    "Preprocess one subject into a folder of its own in `dest`; what is still right is left"
+    if names not in NAMES:
+        raise InputError(f"there are no names '{names}'", fix=f'There are: {", ".join(NAMES)}.')
     dest,recipe,rec = Path(dest),_recipe(self, subject, names),record_path(dest, subject, names)
     old = None if overwrite else _whole_record(rec)
-    if old and {k: v for k,v in old.items() if k in recipe} == recipe: return _done_subject(subject, dest, names)
+    if old and {k: v for k,v in old.items() if k in recipe} == recipe:
+        return _done_subject(subject, dest, names)
     tmp = rec.parent.with_name(f'.tmp-{os.getpid()}-{os.urandom(4).hex()}-{rec.parent.name}')
     tmp.mkdir(parents=True)
     try:
@@ -669,22 +822,29 @@ def _remarks(rec):
     "What a person should know about a subject that was preprocessed, in words"
     said = [f'no {", ".join(rec["missing"])}'] if rec['missing'] else []
     for r in rec['record']:
-        for w in dict.fromkeys(w for f in r['findings'].values() for w in f.get('reasons', ())): said.append(f"{r['step']}: {w}")
+        for w in dict.fromkeys(w for f in r['findings'].values() for w in f.get('reasons', ())):
+            said.append(f"{r['step']}: {w}")
     return '; '.join(said)
 
 def _try_subject(preprocessor, subject, dest, threads, names, steps):
     "One row of the table: what became of a subject"
-    STEPS.update(steps)                     # a worker does not know the steps that its user has made
-    start,path = time.perf_counter(),record_path(dest, subject, names)
+    # a worker does not know the steps that its user has made
+    STEPS.update(steps)
+    start = time.perf_counter()
+    path = record_path(dest, subject, names)
     before = path.stat().st_mtime_ns if path.exists() else None
-    end = lambda status, reason='', remarks='': dict(subject=subject.id, site=subject.site, status=status, seconds=round(time.perf_counter()-start, 2), reason=reason, remarks=remarks, peak_mb=round(peak_mb()))
+    end = lambda status, reason='', remarks='': dict(
+        subject=subject.id, site=subject.site, status=status,
+        seconds=round(time.perf_counter()-start, 2), reason=reason, remarks=remarks,
+        peak_mb=round(peak_mb()))
     try:
         with limited_threads(threads): preprocessor.process_subject(subject, dest, names=names)
     except NeuroscopeError as e: return end('failed', str(e))
     except Exception as e:
         log.exception('%s failed', subject.id)
         return end('failed', f'{type(e).__name__}: {e}')
-    return end('there already' if path.stat().st_mtime_ns == before else 'done', remarks=_remarks(read_json(path)))
+    return end('there already' if path.stat().st_mtime_ns == before else 'done',
+               remarks=_remarks(read_json(path)))
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #7ea5377e
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Preprocessing of {title}</title><style>
@@ -711,21 +871,29 @@ def _short(v):
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #5da7f502
 def _figures_table(rec):
     "What the steps found out, a row per step and figure and a column per sequence"
-    esc,rows = html.escape,[]
+    esc = html.escape
+    rows = []
     qs = [q for q in SEQUENCES if q in rec['outputs']]
     for r in rec['record']:
-        plain = [k for k,v in r['findings'][qs[0]].items() if k not in ('matrix', 'figures', 'reasons', 'method', 'low_percentile', 'high_percentile', 'target_range')]
-        rows += [f"<tr><th>{esc(r['step'])}, {esc(k)}</th>" + ''.join(f'<td>{esc(_short(r["findings"][q].get(k)))}</td>' for q in qs) + '</tr>' for k in plain]
-    return '<table><tr><th></th>' + ''.join(f'<th>{SEQUENCE_LABELS[q]}</th>' for q in qs) + '</tr>' + ''.join(rows) + '</table>'
+        plain = [k for k,v in r['findings'][qs[0]].items()
+                 if k not in ('matrix', 'figures', 'reasons', 'method', 'low_percentile',
+                              'high_percentile', 'target_range')]
+        rows += [f"<tr><th>{esc(r['step'])}, {esc(k)}</th>"
+                 + ''.join(f'<td>{esc(_short(r["findings"][q].get(k)))}</td>' for q in qs) + '</tr>'
+                 for k in plain]
+    return '<table><tr><th></th>' + ''.join(f'<th>{SEQUENCE_LABELS[q]}</th>'
+                                            for q in qs) + '</tr>' + ''.join(rows) + '</table>'
 
 def _section(row, path):
     "What the page says about a subject"
-    esc,ok = html.escape,row.status != 'failed'
+    esc = html.escape
+    ok = row.status != 'failed'
     kind = 'look' if ok and row.remarks else 'ok' if ok else 'failed'
     text = f'<h2>{esc(row.subject)}: <span class="{kind}">{esc(row.status)}</span></h2><p>{esc(row.remarks if ok else row.reason)}</p>'
     if not ok: return f'<section><div>{text}</div></section>'
     pic = path.with_name(path.name.replace('_preprocessing.json', '_qc.png'))
-    return f'<section><div>{text}{_figures_table(read_json(path))}</div><img alt="{esc(row.subject)} before and after" src="{_picture(pic)}"></section>'
+    return (f'<section><div>{text}{_figures_table(read_json(path))}</div><img '
+            f'alt="{esc(row.subject)} before and after" ' f'src="{_picture(pic)}"></section>')
 
 def cohort_page(
     table:pd.DataFrame, # of `preprocess_cohort`
@@ -734,11 +902,14 @@ def cohort_page(
     title:str, # what the cohort is called
 ) -> str: # HTML, self-contained
     "One page for a cohort, failures first, then what somebody should look at"
-    order = sorted(range(len(table)), key=lambda i: (table.status.iloc[i] != 'failed', not table.remarks.iloc[i]))
+    order = sorted(range(len(table)),
+                   key=lambda i: (table.status.iloc[i] != 'failed', not table.remarks.iloc[i]))
     counts = ', '.join(f'{n} {s}' for s,n in table.status.value_counts().items()) or 'no subjects'
-    steps = ' → '.join(f'{n} {json.dumps(p, default=str) if p else ""}'.strip() for n,p in preprocessor.steps)
+    steps = ' → '.join(f'{n} {json.dumps(p, default=str) if p else ""}'.strip()
+                       for n,p in preprocessor.steps)
     rows = list(table.itertuples())
-    return _PAGE.format(title=html.escape(title), counts=counts, steps=html.escape(steps), sections=''.join(_section(rows[i], Path(records[i])) for i in order))
+    return _PAGE.format(title=html.escape(title), counts=counts, steps=html.escape(steps),
+                        sections=''.join(_section(rows[i], Path(records[i])) for i in order))
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #7dbbdd91
 def _check_names(cohort, names):
@@ -746,23 +917,33 @@ def _check_names(cohort, names):
     seen = {}
     for s in cohort:
         f = subject_folder(s, names)
-        if f in seen: raise InputError(f'{seen[f]} and {s.id} would both be written to {f}', fix="Rename one of them." if names == 'input' else "Rename one of them, or use names='input'.")
+        if f in seen:
+            raise InputError(f'{seen[f]} and {s.id} would both be written to {f}',
+                             fix="Rename one of them." if names == 'input'
+                             else "Rename one of them, or use names='input'.")
         seen[f] = s.id
 
 def _describe_dataset(dest, cohort):
     "`dataset_description.json` of BIDS derivatives"
-    d = dict(Name='Preprocessed with neuroscope', BIDSVersion='1.9.0', DatasetType='derivative', GeneratedBy=[dict(Name='neuroscope', Version=__version__)],
-        DatasetLinks=dict(raw=Path(cohort.folder).resolve().as_uri()) if getattr(cohort, 'folder', None) else {})
+    d = dict(Name='Preprocessed with neuroscope', BIDSVersion='1.9.0', DatasetType='derivative',
+             GeneratedBy=[dict(Name='neuroscope', Version=__version__)],
+             DatasetLinks=dict(raw=Path(cohort.folder).resolve().as_uri())
+             if getattr(cohort, 'folder', None) else {})
     write_json(d, dest/'dataset_description.json')
-    with atomic_path(dest/'.bidsignore') as p: p.write_text('*_preprocessing.json\n*_qc.png\n*_xfm.tfm\n*_biasfield.nii.gz\npreprocessing.*\n')
+    with atomic_path(dest/'.bidsignore') as p:
+        p.write_text(
+            '*_preprocessing.json\n*_qc.png\n*_xfm.tfm\n*_biasfield.nii.gz\npreprocessing.*\n')
 
 def _run_all(calls, n_jobs, client):
     "The rows of all subjects, as they are ready, each with its place in the cohort"
     if client is not None:
         from distributed import as_completed
-        futures = {client.submit(_try_subject, *c, pure=False, key=f'preprocess-{c[1].id}-{os.urandom(4).hex()}'): i for i,c in enumerate(calls)}
+        futures = {client.submit(_try_subject, *c, pure=False,
+                                 key=f'preprocess-{c[1].id}-{os.urandom(4).hex()}'): i
+                   for i,c in enumerate(calls)}
         return ((futures[f], f.result()) for f in as_completed(list(futures)))
-    return enumerate(Parallel(n_jobs=n_jobs, return_as='generator')(delayed(_try_subject)(*c) for c in calls))
+    return enumerate(
+        Parallel(n_jobs=n_jobs, return_as='generator')(delayed(_try_subject)(*c) for c in calls))
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #8ba42c1b
 def preprocess_cohort(
@@ -772,21 +953,30 @@ def preprocess_cohort(
     n_jobs=1, # subjects at a time, -1: one per core
     progress=True, # show a bar?
     names='input', # one of `NAMES`: as the raw scans are called, or as BIDS derivatives
-    client=None, # of a Dask cluster that sees the same folders; `n_jobs` is then the number of subjects that share a machine
+    # of a Dask cluster that sees the same folders; `n_jobs` is then the number of subjects that
+    # share a machine
+    client=None,
 ) -> tuple: # `Cohort` of the preprocessed subjects; DataFrame with a row per subject
-    "Preprocess a cohort; one bad subject is reported and the rest go on, and a repeated run does only what is missing"
-    label,dest,preprocessor = '/'.join(Path(dest).parts[-2:]),Path(dest).absolute(),preprocessor or default_preprocessor()
-    if names not in NAMES: raise InputError(f"there are no names '{names}'", fix=f'There are: {", ".join(NAMES)}.')
+    "Preprocess a cohort: a bad subject stops no other, a repeated run does what is missing"
+    label = '/'.join(Path(dest).parts[-2:])
+    dest = Path(dest).absolute()
+    preprocessor = preprocessor or default_preprocessor()
+    if names not in NAMES:
+        raise InputError(f"there are no names '{names}'", fix=f'There are: {", ".join(NAMES)}.')
     _check_names(cohort, names)
     check_output(dest, getattr(cohort, 'folder', None))
     dest.mkdir(parents=True, exist_ok=True)
     _clear_stale(dest)
     n = n_jobs if client is not None else effective_n_jobs(n_jobs)
     steps = {k: STEPS[k] for k,_ in preprocessor.steps}
-    calls = [(preprocessor, s, dest, max(1, (os.cpu_count() or 1)//max(1, n)), names, steps) for s in cohort]
-    bar = progress_bar(_run_all(calls, n_jobs, client), f'preprocessing {label}', len(calls), progress, unit='subject')
+    calls = [(preprocessor, s, dest, max(1, (os.cpu_count() or 1)//max(1, n)), names, steps)
+             for s in cohort]
+    bar = progress_bar(_run_all(calls, n_jobs, client), f'preprocessing {label}', len(calls),
+                       progress, unit='subject')
     rows = [r for _,r in sorted(bar, key=lambda x: x[0])]
-    return _finish(cohort, dest, preprocessor, names, pd.DataFrame(rows, columns=['subject', 'site', 'status', 'seconds', 'reason', 'remarks', 'peak_mb']))
+    return _finish(cohort, dest, preprocessor, names,
+                   pd.DataFrame(rows, columns=['subject', 'site', 'status', 'seconds', 'reason',
+                                               'remarks', 'peak_mb']))
 
 # %% ../../nbs/preprocessing/08_pipeline.ipynb #cd7aaaac
 def _finish(cohort, dest, preprocessor, names, table):
@@ -794,7 +984,8 @@ def _finish(cohort, dest, preprocessor, names, table):
     failed = table[table.status == 'failed']
     for r in failed.itertuples(): log.warning('%s: %s', r.subject, r.reason)
     good = set(table.subject[table.status != 'failed'])
-    done = Cohort([_done_subject(s, dest, names) for s in cohort if s.id in good], dest, [f'{r.subject}: {r.reason}' for r in failed.itertuples()])
+    done = Cohort([_done_subject(s, dest, names) for s in cohort if s.id in good], dest,
+                  [f'{r.subject}: {r.reason}' for r in failed.itertuples()])
     with atomic_path(dest/'preprocessing.csv') as p: table.to_csv(p, index=False)
     title = cohort.folder.name if getattr(cohort, 'folder', None) else dest.name
     page = cohort_page(table, [record_path(dest, s, names) for s in cohort], preprocessor, title)

@@ -32,10 +32,13 @@ from fastcore.basics import patch
 from joblib import Parallel, delayed
 from scipy import fft, ndimage as ndi
 
-from ..core import (SEQUENCES, SEQUENCE_LABELS, InputError, NeuroscopeError, Subject, atomic_path, check_same_grid, file_hash, get_logger, image_data,
+from ..core import (SEQUENCES, SEQUENCE_LABELS, InputError, NeuroscopeError, Subject,
+                             atomic_path, check_same_grid, file_hash, get_logger, image_data,
                              load_volume, progress_bar, same_grid)
-from .quality_evidence import bright_tail, edge_agreement, edge_shift, fit_masks, fits_better, same_masks, sitk_image
-from .skull_strip import scalp_share, brainmask_path, fill_holes, foreground, largest_component, why_not_stripped
+from .quality_evidence import (
+    bright_tail, edge_agreement, edge_shift, fit_masks, fits_better, same_masks, sitk_image)
+from .skull_strip import (scalp_share, brainmask_path, fill_holes,
+                                                  foreground, largest_component, why_not_stripped)
 
 log = get_logger('quality')
 
@@ -44,16 +47,19 @@ def snr(values:np.ndarray, # intensities of one tissue
        )->float:           # higher is better
     "Mean over standard deviation within a tissue"
     values = np.asarray(values, float)
-    return float(values.mean()/values.std(ddof=1)) if values.size > 1 and values.std() > 0 else np.nan
+    return (float(values.mean()/values.std(ddof=1)) if values.size > 1 and values.std() > 0
+            else np.nan)
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #f40a5762
-DIETRICH = np.sqrt(2 - np.pi/2) # .6551: standard deviation of Rayleigh noise for unit noise in each channel
+# .6551: standard deviation of Rayleigh noise for unit noise in each channel
+DIETRICH = np.sqrt(2 - np.pi/2)
 
 def snr_dietrich(values:np.ndarray, # intensities of one tissue
                  air:np.ndarray,    # intensities of the air around the head
                 )->float:           # higher is better
     "Mean of a tissue over the noise in air"
-    return float(DIETRICH*np.mean(values)/np.std(air)) if np.size(values) and np.std(air) > 0 else np.nan
+    return (float(DIETRICH*np.mean(values)/np.std(air)) if np.size(values) and np.std(air) > 0
+            else np.nan)
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #c1c462e9
 def cnr(wm:np.ndarray,  # intensities of white matter
@@ -61,7 +67,8 @@ def cnr(wm:np.ndarray,  # intensities of white matter
         air:np.ndarray, # intensities of the air around the head
        )->float:        # higher is better
     "Contrast of white and grey matter over the noise"
-    noise = np.sqrt(np.var(air) + np.var(wm) + np.var(gm)) if np.size(air) and np.size(wm) and np.size(gm) else 0
+    noise = np.sqrt(np.var(air) + np.var(wm)
+                    + np.var(gm)) if np.size(air) and np.size(wm) and np.size(gm) else 0
     return float(abs(np.mean(wm)-np.mean(gm))/noise) if noise > 0 else np.nan
 
 def cjv(wm:np.ndarray, # intensities of white matter
@@ -112,7 +119,8 @@ def qi1(data:np.ndarray, # (X,Y,Z) intensities
 # %% ../../nbs/preprocessing/01_quality.ipynb #2b6d1e83
 def _closed(mask, zooms, mm):
     "The mask with gaps of up to twice `mm` closed, and the holes of every slice filled"
-    box = next(iter(ndi.find_objects(mask.astype(np.uint8))), (slice(0),)*3)     # a closed mask stays within the box of the mask
+    # a closed mask stays within the box of the mask
+    box = next(iter(ndi.find_objects(mask.astype(np.uint8))), (slice(0),)*3)
     pad = np.ceil(mm/np.asarray(zooms)).astype(int) + 1
     m = np.pad(mask[box], [(p, p) for p in pad])
     near = ndi.distance_transform_edt(~m, sampling=zooms) <= mm
@@ -132,7 +140,8 @@ def head_mask(data:np.ndarray, # (X,Y,Z) intensities
     from skimage.filters import threshold_otsu
     smooth = ndi.gaussian_filter(np.abs(data).astype(np.float32), 1)
     if smooth.max() <= smooth.min(): return np.zeros(data.shape, bool)
-    limit = .25*threshold_otsu(np.minimum(smooth, np.percentile(smooth, 99))) # fat may outshine all else, bone is dark
+    # fat may outshine all else, bone is dark
+    limit = .25*threshold_otsu(np.minimum(smooth, np.percentile(smooth, 99)))
     return _closed(largest_component(smooth > limit), zooms, 9.)
 
 def air_mask(data:np.ndarray, # (X,Y,Z) intensities
@@ -159,16 +168,21 @@ def kmedians(x:np.ndarray, # (N,) values
              n_iter=50,    # most rounds; it stops when the centres stand still
             )->tuple:      # centres (k,), class of each value (N,)
     "One-dimensional clustering around medians"
-    c, s = np.array(centres, float), np.sort(x)       # sorted once: a class is a stretch, and its median stands in the middle
+    # sorted once: a class is a stretch, and its median stands in the middle
+    c = np.array(centres, float)
+    s = np.sort(x)
     for _ in range(n_iter):
         ends = [0, *np.searchsorted(s, (c[1:]+c[:-1])/2), len(s)]
-        new = np.array([(s[(a+b-1)//2]+s[(a+b)//2])/2 if a < b else c[i] for i,(a,b) in enumerate(zip(ends, ends[1:]))])
+        new = np.array([(s[(a+b-1)//2]+s[(a+b)//2])/2 if a < b else c[i]
+                        for i,(a,b) in enumerate(zip(ends, ends[1:]))])
         if np.allclose(new, c): break
         c = new
     return c, np.digitize(x, (c[1:]+c[:-1])/2)
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #11cf9416
-_TISSUE_ORDER = dict(t1=('csf','gm','wm'), t1ce=('csf','gm','wm'), t2=('wm','gm','csf'), flair=('csf','wm','gm')) # dark to bright
+# dark to bright
+_TISSUE_ORDER = dict(t1=('csf','gm','wm'), t1ce=('csf','gm','wm'), t2=('wm','gm','csf'),
+                     flair=('csf','wm','gm'))
 
 def _log(x): return np.log(np.maximum(x, 1e-3*np.percentile(np.abs(x), 99) + 1e-12))
 
@@ -177,10 +191,13 @@ def tissue_classes(vols:dict,       # sequence -> (X,Y,Z) intensities, on one gr
                    lesion:np.ndarray=None, # (X,Y,Z) bool, left out together with what is next to it
                   )->dict:          # 'csf', 'gm', 'wm' -> (X,Y,Z) bool
     "Fluid, grey and white matter by clustering intensities; a rough guide, not a segmentation"
-    use = mask & ~ndi.binary_dilation(lesion, iterations=2) if lesion is not None and lesion.any() else mask
+    use = mask & ~ndi.binary_dilation(lesion,
+                                      iterations=2) if lesion is not None and lesion.any() else mask
     seq = next((s for s in SEQUENCES if s in vols), None)
-    if seq is None or use.sum() < 100: return {t: np.zeros(mask.shape, bool) for t in ('csf','gm','wm')}
-    x = _log(vols[seq][use]) - (_log(vols['t2'][use]) if seq in ('t1','t1ce') and 't2' in vols else 0)
+    if seq is None or use.sum() < 100:
+        return {t: np.zeros(mask.shape, bool) for t in ('csf','gm','wm')}
+    x = _log(vols[seq][use]) - (_log(vols['t2'][use]) if seq in ('t1','t1ce') and 't2' in vols
+                                else 0)
     k = kmedians(np.clip(x, *np.percentile(x, [.5, 99.5])), np.percentile(x, [5, 40, 85]))[1]
     res = {t: np.zeros(mask.shape, bool) for t in ('csf','gm','wm')}
     for i,t in enumerate(_TISSUE_ORDER[seq]): res[t][use] = k == i
@@ -188,7 +205,8 @@ def tissue_classes(vols:dict,       # sequence -> (X,Y,Z) intensities, on one gr
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #0e16040e
 MEASURES = ('snr_wm', 'snr_gm', 'snr_csf', 'snrd_wm', 'cnr', 'cjv', 'efc', 'fber', 'wm2max', 'qi1')
-_NEEDS_AIR, _NEEDS_TISSUE = {'snrd_wm', 'cnr', 'fber', 'qi1'}, {'snr_wm', 'snr_gm', 'snr_csf', 'snrd_wm', 'cnr', 'cjv', 'wm2max'}
+_NEEDS_AIR = {'snrd_wm', 'cnr', 'fber', 'qi1'}
+_NEEDS_TISSUE = {'snr_wm', 'snr_gm', 'snr_csf', 'snrd_wm', 'cnr', 'cjv', 'wm2max'}
 
 def _why_nan(name, no_air, no_tissue):
     if name in _NEEDS_TISSUE and no_tissue: return no_tissue
@@ -200,16 +218,21 @@ def measures(data:np.ndarray,    # (X,Y,Z) intensities
              tissues:dict=None,  # from `tissue_classes`
              air:np.ndarray=None, # (X,Y,Z) bool, from `air_mask`
              head:np.ndarray=None, # (X,Y,Z) bool
-             no_air='the air around the head was emptied (a stripped volume)',     # why there is no air
+             # why there is no air
+             no_air='the air around the head was emptied (a stripped volume)',
              no_tissue='there is no brain mask, so no tissue', # why there are no tissues
             )->tuple:            # {measure: value}, {measure: why it is NaN}
     "Every measure of one scan, and the reason where it has no meaning"
     wm, gm, csf = [data[tissues[t]] if tissues else data[:0] for t in ('wm','gm','csf')]
     a = data[air] if air is not None else data[:0].ravel()
     vals = data[frame]
-    res = dict(snr_wm=snr(wm), snr_gm=snr(gm), snr_csf=snr(csf), snrd_wm=snr_dietrich(wm, a) if a.size else np.nan, cnr=cnr(wm, gm, a), cjv=cjv(wm, gm), efc=efc(vals),
-               fber=fber(data[head] if head is not None else vals, a), wm2max=wm2max(wm, vals), qi1=qi1(data, air) if air is not None else np.nan)
-    return res, {k: _why_nan(k, no_air if air is None else None, None if tissues else no_tissue) for k,v in res.items() if np.isnan(v)}
+    res = dict(snr_wm=snr(wm), snr_gm=snr(gm), snr_csf=snr(csf),
+               snrd_wm=snr_dietrich(wm, a) if a.size else np.nan, cnr=cnr(wm, gm, a),
+               cjv=cjv(wm, gm), efc=efc(vals),
+               fber=fber(data[head] if head is not None else vals, a), wm2max=wm2max(wm, vals),
+               qi1=qi1(data, air) if air is not None else np.nan)
+    return res, {k: _why_nan(k, no_air if air is None else None, None if tissues else no_tissue)
+                 for k,v in res.items() if np.isnan(v)}
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #d003bcef
 VERDICTS = ('n/a', 'pass', 'look', 'fail')  # from bad to worse; n/a counts as no objection
@@ -226,7 +249,8 @@ class Finding:
 def worst(findings, # any number of `Finding`
          )->str: # one of 'pass', 'look', 'fail'
     "The verdict of several findings together"
-    return max((f.verdict for f in findings), key=VERDICTS.index, default='pass').replace('n/a', 'pass')
+    return max(
+        (f.verdict for f in findings), key=VERDICTS.index, default='pass').replace('n/a', 'pass')
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #b0196118
 LIMITS = {}  # check -> (look, fail), filled by the checks
@@ -249,7 +273,8 @@ def limited(look:float, # from here on a person should look
         @functools.wraps(f)
         def check(x, *args, **kwargs):
             value, reason = f(x, *args, **kwargs)
-            return Finding(name, getattr(x, 'name', None), verdict(name, value), float(value), reason)
+            return Finding(name, getattr(x, 'name', None), verdict(name, value), float(value),
+                           reason)
         return check
     return wrap
 
@@ -278,21 +303,24 @@ class Scan:
 # %% ../../nbs/preprocessing/01_quality.ipynb #30b517cd
 def _fine_detail(data, mask, inner, sigma=2.):
     "What a Gaussian of `sigma` voxels smooths away, outliers cut, zero outside `inner`"
-    blur = lambda x: ndi.gaussian_filter(x.astype(np.float32), sigma, truncate=3)
+    def blur(x): return ndi.gaussian_filter(x.astype(np.float32), sigma, truncate=3)
     d = (data - blur(data*mask)/np.maximum(blur(mask), 1e-3))*inner
     vals = d[inner]
     return np.clip(d, *np.percentile(vals, [1, 99])) if vals.size else d
 
 def _bounding_box(mask, margin=1):
-    return tuple(slice(max(s.start-margin, 0), s.stop+margin) for s in ndi.find_objects(mask.astype(np.uint8))[0])
+    return tuple(slice(max(s.start-margin, 0), s.stop+margin)
+                 for s in ndi.find_objects(mask.astype(np.uint8))[0])
 
 def _ras(img, data=None):
-    "The voxels of an image (or of `data` on its grid) with axes right, front, top, and the voxel size"
+    "The voxels of an image (or of `data` on its grid) to right, front, top, and their size"
     data = image_data(img) if data is None else data
     o = nib.io_orientation(img.affine)
-    if np.isnan(o).any(): raise InputError('the axes of the affine cannot be told apart', path=img.get_filename())
+    if np.isnan(o).any():
+        raise InputError('the axes of the affine cannot be told apart', path=img.get_filename())
     zooms = nib.affines.voxel_sizes(img.affine)
-    return nib.apply_orientation(data, o), np.array([zooms[list(o[:,0]).index(i)] for i in range(3)])
+    return nib.apply_orientation(data,
+                                 o), np.array([zooms[list(o[:,0]).index(i)] for i in range(3)])
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #bbe3dd33
 def make_scan(img,                  # nibabel image
@@ -300,14 +328,17 @@ def make_scan(img,                  # nibabel image
               name:str='t1',        # sequence
               lesion:np.ndarray=None, # (X,Y,Z) bool
               stripped:bool=True,   # is it the mask of a brain?
-             )->Scan: # data and mask turned to the axes right, front, top, and cut to the brain if stripped
+             # data and mask turned to the axes right, front, top, and cut to the brain if stripped
+             )->Scan:
     "Make a `Scan` of an image"
     data, zooms = _ras(img)
-    m, bad = _ras(img, mask)[0], ~np.isfinite(data)
+    m = _ras(img, mask)[0]
+    bad = ~np.isfinite(data)
     box = _bounding_box(m) if m.any() and stripped else (slice(None),)*3
     data = np.where(bad, 0, data)[box]
     les = None if lesion is None else _ras(img, lesion)[0][box]
-    return Scan(name, data, m[box], zooms, les, stripped, int(bad.sum()), None if stripped else air_mask(data, m, zooms))
+    return Scan(name, data, m[box], zooms, les, stripped, int(bad.sum()),
+                None if stripped else air_mask(data, m, zooms))
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #c2281a5b
 @limited(1e-12, 1e-12)
@@ -319,7 +350,9 @@ def check_finite(scan:Scan, # one sequence
 # %% ../../nbs/preprocessing/01_quality.ipynb #231a09a4
 @limited(1/32, 1/10)
 def check_grey_levels(scan:Scan, # one sequence
-                     )->tuple: # one over the number of different intensities in the brain, and what to say; `limited` makes it a `Finding`
+                     # one over the number of different intensities in the brain, and what to say;
+                     # `limited` makes it a `Finding`
+                     )->tuple:
     "Too few different intensities"
     n = len(np.unique(scan.data[scan.mask] if scan.mask.any() else scan.data))
     return 1/n, 'the volume is constant' if n == 1 else f'the brain has {n:,} different intensities' if n <= 32 else 'there are enough grey levels'
@@ -330,22 +363,27 @@ def check_clipped(scan:Scan, # one sequence
                  )->tuple: # share of the brain, and what to say; `limited` makes it a `Finding`
     "Many voxels at the highest intensity"
     vals = scan.data[scan.mask]
-    if not vals.size or vals.min() == vals.max(): return np.nan, 'not checked: the volume is constant'
+    if not vals.size or vals.min() == vals.max():
+        return np.nan, 'not checked: the volume is constant'
     share = ((vals == vals.max()).sum()-1)/vals.size
     return share, f'{share:.2%} of the brain has the highest intensity, {vals.max():g}' if share >= .001 else 'the highest intensities are not cut off'
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #0d2e739d
-def missing_depth(support:np.ndarray, # (X,Y,Z) bool: where the brain has signal; axes right, front, top
+def missing_depth(
+    # (X,Y,Z) bool: where the brain has signal; axes right, front, top
+    support:np.ndarray,
                   zooms,              # voxel size, mm
                  )->np.ndarray:       # (3,2) mm missing beyond each face
     "How much of the brain seems to be cut off at each face"
     res = np.zeros((3, 2))
     for ax in range(3):
         areas = support.sum(tuple(i for i in range(3) if i != ax))
-        filled, peak = np.flatnonzero(areas), areas.argmax()
+        filled = np.flatnonzero(areas)
+        peak = areas.argmax()
         if not len(filled): continue
         for j,end in enumerate((filled[0], filled[-1])):
-            r, a = min(areas[end]/areas[peak], .99), (abs(peak-end)+.5)*zooms[ax]
+            r = min(areas[end]/areas[peak], .99)
+            a = (abs(peak-end)+.5)*zooms[ax]
             res[ax,j] = a*(1/np.sqrt(1-r)-1) - zooms[ax] - (6 if (ax, j) == (2, 0) else 0)
     return np.maximum(res, 0)
 
@@ -355,16 +393,20 @@ _FACES = (('left', 'right'), ('back', 'front'), ('bottom', 'top'))
 def covered(scan:Scan, # one sequence
            )->np.ndarray: # (X,Y,Z) bool
     "Where in its mask a scan has signal, on a scale of some millimetres"
-    blur = lambda x: ndi.gaussian_filter(x.astype(np.float32), 2.5/scan.zooms, truncate=2.5)
+    def blur(x): return ndi.gaussian_filter(x.astype(np.float32), 2.5/scan.zooms, truncate=2.5)
     near = blur(np.abs(scan.data)*scan.mask)/np.maximum(blur(scan.mask), 1e-3)
-    return scan.mask & (scan.data != 0) & (near > np.median(np.abs(scan.data[scan.mask]))/4) if scan.mask.any() else scan.mask
+    return (scan.mask & (scan.data != 0) & (near > np.median(np.abs(scan.data[scan.mask]))/4)
+            if scan.mask.any() else scan.mask)
 
 @limited(3., 15.)
 def check_field_of_view(scan:Scan, # one sequence
-                       )->tuple: # mm that are missing, and what to say; `limited` makes it a `Finding`
+                       # mm that are missing, and what to say; `limited` makes it a `Finding`
+                       )->tuple:
     "The brain is cut off by the edge of the volume"
     depth = missing_depth(covered(scan), scan.zooms)
-    if not scan.stripped: depth = np.maximum(depth-15, 0)*[[1,1],[1,1],[0,1]]    # skin and skull may be cut, and the neck always is
+    # skin and skull may be cut, and the neck always is
+    if not scan.stripped:
+        depth = np.maximum(depth-15, 0)*[[1,1],[1,1],[0,1]]
     ax, end = np.unravel_index(depth.argmax(), depth.shape)
     value = depth.max()
     return value, f'about {value:.0f} mm of the {"brain" if scan.stripped else "head"} are missing at the {_FACES[ax][end]}' if value >= LIMITS['field_of_view'][0] else 'the whole brain is in the volume'
@@ -380,7 +422,8 @@ def check_coverage(scan:Scan, # one sequence
                   )->tuple: # share of the brain, and what to say; `limited` makes it a `Finding`
     "Parts of the brain where this sequence has no signal"
     if not scan.stripped or not scan.mask.any(): return np.nan, 'not checked: it takes a brain mask'
-    holes, slices = scan.mask & (scan.data == 0), np.zeros_like(scan.mask)
+    holes = scan.mask & (scan.data == 0)
+    slices = np.zeros_like(scan.mask)
     for ax in range(3):
         total, area = _per_slice(scan.data, scan.mask, ax)
         mean = total/np.maximum(area, 1)
@@ -388,31 +431,39 @@ def check_coverage(scan:Scan, # one sequence
     whole = (slices & scan.mask).sum()
     share = (holes | (slices & scan.mask)).sum()/scan.mask.sum()
     where = 'in whole slices' if whole > .5*share*scan.mask.sum() else 'in holes or at the edge'
-    return share, f'{share:.1%} of the brain has no signal, mostly {where}' if share >= LIMITS['coverage'][0] else 'the sequence covers the brain'
+    return share, f'{share:.1%} of the brain has no signal, mostly {where}' if share >= LIMITS[
+        'coverage'][0] else 'the sequence covers the brain'
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #e75040ea
 def _from_neighbours(x, reach, stat):
     "`stat` of the `reach` neighbours on either side of each entry, NaN left out"
     pad = np.pad(np.asarray(x, float), reach, constant_values=np.nan)
     win = np.stack([pad[i:len(pad)-2*reach+i] for i in range(2*reach+1) if i != reach])
-    with np.errstate(all='ignore'): return np.array([stat(w[np.isfinite(w)]) if np.isfinite(w).sum() >= reach else np.nan for w in win.T])
+    with np.errstate(all='ignore'):
+        return np.array(
+            [stat(w[np.isfinite(w)]) if np.isfinite(w).sum() >= reach else np.nan for w in win.T])
 
 def slice_drop(scan:Scan, # one sequence
                axis:int,  # 0 right, 1 front, 2 top
               )->np.ndarray: # per slice, 0 as its neighbours, 1 empty
     "How much the mean of each slice differs from its neighbours"
     total, area = _per_slice(scan.data, scan.mask, axis)
-    mean = np.where(area > (.3 if scan.stripped else .7)*area.max(), total/np.maximum(area, 1), np.nan)
+    mean = np.where(area > (.3 if scan.stripped else .7)*area.max(), total/np.maximum(area, 1),
+                    np.nan)
     full = np.flatnonzero(total != 0)
-    if len(full): mean[:full[0]] = mean[full[-1]+1:] = np.nan     # beyond its end a scan is cut, and another check says so
+    # beyond its end a scan is cut, and another check says so
+    if len(full):
+        mean[:full[0]] = mean[full[-1]+1:] = np.nan
     near = _from_neighbours(mean, 3, np.median)
     with np.errstate(all='ignore'): ratio = np.minimum(mean/near, near/mean)
-    return np.where(np.isfinite(near) & (near > 0), 1-np.where(mean > 0, ratio, 0), 0)*np.isfinite(mean)
+    return np.where(np.isfinite(near) & (near > 0), 1-np.where(mean > 0, ratio, 0),
+                    0)*np.isfinite(mean)
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #a4604269
 @limited(.25, .5)
 def check_missing_slices(scan:Scan, # one sequence
-                        )->tuple: # the largest `slice_drop`, and what to say; `limited` makes it a `Finding`
+                        # the largest `slice_drop`, and what to say; `limited` makes it a `Finding`
+                        )->tuple:
     "Empty slices, and slices much darker or brighter than their neighbours"
     drop = [slice_drop(scan, ax) if scan.zooms[ax] < 6.5 else np.zeros(1) for ax in range(3)]
     value = max(d.max() for d in drop)
@@ -427,16 +478,21 @@ def slice_change(scan:Scan, # one sequence
                  axis:int,  # 0 right, 1 front, 2 top
                 )->np.ndarray: # (n-1,) about 1; 0: the slices are equal
     "Change from each slice to the next, over that of its neighbours"
-    d, m = np.moveaxis(scan.data, axis, 0), np.moveaxis(scan.mask, axis, 0)
+    d = np.moveaxis(scan.data, axis, 0)
+    m = np.moveaxis(scan.mask, axis, 0)
     both = m[1:] & m[:-1]
     area = both.sum((1,2))
-    change = np.where(area > max(.1*area.max(), 20), (np.abs(d[1:]-d[:-1])*both).sum((1,2), dtype=float)/np.maximum(area, 1), np.nan)
+    change = np.where(area > max(.1*area.max(), 20),
+                      (np.abs(d[1:]-d[:-1])*both).sum((1,2), dtype=float)/np.maximum(area, 1),
+                      np.nan)
     near = _from_neighbours(change, 4, lambda w: np.percentile(w, 75))
     with np.errstate(all='ignore'): return np.where(near > 0, change/near, np.nan)
 
 @limited(.75, .97)
 def check_duplicate_slices(scan:Scan, # one sequence
-                          )->tuple: # one less the smallest `slice_change`, and what to say; `limited` makes it a `Finding`
+                          # one less the smallest `slice_change`, and what to say; `limited` makes
+                          # it a `Finding`
+                          )->tuple:
     "Slices that repeat their neighbour"
     change = [slice_change(scan, ax) for ax in range(3)]
     low = [np.nanmin(c) if np.isfinite(c).any() else np.nan for c in change]
@@ -451,24 +507,31 @@ def ghost_to_signal(data:np.ndarray, # (X,Y,Z) intensities with air
                     head:np.ndarray, # (X,Y,Z) bool
                     air:np.ndarray,  # (X,Y,Z) bool
                    )->np.ndarray:    # (3,) per axis; NaN where there is no air beside the head
-    "Excess of the air beside the head along each axis over the rest of the air, relative to the head"
+    "Excess of the air beside the head along each axis, relative to the head"
     near = head | ~air
     beside = [air & np.expand_dims(near.any(ax), ax) for ax in range(3)]
     rest = air & ~(beside[0] | beside[1] | beside[2])
     if rest.sum() < 100: rest = air
-    back, signal = np.median(data[rest]), np.mean(data[head])
-    return np.array([(np.mean(data[b & ~_others(beside, i)])-back)/signal if (b & ~_others(beside, i)).sum() > 100 else np.nan for i,b in enumerate(beside)])
+    back = np.median(data[rest])
+    signal = np.mean(data[head])
+    return np.array(
+        [(np.mean(data[b & ~_others(beside, i)])-back)/signal
+         if (b & ~_others(beside, i)).sum() > 100 else np.nan for i,b in enumerate(beside)])
 
-def _others(masks, i): return functools.reduce(np.logical_or, [m for j,m in enumerate(masks) if j != i])
+def _others(masks, i):
+    return functools.reduce(np.logical_or, [m for j,m in enumerate(masks) if j != i])
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #d738f397
 @limited(.008, .025)
 def check_air_ghosts(scan:Scan, # one sequence
-                    )->tuple: # share of the signal of the head by which one axis is brighter than the others, and what to say; `limited` makes it a `Finding`
+                    # share of the signal of the head by which one axis is brighter than the others,
+                    # and what to say; `limited` makes it a `Finding`
+                    )->tuple:
     "Ghosts in the air beside the head"
     if scan.air is None: return np.nan, 'not checked: there is no air around the head'
     g = ghost_to_signal(scan.data, scan.mask, scan.air)
-    if np.isfinite(g).sum() < 2: return np.nan, 'not checked: there is too little air beside the head'
+    if np.isfinite(g).sum() < 2:
+        return np.nan, 'not checked: there is too little air beside the head'
     second, top = np.sort(g[np.isfinite(g)])[-2:]
     value = top - second
     return value, f'the air beside the head along {AXES[int(np.nanargmax(g))]} is brighter by {value:.1%} of the signal of the head' if value >= LIMITS['air_ghosts'][0] else 'no ghosts in the air'
@@ -477,19 +540,24 @@ def check_air_ghosts(scan:Scan, # one sequence
 def autocorrelation(detail:np.ndarray, # (X,Y,Z) zero outside `inner`
                     inner:np.ndarray,  # (X,Y,Z) bool
                     axis:int,          # 0 right, 1 front, 2 top
-                   )->np.ndarray: # (n,) by shift in voxels, 1 at zero; NaN where too few voxels overlap
-    "Autocorrelation of the detail along an axis, corrected for how much the brain overlaps with itself"
+                   # (n,) by shift in voxels, 1 at zero; NaN where too few voxels overlap
+                   )->np.ndarray:
+    "Autocorrelation of the detail along an axis, corrected for the brain's own overlap"
     return _corrected(_shift_products(detail, axis), _shift_products(inner, axis))
 
 def _shift_products(x, axis):
     "Sum of the products of a volume with itself, by shift along an axis"
-    n, other = x.shape[axis], tuple(i for i in range(3) if i != axis)
+    n = x.shape[axis]
+    other = tuple(i for i in range(3) if i != axis)
     size = fft.next_fast_len(2*n, real=True)
-    return fft.irfft((np.abs(fft.rfft(x.astype(np.float32), size, axis=axis))**2).sum(other, dtype=float), size)[:n]
+    return fft.irfft(
+        (np.abs(fft.rfft(x.astype(np.float32), size, axis=axis))**2).sum(other, dtype=float),
+        size)[:n]
 
 def _corrected(r, overlap):
     ok = overlap > .08*overlap[0]
-    return np.where(ok, r*overlap[0]/(np.maximum(overlap, 1)*r[0]), np.nan) if r[0] > 0 else np.full(len(r), np.nan)
+    return np.where(ok, r*overlap[0]/(np.maximum(overlap, 1)*r[0]),
+                    np.nan) if r[0] > 0 else np.full(len(r), np.nan)
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #42a51a64
 def ghost_peaks(scan:Scan, # one sequence
@@ -497,23 +565,29 @@ def ghost_peaks(scan:Scan, # one sequence
                )->np.ndarray: # (n,) by shift in voxels
     "Peaks of the autocorrelation above their surroundings, zero for shifts that are too short"
     inner = _shift_products(scan.inner, axis)
-    a, n = _corrected(_shift_products(scan.detail, axis), inner), len(inner)
+    a = _corrected(_shift_products(scan.detail, axis), inner)
+    n = len(inner)
     overlap = _corrected(inner, scan.inner.size*(1-np.arange(n)/n))         # of the box with itself
     start = int(np.ceil(max(12/scan.zooms[axis], 8)))
     a = a[:np.isfinite(a).sum()]
-    peaks = np.abs(a - ndi.median_filter(a, 9))*np.sqrt(np.clip(overlap[:len(a)], 0, 1)) if len(a) > start+9 else np.zeros(1)
+    peaks = (np.abs(a - ndi.median_filter(a, 9))*np.sqrt(np.clip(overlap[:len(a)], 0, 1))
+             if len(a) > start+9 else np.zeros(1))
     return np.where(np.arange(len(peaks)) < start, 0, peaks)
 
 @limited(.05, .09)
 def check_ghosting(scan:Scan, # one sequence
-                  )->tuple: # the highest of `ghost_peaks`, and what to say; `limited` makes it a `Finding`
+                  # the highest of `ghost_peaks`, and what to say; `limited` makes it a `Finding`
+                  )->tuple:
     "Copies of the anatomy, shifted along one axis, within the brain"
-    if not scan.stripped or scan.zooms.max() > 2.5: return np.nan, 'not checked: it takes a brain mask, and voxels of at most 2.5 mm'
+    if not scan.stripped or scan.zooms.max() > 2.5:
+        return np.nan, 'not checked: it takes a brain mask, and voxels of at most 2.5 mm'
     peaks = [ghost_peaks(scan, ax) for ax in range(3)]
     ax = int(np.argmax([p.max() for p in peaks]))
-    value, mm = peaks[ax].max(), peaks[ax].argmax()*scan.zooms[ax]
+    value = peaks[ax].max()
+    mm = peaks[ax].argmax()*scan.zooms[ax]
     if not value: return np.nan, 'not checked: the brain is too small, or has no detail'
-    return value, f'the detail repeats itself {mm:.0f} mm away along {AXES[ax]}' if value >= LIMITS['ghosting'][0] else 'no ghosts'
+    return value, f'the detail repeats itself {mm:.0f} mm away along {AXES[ax]}' if value >= LIMITS[
+        'ghosting'][0] else 'no ghosts'
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #2d763484
 def sharpness(scan:Scan, # one sequence
@@ -528,7 +602,7 @@ def sharpness(scan:Scan, # one sequence
     return np.array(res)/max(scan.data[scan.mask].std(), 1e-9)
 
 def _per_sequence(name, values, reason):
-    "Findings of a check that compares the sequences: {sequence: value} and a function that words them"
+    "Findings of a check across sequences: {sequence: value} and a function that words them"
     return [Finding(name, q, verdict(name, v), float(v), reason(q, v)) for q,v in values.items()]
 
 LIMITS['motion'] = (.35, .7)
@@ -536,39 +610,55 @@ LIMITS['motion'] = (.35, .7)
 def check_motion(scans:dict, # sequence -> `Scan`, on one grid
                 )->list:     # a `Finding` per sequence
     "Blur along one in-plane axis that the other sequences do not show"
-    if len(scans) < 3 or not all(x.stripped for x in scans.values()): return [Finding('motion', q, 'n/a', np.nan, 'not checked: it takes three stripped sequences to compare') for q in scans]
-    with np.errstate(all='ignore'): ratio = {q: np.log(v[1]/v[0]) for q,v in ((q, sharpness(x)) for q,x in scans.items())}
+    if len(scans) < 3 or not all(x.stripped for x in scans.values()):
+        return [Finding('motion', q, 'n/a', np.nan,
+                        'not checked: it takes three stripped sequences to compare') for q in scans]
+    with np.errstate(all='ignore'):
+        ratio = {q: np.log(v[1]/v[0]) for q,v in ((q, sharpness(x)) for q,x in scans.items())}
     mid = np.nanmedian(list(ratio.values()))
-    words = lambda q,v: f'blurred along {AXES[1] if ratio[q] < mid else AXES[0]} by a factor of {np.exp(v):.2f}' if v >= LIMITS['motion'][0] else 'as sharp along as across'
+    def words(q, v):
+        return (f'blurred along {AXES[1] if ratio[q] < mid else AXES[0]} by a factor of '
+                f'{np.exp(v):.2f}' if v >= LIMITS['motion'][0] else 'as sharp along as across')
     return _per_sequence('motion', {q: abs(r-mid) for q,r in ratio.items()}, words)
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #1a4c91e1
 @limited(.002, .01)
 def check_spikes(scan:Scan, # one sequence
-                )->tuple: # share of the energy of the detail, and what to say; `limited` makes it a `Finding`
+                # share of the energy of the detail, and what to say; `limited` makes it a `Finding`
+                )->tuple:
     "Stripes from a spike in k-space"
-    if not scan.stripped or scan.inner.sum() < 5000 or not scan.detail.any(): return np.nan, 'not checked: it takes a brain mask of some thousand voxels'
-    power = np.abs(fft.fftn(scan.detail.astype(np.float32), [fft.next_fast_len(n) for n in scan.detail.shape]))**2
-    freq = np.sqrt(sum((fft.fftfreq(n)/z).reshape([-1 if i == ax else 1 for i in range(3)])**2 for ax,(n,z) in enumerate(zip(power.shape, scan.zooms))))
-    box, around = ndi.uniform_filter(power, 3, mode='wrap'), ndi.uniform_filter(power, 9, mode='wrap')
+    if not scan.stripped or scan.inner.sum() < 5000 or not scan.detail.any():
+        return np.nan, 'not checked: it takes a brain mask of some thousand voxels'
+    power = np.abs(fft.fftn(scan.detail.astype(np.float32),
+                            [fft.next_fast_len(n) for n in scan.detail.shape]))**2
+    freq = np.sqrt(sum((fft.fftfreq(n)/z).reshape([-1 if i == ax else 1 for i in range(3)])**2
+                       for ax,(n,z) in enumerate(zip(power.shape, scan.zooms))))
+    box = ndi.uniform_filter(power, 3, mode='wrap')
+    around = ndi.uniform_filter(power, 9, mode='wrap')
     contrast = box/np.maximum((729*around-27*box)/702, 1e-9*power.max())
     share = np.where((freq > 1/30) & (contrast > 40), 27*box/power.sum(), 0)
-    value, f = share.max(), freq.flat[share.argmax()]
-    return value, f'stripes every {1/f:.1f} mm hold {value:.1%} of the detail' if value >= LIMITS['spikes'][0] else 'no stripes'
+    value = share.max()
+    f = freq.flat[share.argmax()]
+    return value, f'stripes every {1/f:.1f} mm hold {value:.1%} of the detail' if value >= LIMITS[
+        'spikes'][0] else 'no stripes'
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #4b61e9cc
 @limited(1., 1.3)
 def check_brain_volume(scan:Scan, # one sequence
-                      )->tuple: # the larger of litres/2 and 0.9/litres, and what to say; `limited` makes it a `Finding`
+                      # the larger of litres/2 and 0.9/litres, and what to say; `limited` makes it a
+                      # `Finding`
+                      )->tuple:
     "A brain mask that is too small or too large to be a brain"
     if not scan.stripped: return np.nan, 'not checked: it takes a brain mask'
     litres = scan.mask.sum()*scan.zooms.prod()/1e6
-    return (max(litres/2, .9/litres) if litres else np.inf), f'the brain mask holds {litres:.2f} litres'
+    return (max(litres/2, .9/litres) if litres
+            else np.inf), f'the brain mask holds {litres:.2f} litres'
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #e46f8a74
 @limited(.02, .08)
 def check_skull_left(scan:Scan, # one sequence
-                    )->tuple: # share of the outer 6 mm, and what to say; `limited` makes it a `Finding`
+                    # share of the outer 6 mm, and what to say; `limited` makes it a `Finding`
+                    )->tuple:
     "Bright scalp at the surface of a stripped T1"
     if not scan.stripped or scan.name != 't1': return np.nan, 'not checked: it takes a stripped T1'
     share = scalp_share(scan.data, scan.mask, scan.zooms, scan.lesion)
@@ -588,7 +678,8 @@ def _template_grid(mm): return _on_grid(template_brain(), (1,1,1), mm, 10)
 def _on_grid(mask, zooms, mm, pad):
     "A mask on cubic voxels of `mm`, as a smooth float volume with a margin of `pad` voxels"
     x = ndi.gaussian_filter(mask.astype(np.float32), .4*mm/np.asarray(zooms))
-    return np.pad(ndi.zoom(x, np.asarray(zooms)/mm, order=1, grid_mode=True, mode='grid-constant'), pad)
+    return np.pad(ndi.zoom(x, np.asarray(zooms)/mm, order=1, grid_mode=True, mode='grid-constant'),
+                  pad)
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #d4b3d808
 def fit_template(mask:np.ndarray, # (X,Y,Z) bool, axes right, front, top
@@ -596,26 +687,32 @@ def fit_template(mask:np.ndarray, # (X,Y,Z) bool, axes right, front, top
                  mm=4.,           # of the grid that is worked on
                 )->tuple:         # template and mask on one grid of `mm`, bool
     "Register a brain mask to the template's by an affine transform"
-    fixed, moving = _template_grid(mm), _on_grid(mask, zooms, mm, 6)
+    fixed = _template_grid(mm)
+    moving = _on_grid(mask, zooms, mm, 6)
     return fixed > .5, fit_masks(fixed, moving, mm)
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #23da1483
-def _whole_brain(scan): return scan.stripped and scan.mask.sum()*scan.zooms.prod() > 3e5 and scan.zooms.max() < 6.5
+def _whole_brain(scan):
+    return scan.stripped and scan.mask.sum()*scan.zooms.prod() > 3e5 and scan.zooms.max() < 6.5
 
 _MENINGES = 4. # mm that may be too much without being counted
 
 def _pieces(scan):
-    "Depth of what is missing and of what is too much, (X,Y,Z) mm each on the template's grid, and the template"
+    "Depth of what is missing and of what is too much, (X,Y,Z) mm, and the template"
     brain, mask = fit_template(scan.mask, scan.zooms)
-    above = np.arange(brain.shape[2]) >= np.flatnonzero(brain.any((0,1)))[0] + 9    # 36 mm: the brain stem, and the lower end of the cerebellum
-    depth = lambda a, b: (4.*ndi.distance_transform_edt(~b)*(a & ~b))*above
+    # 36 mm: the brain stem, and the lower end of the cerebellum
+    above = np.arange(brain.shape[2]) >= np.flatnonzero(brain.any((0,1)))[0] + 9
+    def depth(a, b): return (4.*ndi.distance_transform_edt(~b)*(a & ~b))*above
     return depth(brain, mask), depth(mask, brain), brain
 
 @limited(11., 18.)
 def check_brain_shape(scan:Scan, # one sequence
-                     )->tuple: # mm, how deep the largest piece is, and what to say; `limited` makes it a `Finding`
+                     # mm, how deep the largest piece is, and what to say; `limited` makes it a
+                     # `Finding`
+                     )->tuple:
     "Pieces missing from the brain mask, or clinging to it"
-    if not _whole_brain(scan): return np.nan, 'not checked: it takes the mask of a whole brain, and voxels below 6.5 mm'
+    if not _whole_brain(scan):
+        return np.nan, 'not checked: it takes the mask of a whole brain, and voxels below 6.5 mm'
     missing, extra, brain = _pieces(scan)
     lost = missing.max() >= extra.max() - _MENINGES
     depth, what = (missing, 'is missing') if lost else (extra, 'is too much')
@@ -632,13 +729,15 @@ def coarse(scan:Scan, # one sequence
     "The scan on voxels of about `mm`"
     k = np.maximum(1, np.round(mm/scan.zooms)).astype(int)
     every = tuple(slice(i//2, None, i) for i in k)
-    blur = lambda x: ndi.gaussian_filter(x.astype(np.float32), .5*(k-1), truncate=3)
+    def blur(x): return ndi.gaussian_filter(x.astype(np.float32), .5*(k-1), truncate=3)
     m = blur(scan.mask)
     data = np.where(m > .05, blur(scan.data*scan.mask)/np.maximum(m, .05), 0)
-    return replace(scan, data=data[every], mask=(m > .5)[every], zooms=scan.zooms*k, lesion=None if scan.lesion is None else scan.lesion[every], air=None)
+    return replace(scan, data=data[every], mask=(m > .5)[every], zooms=scan.zooms*k,
+                   lesion=None if scan.lesion is None else scan.lesion[every], air=None)
 
 def _small(scans): return _usable({q: x.small for q,x in scans.items()})
-def _usable(scans): return {q: x for q,x in scans.items() if x.mask.sum() > 1000 and np.ptp(x.data[x.mask]) > 0}
+def _usable(scans):
+    return {q: x for q,x in scans.items() if x.mask.sum() > 1000 and np.ptp(x.data[x.mask]) > 0}
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #86d44fcb
 def normalized_mutual_information(x:np.ndarray, # (N,) intensities
@@ -647,9 +746,10 @@ def normalized_mutual_information(x:np.ndarray, # (N,) intensities
                                  )->float: # 1 independent, 2 the same up to relabeling
     "(H(x) + H(y)) / H(x, y) from a joint histogram between the 1st and 99th percentiles"
     lo_hi = [np.percentile(v, [1, 99]) for v in (x, y)]
-    i, j = [np.clip((v-lo)/max(hi-lo, 1e-12)*bins, 0, bins-1).astype(int) for v,(lo, hi) in zip((x, y), lo_hi)]
+    i, j = [np.clip((v-lo)/max(hi-lo, 1e-12)*bins, 0, bins-1).astype(int)
+            for v,(lo, hi) in zip((x, y), lo_hi)]
     p = np.bincount(i*bins+j, minlength=bins*bins).reshape(bins, bins)/len(i)
-    entropy = lambda q: -(q[q > 0]*np.log(q[q > 0])).sum()
+    def entropy(q): return -(q[q > 0]*np.log(q[q > 0])).sum()
     joint = entropy(p.ravel())
     return float((entropy(p.sum(0))+entropy(p.sum(1)))/joint) if joint > 0 else 1.
 
@@ -657,24 +757,32 @@ def normalized_mutual_information(x:np.ndarray, # (N,) intensities
 def _rigid(fixed, moving, shift=(0,0,0)):
     "The rigid transform that lays one scan on another, beginning with a shift in mm"
     reg = sitk.ImageRegistrationMethod()
-    reg.SetMetricAsMattesMutualInformation(24); reg.SetInterpolator(sitk.sitkLinear); reg.SetNumberOfThreads(1)
+    reg.SetMetricAsMattesMutualInformation(24)
+    reg.SetInterpolator(sitk.sitkLinear)
+    reg.SetNumberOfThreads(1)
     reg.SetMetricFixedMask(sitk.Cast(sitk_image(fixed.inner, fixed.zooms), sitk.sitkUInt8))
-    reg.SetMetricUseMovingImageGradientFilter(False); reg.SetMetricUseFixedImageGradientFilter(False)
+    reg.SetMetricUseMovingImageGradientFilter(False)
+    reg.SetMetricUseFixedImageGradientFilter(False)
     t = sitk.Euler3DTransform()
     t.SetCenter((np.argwhere(fixed.mask)[::37]*fixed.zooms).mean(0).tolist())
     t.SetTranslation([float(v) for v in shift])
     reg.SetInitialTransform(t, True)
-    reg.SetOptimizerAsRegularStepGradientDescent(1., .02, 60, relaxationFactor=.6); reg.SetOptimizerScalesFromPhysicalShift()
+    reg.SetOptimizerAsRegularStepGradientDescent(1., .02, 60, relaxationFactor=.6)
+    reg.SetOptimizerScalesFromPhysicalShift()
     reg.Execute(*[sitk_image(x.data, x.zooms) for x in (fixed, moving)])
     return t
 
 def _believed(fixed, moving, t, one_mask):
     "Do two scans fit each other better where a transform puts one of them?"
     grid = sitk_image(fixed.data, fixed.zooms)
-    at = lambda x: sitk.GetArrayFromImage(sitk.Resample(sitk_image(x, moving.zooms), grid, t, sitk.sitkLinear, 0.)).T
+    def at(x):
+        return sitk.GetArrayFromImage(sitk.Resample(sitk_image(x, moving.zooms), grid, t,
+                                                    sitk.sitkLinear, 0.)).T
     core = fixed.inner & moving.inner & (at(moving.mask) > .9)
     if core.sum() < 1000: return False
-    fit = lambda x: (normalized_mutual_information(fixed.data[core], x[core]) - 1, edge_agreement(fixed.data, x, core))
+    def fit(x):
+        return (normalized_mutual_information(fixed.data[core], x[core]) - 1,
+                edge_agreement(fixed.data, x, core))
     return fits_better(fit(moving.data), fit(at(moving.data)), one_mask)
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #70de25c0
@@ -684,12 +792,14 @@ def rigid_offset(fixed:Scan,  # the scan whose points are taken
                  moving:Scan, # the scan that is laid on it
                  one_mask=False, # were both cut out with one mask?
                 )->np.ndarray: # (N,3) mm, at points of the brain
-    "How far a rigid registration moves points of the brain from one scan to another; 0 where they fit no better there"
+    "How far a rigid registration moves points of the brain; 0 where they fit no better there"
     pts = np.argwhere(fixed.mask)[::37]*fixed.zooms
     for again in (False, True):
-        t = _rigid(fixed, moving, edge_shift(fixed.data, moving.data, fixed.inner, moving.inner)*fixed.zooms if again else (0,0,0))
+        t = _rigid(fixed, moving, edge_shift(fixed.data, moving.data, fixed.inner,
+                                             moving.inner)*fixed.zooms if again else (0,0,0))
         moves = np.array([t.TransformPoint(p.tolist()) for p in pts]) - pts
-        if np.linalg.norm(moves, axis=1).mean() < _NEAR or _believed(fixed, moving, t, one_mask): return moves
+        if np.linalg.norm(moves, axis=1).mean() < _NEAR or _believed(fixed, moving, t, one_mask):
+            return moves
     return np.zeros_like(pts)
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #beb40168
@@ -699,17 +809,28 @@ def check_alignment(scans:dict, # sequence -> `Scan`, on one grid
                    )->list:     # a `Finding` per sequence
     "Sequences that do not lie on each other"
     small = _small(scans)
-    if len(small) < 2: return [Finding('alignment', q, 'n/a', np.nan, 'not checked: it takes two sequences') for q in scans]
+    if len(small) < 2:
+        return [Finding('alignment', q, 'n/a', np.nan, 'not checked: it takes two sequences')
+                for q in scans]
     ref = 't1ce' if 't1ce' in small else next(iter(small))
-    one_mask = all(x.stripped for x in scans.values()) and same_masks([x.data*x.mask for x in scans.values()])
-    try: off = {q: rigid_offset(small[ref], x, one_mask) if q != ref else 0. for q,x in small.items()}
-    except RuntimeError as e: return [Finding('alignment', None, 'look', np.nan, f'the sequences could not be registered ({str(e).splitlines()[-1].strip()})')]
+    one_mask = all(x.stripped for x in scans.values()) and same_masks(
+        [x.data*x.mask for x in scans.values()])
+    try:
+        off = {q: rigid_offset(small[ref], x, one_mask) if q != ref else 0.
+               for q,x in small.items()}
+    except RuntimeError as e:
+        return [
+            Finding('alignment', None, 'look', np.nan,
+                    f'the sequences could not be registered ({str(e).splitlines()[-1].strip()})')]
     shape = next(o.shape for o in off.values() if isinstance(o, np.ndarray))
     away = np.stack([np.broadcast_to(o, shape) for o in off.values()])
     if len(small) > 2: away = away - np.median(away, 0)
     away = np.linalg.norm(away, axis=-1).mean(1)
     if len(small) == 2: away[:] = away.max()
-    return _per_sequence('alignment', dict(zip(small, away)), lambda q,v: f'it lies {v:.1f} mm away from the other sequences' if v >= LIMITS['alignment'][0] else f'within {v:.1f} mm of the other sequences')
+    return _per_sequence('alignment', dict(zip(small, away)),
+                         lambda q,v: f'it lies {v:.1f} mm away from the other sequences'
+                         if v >= LIMITS['alignment'][0]
+                         else f'within {v:.1f} mm of the other sequences')
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #11166f93
 LIMITS['mirrored'] = (.8, 1.)
@@ -718,19 +839,27 @@ def _information(x, others, flip=None):
     "Mean NMI of a scan, perhaps flipped, with others, above the 1 of independence"
     turn = (lambda a: a) if flip is None else (lambda a: np.flip(a, flip))
     both = ndi.binary_erosion(turn(x.mask) & x.mask)
-    return np.mean([normalized_mutual_information(turn(x.data)[both], o.data[both]) for o in others]) - 1 if both.sum() > 500 else 0.
+    return np.mean([normalized_mutual_information(turn(x.data)[both], o.data[both])
+                    for o in others]) - 1 if both.sum() > 500 else 0.
 
 def check_mirrored(scans:dict, # sequence -> `Scan`, on one grid
                   )->list:     # a `Finding` per sequence
     "A sequence that is flipped against the others"
     small = _small(scans)
-    if len(small) < 2: return [Finding('mirrored', q, 'n/a', np.nan, 'not checked: left and right cannot be told from one image') for q in scans]
-    res, axis = {}, {}
+    if len(small) < 2:
+        return [Finding('mirrored', q, 'n/a', np.nan,
+                        'not checked: left and right cannot be told from one image') for q in scans]
+    res = {}
+    axis = {}
     for q,x in small.items():
         others = [o for p,o in small.items() if p != q]
         flips = [_information(x, others, ax) for ax in range(3)]
-        res[q], axis[q] = max(flips)/max(_information(x, others), 1e-6), AXES[int(np.argmax(flips))]
-    return _per_sequence('mirrored', res, lambda q,v: f'it fits the other sequences better when mirrored {axis[q]}' if v >= 1 else f'mirrored {axis[q]} it fits the others nearly as well' if v >= .8 else 'it lies as the others do')
+        res[q] = max(flips)/max(_information(x, others), 1e-6)
+        axis[q] = AXES[int(np.argmax(flips))]
+    return _per_sequence('mirrored', res,
+                         lambda q,v: f'it fits the other sequences better when mirrored {axis[q]}'
+                         if v >= 1 else f'mirrored {axis[q]} it fits the others nearly as well'
+                         if v >= .8 else 'it lies as the others do')
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #682c5d3d
 def _in_cube(mask, zooms, n=48):
@@ -744,28 +873,37 @@ def _template_cube(): return _in_cube(template_brain(), np.ones(3))
 
 def orientation_fit(mask:np.ndarray, # (X,Y,Z) bool, axes right, front, top as the header says
                     zooms,           # voxel size, mm
-                   )->dict:          # (order of axes, flips) -> Dice with the template, left-right flips left out
+                   # (order of axes, flips) -> Dice with the template, left-right flips left out
+                   )->dict:
     "How well the brain mask fits the template in each orientation"
-    brain, m = _template_cube(), _in_cube(mask, zooms)
-    turned = {(p, f): np.flip(m.transpose(p), tuple(i for i in range(3) if f[i] < 0)) for p in itertools.permutations(range(3)) for f in itertools.product((1,), (1, -1), (1, -1))}
+    brain = _template_cube()
+    m = _in_cube(mask, zooms)
+    turned = {(p, f): np.flip(m.transpose(p), tuple(i for i in range(3) if f[i] < 0))
+              for p in itertools.permutations(range(3))
+              for f in itertools.product((1,), (1, -1), (1, -1))}
     return {k: float(2*(t & brain).sum()/(t.sum()+brain.sum())) for k,t in turned.items()}
 
 _AS_IS = ((0, 1, 2), (1, 1, 1))
 
 @limited(-.01, .02)
 def check_orientation(scan:Scan, # one sequence
-                     )->tuple: # by how much the best other orientation fits a template better, and what to say; `limited` makes it a `Finding`
+                     # by how much the best other orientation fits a template better, and what to
+                     # say; `limited` makes it a `Finding`
+                     )->tuple:
     "A brain that lies otherwise than its header says"
-    if not _whole_brain(scan): return np.nan, 'not checked: it takes the mask of a whole brain, and voxels below 6.5 mm'
+    if not _whole_brain(scan):
+        return np.nan, 'not checked: it takes the mask of a whole brain, and voxels below 6.5 mm'
     fit = orientation_fit(scan.mask, scan.zooms)
     best = max((k for k in fit if k != _AS_IS), key=lambda k: fit[k])
     value = fit[best]-fit[_AS_IS]
-    how = 'with its axes in another order' if best[0] != (0, 1, 2) else 'with ' + ' and '.join(AXES[i] for i in (1, 2) if best[1][i] < 0) + ' flipped'
+    how = ('with its axes in another order' if best[0] != (0, 1, 2)
+           else 'with ' + ' and '.join(AXES[i] for i in (1, 2) if best[1][i] < 0) + ' flipped')
     return value, f'the brain would fit a template {"better" if value > 0 else "as well"} {how}' if value >= LIMITS['orientation'][0] else 'front and top are where the header says'
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #d19ae1e9
 def _ranks(x):
-    r = np.empty(len(x)); r[np.argsort(x, kind='stable')] = np.arange(len(x))/(len(x)-1)
+    r = np.empty(len(x))
+    r[np.argsort(x, kind='stable')] = np.arange(len(x))/(len(x)-1)
     return r
 
 def _standard(x): return (x-np.median(x))/max(np.subtract(*np.percentile(x, [75, 25])), 1e-9)
@@ -798,7 +936,8 @@ def _physics(r, z, tails):
     "The scores of an assignment {slot: image} by each rule, from tables made once"
     names = list(r)
     pairs = list(itertools.permutations(names, 2))
-    dark, agree, enh = [{(a, b): f(v[a], v[b]) for a,b in pairs} for f,v in ((fluid_darkness, r), (tissue_agreement, r), (enhancement, z))]
+    dark, agree, enh = [{(a, b): f(v[a], v[b]) for a,b in pairs}
+                        for f,v in ((fluid_darkness, r), (tissue_agreement, r), (enhancement, z))]
     signs = dict(t1=-1, t1ce=-1, flair=1)
     def score(a):
         others = [q for q in signs if q in a] if 't2' in a else []
@@ -815,7 +954,8 @@ def _gain(own, other, change):
     gains = {k: other[k] - own[k] for k in own}
     total = sum(gains.values())
     if set(change) == {'t1', 't1ce'} and total < _SURE: return -np.inf
-    if len(change) > 2 and sum(gains[k] > _SAYS for k in ('fluid', 'tissue', 'tail')) < 2: return -np.inf
+    if len(change) > 2 and sum(gains[k] > _SAYS for k in ('fluid', 'tissue', 'tail')) < 2:
+        return -np.inf
     return float(total)
 
 def _best_other(score, slots):
@@ -831,27 +971,37 @@ def _sequence_score(small):
     "The rules' scores for scans on coarse voxels"
     first = next(iter(small.values()))
     inner = first.inner
-    healthy = inner if first.lesion is None else inner & ~ndi.binary_dilation(first.lesion > 0, iterations=2)
+    healthy = inner if first.lesion is None else inner & ~ndi.binary_dilation(
+        first.lesion > 0, iterations=2)
     if healthy.sum() < 1000: healthy = inner
     return _physics({q: _ranks(x.data[healthy]) for q,x in small.items()}, {q: _standard(x.data[inner]) for q,x in small.items()},
-                    {q: bright_tail(x.data[healthy]) if first.zooms.max() < 4.5 else 0. for q,x in small.items()})   # coarser, and no fluid is left inside
+                    # coarser, and no fluid is left inside
+                    {q: bright_tail(x.data[healthy]) if first.zooms.max() < 4.5 else 0. for q,x in small.items()})
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #8f495d54
 def check_wrong_sequence(scans:dict, # sequence -> `Scan`, on one grid
                         )->list:     # one `Finding`
     "Images that are in the wrong slot"
     small = _small(scans)
-    if not ({'t1', 't1ce'} <= set(small) or ('t2' in small and len(small) > 1)) or not all(x.stripped for x in small.values()):
-        return [Finding('wrong_sequence', None, 'n/a', np.nan, 'not checked: it takes T2 and another sequence, or T1 with and without contrast, stripped')]
+    if not ({'t1', 't1ce'} <= set(small)
+            or ('t2' in small and len(small) > 1)) or not all(x.stripped for x in small.values()):
+        return [Finding('wrong_sequence', None, 'n/a', np.nan,
+                        'not checked: it takes T2 and another sequence, or T1 with and without '
+                        'contrast, stripped')]
     other, value, own = _best_other(_sequence_score(small), list(small))
-    plain = {'t1', 't1ce'} <= set(small) and -_SURE < 2*own['enhancement'] < -LIMITS['wrong_sequence'][0]
+    plain = {'t1',
+             't1ce'} <= set(small) and -_SURE < 2*own['enhancement'] < -LIMITS['wrong_sequence'][0]
     remark = '; nothing enhances, so T1 and T1ce cannot be told apart' if plain else ''
-    if np.isneginf(value): return [Finding('wrong_sequence', None, 'pass', -2., 'nothing speaks for other labels' + remark)]
+    if np.isneginf(value):
+        return [Finding('wrong_sequence', None, 'pass', -2.,
+                        'nothing speaks for other labels' + remark)]
     v = verdict('wrong_sequence', value)
     change = [(SEQUENCE_LABELS[q], SEQUENCE_LABELS[i]) for q,i in other.items() if q != i]
     words = '; '.join(f'what is filed as {i} looks like {q}' for q,i in change)
-    if value < LIMITS['wrong_sequence'][1]: words = f'{", ".join(q for q,_ in change)} can hardly be told apart'
-    return [Finding('wrong_sequence', None, v, value, words if v != 'pass' else 'each sequence looks as it should' + remark)]
+    if value < LIMITS['wrong_sequence'][1]:
+        words = f'{", ".join(q for q,_ in change)} can hardly be told apart'
+    return [Finding('wrong_sequence', None, v, value,
+                    words if v != 'pass' else 'each sequence looks as it should' + remark)]
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #d89690fb
 LIMITS['same_image'] = (.99, .998)
@@ -860,25 +1010,32 @@ def check_same_image(scans:dict, # sequence -> `Scan`, on one grid
                     )->list:     # one `Finding`
     "One image filed as two sequences"
     use = _usable(scans)
-    if len(use) < 2: return [Finding('same_image', None, 'n/a', np.nan, 'not checked: it takes two sequences')]
+    if len(use) < 2:
+        return [Finding('same_image', None, 'n/a', np.nan, 'not checked: it takes two sequences')]
     m = next(iter(use.values())).mask
-    corr = {(a, b): np.corrcoef(use[a].data[m][::3], use[b].data[m][::3])[0,1] for a,b in itertools.combinations(use, 2)}
+    corr = {(a, b): np.corrcoef(use[a].data[m][::3], use[b].data[m][::3])[0,1]
+            for a,b in itertools.combinations(use, 2)}
     (a, b), v = max(corr.items(), key=lambda kv: kv[1])
-    words = f'{SEQUENCE_LABELS[a]} and {SEQUENCE_LABELS[b]} are the same image (correlation {v:.4f})' if v >= LIMITS['same_image'][0] else 'no image is there twice'
+    words = (
+        f'{SEQUENCE_LABELS[a]} and {SEQUENCE_LABELS[b]} are the same image (correlation {v:.4f})'
+        if v >= LIMITS['same_image'][0] else 'no image is there twice')
     return [Finding('same_image', None, verdict('same_image', v), float(v), words)]
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #ec21c333
-SCAN_CHECKS = (check_finite, check_grey_levels, check_clipped, check_field_of_view, check_coverage, check_missing_slices, check_duplicate_slices,
-               check_air_ghosts, check_ghosting, check_spikes, check_skull_left)
+SCAN_CHECKS = (check_finite, check_grey_levels, check_clipped, check_field_of_view, check_coverage,
+               check_missing_slices, check_duplicate_slices, check_air_ghosts, check_ghosting,
+               check_spikes, check_skull_left)
 MASK_CHECKS = (check_brain_volume, check_brain_shape, check_orientation)
-CROSS_CHECKS = (check_motion, check_alignment, check_mirrored, check_wrong_sequence, check_same_image)
+CROSS_CHECKS = (check_motion, check_alignment, check_mirrored, check_wrong_sequence,
+                check_same_image)
 
 def _guarded(check, x, seq=None):
     "The findings of a check, or one that says that it broke"
     try: res = check(x)
     except Exception as e:
         log.warning('%s broke: %s', check.__name__, traceback.format_exc())
-        return [Finding(check.__name__.removeprefix('check_'), seq, 'look', np.nan, f'the check broke ({type(e).__name__}: {e})')]
+        return [Finding(check.__name__.removeprefix('check_'), seq, 'look', np.nan,
+                        f'the check broke ({type(e).__name__}: {e})')]
     return [replace(res, sequence=seq)] if isinstance(res, Finding) else res
 
 def check_scans(scans:dict, # sequence -> `Scan`
@@ -886,7 +1043,8 @@ def check_scans(scans:dict, # sequence -> `Scan`
                )->list:     # of `Finding`
     "Run every check on the scans of a subject"
     flat = {q for q,x in scans.items() if not x.mask.any() or np.ptp(x.data[x.mask]) == 0}
-    res = [f for q,x in scans.items() for c in (SCAN_CHECKS[:2] if q in flat else SCAN_CHECKS) for f in _guarded(c, x, q)]
+    res = [f for q,x in scans.items() for c in (SCAN_CHECKS[:2] if q in flat else SCAN_CHECKS)
+           for f in _guarded(c, x, q)]
     good = {q: x for q,x in scans.items() if q not in flat}
     if good: res += [f for c in MASK_CHECKS for f in _guarded(c, next(iter(good.values())))]
     if good and aligned: res += [f for c in CROSS_CHECKS for f in _guarded(c, good)]
@@ -896,41 +1054,64 @@ def check_scans(scans:dict, # sequence -> `Scan`
 def _read(x, seq):
     "The image, or None, and a list of findings"
     try: return load_volume(x, finite=False, nonzero=False), []
-    except (NeuroscopeError, OSError) as e: return None, [Finding('readable', seq, 'fail', np.nan, getattr(e, 'what', str(e)))]
+    except (NeuroscopeError, OSError) as e:
+        return None, [Finding('readable', seq, 'fail', np.nan, getattr(e, 'what', str(e)))]
 
 def _completeness(missing, require):
     "A finding for each sequence that is not there: a failure where it is required"
-    if odd := [q for q in require if q not in SEQUENCES]: raise InputError(f"'{odd[0]}' is no sequence", fix=f'Use {", ".join(SEQUENCES)}.')
-    return [Finding('complete', q, *(('fail', np.nan, 'the sequence is missing') if q in require else ('n/a', np.nan, 'the sequence is missing, and was not required'))) for q in missing]
+    if odd := [q for q in require if q not in SEQUENCES]:
+        raise InputError(f"'{odd[0]}' is no sequence", fix=f'Use {", ".join(SEQUENCES)}.')
+    return [Finding('complete', q,
+                    *(('fail', np.nan, 'the sequence is missing') if q in require
+                      else ('n/a', np.nan, 'the sequence is missing, and was not required')))
+            for q in missing]
 
 def _read_all(x, require=None):
     "Id, {sequence: image}, lesion image or None, findings"
-    if isinstance(x, Subject): paths, seg, id = {q: x.paths[q] for q in SEQUENCES if q in x.paths}, x.seg, x.id
-    elif isinstance(x, dict): paths, seg, id = {q: x[q] for q in SEQUENCES if q in x}, x.get('seg'), 'subject'
-    else: raise InputError(f'cannot assess a {type(x).__name__}', fix='Give a Subject, or a dictionary of images or files by sequence.')
-    if isinstance(x, dict) and (other := set(x)-{*SEQUENCES, 'seg'}): raise InputError(f'{sorted(other)[0]!r} is no sequence', fix=f'Name them {", ".join(SEQUENCES)}, and seg.')
-    if not paths and isinstance(x, dict): raise InputError('there is no sequence in the dictionary', fix=f'Name them {", ".join(SEQUENCES)}.')
+    if isinstance(x, Subject):
+        paths = {q: x.paths[q] for q in SEQUENCES if q in x.paths}
+        seg = x.seg
+        id = x.id
+    elif isinstance(x, dict):
+        paths = {q: x[q] for q in SEQUENCES if q in x}
+        seg = x.get('seg')
+        id = 'subject'
+    else:
+        raise InputError(f'cannot assess a {type(x).__name__}',
+                         fix='Give a Subject, or a dictionary of images or files by sequence.')
+    if isinstance(x, dict) and (other := set(x)-{*SEQUENCES, 'seg'}):
+        raise InputError(f'{sorted(other)[0]!r} is no sequence',
+                         fix=f'Name them {", ".join(SEQUENCES)}, and seg.')
+    if not paths and isinstance(x, dict):
+        raise InputError('there is no sequence in the dictionary',
+                         fix=f'Name them {", ".join(SEQUENCES)}.')
     if require is None: require = SEQUENCES if isinstance(x, Subject) else tuple(paths)
-    findings = _completeness(x.missing if isinstance(x, Subject) else [q for q in require if q not in paths], require)
+    findings = _completeness(x.missing if isinstance(x, Subject)
+                             else [q for q in require if q not in paths], require)
     read = {q: _read(p, q) for q,p in paths.items()}
     findings += [f for _,fs in read.values() for f in fs]
     seg, bad = _read(seg, 'seg') if seg is not None else (None, [])
-    return id, {q: i for q,(i,_) in read.items() if i is not None}, seg, findings + [replace(f, verdict='look') for f in bad]
+    return id, {q: i for q,(i,_) in read.items()
+                if i is not None}, seg, findings + [replace(f, verdict='look') for f in bad]
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #0a4e8285
 def _clean(img):
     "The image with zeros where it is not finite"
     data = np.asanyarray(img.dataobj)
-    return img if data.dtype.kind in 'iu' or np.isfinite(data).all() else type(img)(np.nan_to_num(data, nan=0, posinf=0, neginf=0), img.affine, img.header)
+    return img if data.dtype.kind in 'iu' or np.isfinite(data).all() else type(img)(
+        np.nan_to_num(data, nan=0, posinf=0, neginf=0), img.affine, img.header)
 
 def _given_mask(x, mask, imgs):
     "The mask that was given, or stands beside the scans, as an array; None if there is none"
-    if mask is None and isinstance(x, Subject) and x.folder and (p := brainmask_path(x)).exists(): mask = p
+    if mask is None and isinstance(x, Subject) and x.folder and (p := brainmask_path(x)).exists():
+        mask = p
     if mask is None: return None
     if isinstance(mask, (str, Path)): mask = load_volume(mask)
     m = (image_data(mask) if hasattr(mask, 'dataobj') else np.asarray(mask)) > 0
     first = next(iter(imgs.values()))
-    if m.shape != first.shape[:3]: raise InputError(f'the mask has the shape {m.shape}, the scans {first.shape[:3]}', fix='Give a mask on the grid of the scans.')
+    if m.shape != first.shape[:3]:
+        raise InputError(f'the mask has the shape {m.shape}, the scans {first.shape[:3]}',
+                         fix='Give a mask on the grid of the scans.')
     return m
 
 def _union(datas):
@@ -942,8 +1123,12 @@ def _union(datas):
 def _strip_findings(why):
     "What to say about {sequence: why it is not stripped, or None}"
     raw = {q for q,w in why.items() if w}
-    if raw and raw != set(why): return [Finding('strip', q, 'fail', np.nan, f'not stripped, though other sequences are: {why[q]}') for q in sorted(raw)]
-    return [Finding('strip', q, 'look' if 'dark layer' in w else 'n/a', np.nan, f'not stripped, or badly: {w}' if 'dark layer' in w else f'not stripped: {w}') for q,w in why.items() if w]
+    if raw and raw != set(why):
+        return [Finding('strip', q, 'fail', np.nan,
+                        f'not stripped, though other sequences are: {why[q]}') for q in sorted(raw)]
+    return [Finding('strip', q, 'look' if 'dark layer' in w else 'n/a', np.nan,
+                    f'not stripped, or badly: {w}' if 'dark layer' in w else f'not stripped: {w}')
+            for q,w in why.items() if w]
 
 def find_masks(imgs:dict,   # sequence -> nibabel image
                aligned:bool, # do they share a grid?
@@ -954,11 +1139,17 @@ def find_masks(imgs:dict,   # sequence -> nibabel image
     clean = {q: _clean(i) for q,i in imgs.items()}
     why = {q: why_not_stripped(i) for q,i in clean.items()}
     why = {q: None if w == 'it is empty' else w for q,w in why.items()}
-    datas, stripped = {q: image_data(i) for q,i in clean.items()}, [q for q,w in why.items() if not w]
+    datas = {q: image_data(i) for q,i in clean.items()}
+    stripped = [q for q,w in why.items() if not w]
     findings = _strip_findings(why)
     brains = bool(stripped) and (aligned or len(stripped) == len(why))
-    make = (lambda qs: _union([datas[q] for q in qs])) if brains else (lambda qs: functools.reduce(np.logical_or, [head_mask(datas[q], imgs[q].header.get_zooms()[:3]) for q in qs]))
-    if aligned: m = make(stripped if brains else list(datas)); return {q: m for q in datas}, brains, findings
+    make = (lambda qs: _union([datas[q] for q in qs])) if brains else (
+        lambda qs: functools.reduce(np.logical_or,
+                                    [head_mask(datas[q], imgs[q].header.get_zooms()[:3])
+                                     for q in qs]))
+    if aligned:
+        m = make(stripped if brains else list(datas))
+        return {q: m for q in datas}, brains, findings
     return {q: make([q]) for q in datas}, brains, findings
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #f104327c
@@ -975,36 +1166,54 @@ class QualityReport:
     @property
     def verdict(self)->str: return worst(self.findings) # 'pass', 'look' or 'fail'
     @property
-    def objections(self)->list: return sorted([f for f in self.findings if f.verdict in ('look', 'fail')], key=lambda f: f.verdict) # fail first
+    # fail first
+    def objections(self)->list:
+        return sorted([f for f in self.findings if f.verdict in ('look', 'fail')],
+                      key=lambda f: f.verdict)
     @property
-    def table(self)->pd.DataFrame: return pd.DataFrame([f.__dict__ for f in self.findings]) # a row per finding
+    def table(self)->pd.DataFrame:
+        return pd.DataFrame([f.__dict__ for f in self.findings])   # a row per finding
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #4452c19e
 def _measure_all(scans, imgs, masks, aligned):
     "The table of measures and the reasons of its NaN"
-    tissues = lambda qs: tissue_classes({q: scans[q].data for q in qs}, scans[qs[0]].mask, scans[qs[0]].lesion)
-    shared = tissues(list(scans)) if scans and aligned and all(x.stripped for x in scans.values()) else None
-    res, reasons = {}, {}
+    def tissues(qs):
+        return tissue_classes({q: scans[q].data for q in qs}, scans[qs[0]].mask,
+                              scans[qs[0]].lesion)
+    shared = (tissues(list(scans)) if scans and aligned and all(x.stripped for x in scans.values())
+              else None)
+    res = {}
+    reasons = {}
     for q,x in scans.items():
         t = shared or (tissues([q]) if x.stripped else None)
         air, head = (None, None) if x.air is None else (x.air, x.mask)
-        emptied = 'the air around the head was emptied' + (' (a stripped volume)' if x.stripped else '')
-        res[q], why = measures(x.data, x.mask if x.stripped else np.ones_like(x.mask), t, air, head, no_air=emptied)
+        emptied = 'the air around the head was emptied' + (' (a stripped volume)' if x.stripped
+                                                           else '')
+        res[q], why = measures(x.data, x.mask if x.stripped else np.ones_like(x.mask), t, air, head,
+                               no_air=emptied)
         reasons |= {(m, q): w for m,w in why.items()}
     return pd.DataFrame(res, index=list(MEASURES), dtype=float), reasons
 
 def assess_subject(subject_or_imgs, # `Subject`, or {sequence: image or file}, perhaps with 'seg'
-                   mask=None,       # brain mask: array, image or file; found by itself in stripped scans
-                   require=None,    # sequences that must be there; None: all four of a `Subject`, of a dictionary none but those in it
+                   # brain mask: array, image or file; found by itself in stripped scans
+                   mask=None,
+                   # sequences that must be there; None: all four of a `Subject`, of a dictionary
+                   # none but those in it
+                   require=None,
                   )->QualityReport: # prints as a page, `.plot()` makes the picture
     "Measure and check a subject; what is wrong with it is in the report, not in an exception"
     t = time.perf_counter()
     id, imgs, seg, findings = _read_all(subject_or_imgs, require)
     aligned = all(same_grid(next(iter(imgs.values())), i) for i in imgs.values())
     if not aligned: findings += _guarded(_grid_finding, imgs)
-    lesion = image_data(seg) > 0 if seg is not None and imgs and aligned and same_grid(seg, next(iter(imgs.values()))) else None
-    if seg is not None and lesion is None and imgs: findings.append(Finding('segmentation', None, 'look', np.nan, 'the segmentation does not lie on the grid of the scans'))
-    masks, brains, fs = find_masks(imgs, aligned, _given_mask(subject_or_imgs, mask, imgs) if imgs and aligned else None) if imgs else ({}, False, [])
+    lesion = (image_data(seg) > 0 if seg is not None and imgs and aligned
+              and same_grid(seg, next(iter(imgs.values()))) else None)
+    if seg is not None and lesion is None and imgs:
+        findings.append(Finding('segmentation', None, 'look', np.nan,
+                                'the segmentation does not lie on the grid of the scans'))
+    masks, brains, fs = find_masks(imgs, aligned,
+                                   _given_mask(subject_or_imgs, mask, imgs) if imgs and aligned
+                                   else None) if imgs else ({}, False, [])
     scans = {q: make_scan(i, masks[q], q, lesion, brains) for q,i in imgs.items()}
     findings += fs + check_scans(scans, aligned)
     table, reasons = _measure_all(scans, imgs, masks, aligned)
@@ -1014,7 +1223,9 @@ def assess_subject(subject_or_imgs, # `Subject`, or {sequence: image or file}, p
 def _grid_finding(imgs):
     "What differs between the grids of the sequences"
     try: check_same_grid(imgs)
-    except NeuroscopeError as e: return Finding('grid', None, 'fail', np.nan, f'{e.what}; sequences were not compared with each other')
+    except NeuroscopeError as e:
+        return Finding('grid', None, 'fail', np.nan,
+                       f'{e.what}; sequences were not compared with each other')
     return Finding('grid', None, 'pass', 0., 'the sequences share a grid')
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #b9f8a62b
@@ -1030,27 +1241,39 @@ def _grouped(pairs):
 @patch
 def _repr_markdown_(self:QualityReport):
     lines = [f'**{self.id}: {self.verdict}**', '']
-    lines += [f'- {_MARK[f.verdict]} **{f.verdict}** {_label(f.sequence) + ": " if f.sequence else ""}{f.reason} (`{f.check}`{"" if np.isnan(f.value) else f", {f.value:.3g}"})' for f in self.objections] or ['- nothing stands out']
-    skipped = _grouped((f'`{f.check}`: {f.reason}', f.sequence) for f in self.findings if f.verdict == 'n/a')
-    lines += ['', '| | ' + ' | '.join(map(_label, self.measures.columns)) + ' |', '|---'*(1+self.measures.shape[1]) + '|']
-    lines += [f'| {m} | ' + ' | '.join('–' if np.isnan(v) else f'{v:.3g}' for v in row) + ' |' for m,row in zip(self.measures.index, self.measures.to_numpy())]
-    notes = [f'{k} ({", ".join(v)})' for k,v in skipped.items()] + [f'`{k[0]}`: {k[1]} ({", ".join(v)})' for k,v in _grouped(((m, w), q) for (m,q),w in self.reasons.items()).items()]
+    lines += [f'- {_MARK[f.verdict]} **{f.verdict}** '
+              f'{_label(f.sequence) + ": " if f.sequence else ""}{f.reason} '
+              f'(`{f.check}`{"" if np.isnan(f.value) else f", {f.value:.3g}"})'
+              for f in self.objections] or ['- nothing stands out']
+    skipped = _grouped((f'`{f.check}`: {f.reason}', f.sequence)
+                       for f in self.findings if f.verdict == 'n/a')
+    lines += ['', '| | ' + ' | '.join(map(_label, self.measures.columns)) + ' |',
+              '|---'*(1+self.measures.shape[1]) + '|']
+    lines += [f'| {m} | ' + ' | '.join('–' if np.isnan(v) else f'{v:.3g}' for v in row) + ' |'
+              for m,row in zip(self.measures.index, self.measures.to_numpy())]
+    notes = ([f'{k} ({", ".join(v)})' for k,v in skipped.items()]
+             + [f'`{k[0]}`: {k[1]} ({", ".join(v)})'
+                for k,v in _grouped(((m, w), q) for (m,q),w in self.reasons.items()).items()])
     return '\n'.join(lines + (['', 'Not there: ' + '; '.join(notes) + '.'] if notes else []))
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #18cccd81
 _COLOR = dict(zip(VERDICTS, ('#9aa0a6', '#5fbf8f', '#e8b53a', '#ff5d73')))
 
 def _planes(scan):
-    "Axial, coronal and sagittal slice through the middle of the mask, of the data and the mask, with the aspect of each"
-    c = [int(i) for i in ndi.center_of_mass(scan.mask)] if scan.mask.any() else [n//2 for n in scan.data.shape]
-    cut = lambda v, ax: np.take(v, c[ax], ax).T[::-1,::-1]
+    "Axial, coronal and sagittal slice through the mask's middle: data, mask, aspect"
+    c = ([int(i) for i in ndi.center_of_mass(scan.mask)] if scan.mask.any()
+         else [n//2 for n in scan.data.shape])
+    def cut(v, ax): return np.take(v, c[ax], ax).T[::-1,::-1]
     z = scan.zooms
-    return [(cut(scan.data, ax), cut(scan.mask, ax), asp) for ax,asp in ((2, z[1]/z[0]), (1, z[2]/z[0]), (0, z[2]/z[1]))]
+    return [(cut(scan.data, ax), cut(scan.mask, ax), asp)
+            for ax,asp in ((2, z[1]/z[0]), (1, z[2]/z[0]), (0, z[2]/z[1]))]
 
 def _wrapped(findings, width=120, most=7):
     import textwrap
-    lines = [f'{_MARK[f.verdict]} {_label(f.sequence) + ": " if f.sequence else ""}{f.reason}' for f in findings]
-    return [textwrap.shorten(l, width, placeholder=' …') for l in lines[:most]] + ([f'… and {len(lines)-most} more'] if len(lines) > most else [])
+    lines = [f'{_MARK[f.verdict]} {_label(f.sequence) + ": " if f.sequence else ""}{f.reason}'
+             for f in findings]
+    return ([textwrap.shorten(l, width, placeholder=' …') for l in lines[:most]]
+            + ([f'… and {len(lines)-most} more'] if len(lines) > most else []))
 
 @patch
 def plot(self:QualityReport,
@@ -1058,65 +1281,85 @@ def plot(self:QualityReport,
         )->Any:      # matplotlib Figure
     "The picture of the subject: every sequence in three planes, and what speaks against it"
     import matplotlib.pyplot as plt # only where a picture is drawn
-    text, n = _wrapped(self.objections), max(len(self.scans), 1)
-    fig, axs = plt.subplots(3, n, squeeze=False, figsize=(8, 6.4 + .2*len(text)), dpi=dpi, facecolor='#0f1115')
+    text = _wrapped(self.objections)
+    n = max(len(self.scans), 1)
+    fig, axs = plt.subplots(3, n, squeeze=False, figsize=(8, 6.4 + .2*len(text)), dpi=dpi,
+                            facecolor='#0f1115')
     plt.close(fig)
     for col,(q,x) in zip(axs.T, self.scans.items()):
         v = worst([f for f in self.findings if f.sequence == q])
         hi = np.percentile(x.data[x.mask], 99.7) if x.mask.any() else 1
         for ax,(d,m,asp) in zip(col, _planes(x)):
-            ax.imshow(d, cmap='gray', vmin=0, vmax=max(hi, 1e-9), aspect=asp, interpolation='nearest')
+            ax.imshow(d, cmap='gray', vmin=0, vmax=max(hi, 1e-9), aspect=asp,
+                      interpolation='nearest')
             if m.any() and not m.all(): ax.contour(m, [.5], colors=_COLOR[v], linewidths=.6)
         for ax,(left,right) in zip(col, (('R', 'L'), ('R', 'L'), ('A', 'P'))):
-            for at,side in ((.04, left), (.96, right)): ax.text(at, .94, side, transform=ax.transAxes, color='#e8eaed', fontsize=8, ha='center', va='center')
+            for at,side in ((.04, left), (.96, right)):
+                ax.text(at, .94, side, transform=ax.transAxes, color='#e8eaed', fontsize=8,
+                        ha='center', va='center')
         col[0].set_title(f'{_label(q)}: {v}', color=_COLOR[v], fontsize=10)
     for ax in axs.flat: ax.axis('off')
-    fig.suptitle(f'{self.id}: {self.verdict}', x=.02, ha='left', color=_COLOR[self.verdict], fontsize=12)
-    fig.text(.02, .01, '\n'.join(text) or 'nothing stands out', color='#e8eaed', fontsize=8, va='bottom')
-    fig.subplots_adjust(left=.01, right=.01+.98*max(n, 1.2)/4 if n < 4 else .99, top=.9, bottom=.04 + .2*len(text)/(6.4 + .2*len(text)), wspace=.02, hspace=.02)
+    fig.suptitle(f'{self.id}: {self.verdict}', x=.02, ha='left', color=_COLOR[self.verdict],
+                 fontsize=12)
+    fig.text(.02, .01, '\n'.join(text) or 'nothing stands out', color='#e8eaed', fontsize=8,
+             va='bottom')
+    fig.subplots_adjust(left=.01, right=.01+.98*max(n, 1.2)/4 if n < 4 else .99, top=.9,
+                        bottom=.04 + .2*len(text)/(6.4 + .2*len(text)), wspace=.02, hspace=.02)
     return fig
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #4aaa991e
 def _row(rep, site=None):
     "What a cohort's table says about a subject"
-    reasons = '; '.join(f'{_label(f.sequence) + ": " if f.sequence else ""}{f.reason}' for f in rep.objections)
+    reasons = '; '.join(f'{_label(f.sequence) + ": " if f.sequence else ""}{f.reason}'
+                        for f in rep.objections)
     n = {v: sum(f.verdict == v for f in rep.findings) for v in ('fail', 'look')}
-    return dict(id=rep.id, site=site, verdict=rep.verdict, n_fail=n['fail'], n_look=n['look'], reasons=reasons, checks=' '.join(sorted({f.check for f in rep.objections})), seconds=round(rep.seconds, 2)) | \
-           {f'{q}_{m}': v for q,col in rep.measures.items() for m,v in col.items()}
+    return dict(id=rep.id, site=site, verdict=rep.verdict, n_fail=n['fail'], n_look=n['look'],
+                reasons=reasons, checks=' '.join(sorted({f.check for f in rep.objections})),
+                seconds=round(rep.seconds, 2)) | {f'{q}_{m}': v for q,col in rep.measures.items()
+                                                  for m,v in col.items()}
 
 def _assess_one(subject, pictures, require):
     "The row of one subject, whatever happens"
     try:
         rep = assess_subject(subject, require=require)
         if pictures is not None:
-            with atomic_path(Path(pictures)/f'{subject.id}.png') as p: rep.plot().savefig(p, facecolor='#0f1115', format='png')
+            with atomic_path(Path(pictures)/f'{subject.id}.png') as p:
+                rep.plot().savefig(p, facecolor='#0f1115', format='png')
         return _row(rep, subject.site)
     except Exception as e:
         log.warning('%s could not be assessed: %s', subject.id, traceback.format_exc())
-        return dict(id=subject.id, site=subject.site, verdict='fail', n_fail=1, n_look=0, reasons=f'could not be assessed: {e}', checks='assessment', seconds=np.nan)
+        return dict(id=subject.id, site=subject.site, verdict='fail', n_fail=1, n_look=0,
+                    reasons=f'could not be assessed: {e}', checks='assessment', seconds=np.nan)
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #d1851cd2
 def same_files(
     cohort, # `Subject`s
 )->dict: # subject's id -> other subject's id -> sequences
     "Scans that are byte for byte scans of another subject"
-    sized,hashed,found = {},{},{}
+    sized = {}
+    hashed = {}
+    found = {}
     for s in cohort:
         for q,p in s.paths.items():
             if Path(p).exists(): sized.setdefault(Path(p).stat().st_size, []).append((s.id, q, p))
     for same in sized.values():
         if len({id for id,*_ in same}) > 1:
             for id,q,p in same: hashed.setdefault(file_hash(p), []).append((id, q))
-    for (id,q),(other,_) in (pair for same in hashed.values() for pair in itertools.permutations(same, 2)):
-        if id != other and q not in (qs := found.setdefault(id, {}).setdefault(other, [])): qs.append(q)
+    for (id,q),(other,_) in (pair for same in hashed.values()
+                             for pair in itertools.permutations(same, 2)):
+        if id != other and q not in (qs := found.setdefault(id, {}).setdefault(other, [])):
+            qs.append(q)
     return found
 
 def _with_copies(row, copies):
     "The row of a subject, failed if its scans are another's too"
     if not copies: return row
-    said = [f'{", ".join(map(_label, qs))}: the same file{"s"*(len(qs) > 1)} as of {other}, one of the two is a copy' for other,qs in sorted(copies.items())]
-    checks = row['checks'] if row['checks'] == 'assessment' else ' '.join(sorted({*row['checks'].split(), 'copies'}))
-    return row | dict(verdict='fail', n_fail=row['n_fail']+len(said), reasons='; '.join(filter(None, [*said, row['reasons']])), checks=checks)
+    said = [f'{", ".join(map(_label, qs))}: the same file{"s"*(len(qs) > 1)} as of '
+            f'{other}, one of the two is a copy' for other,qs in sorted(copies.items())]
+    checks = row['checks'] if row['checks'] == 'assessment' else ' '.join(
+        sorted({*row['checks'].split(), 'copies'}))
+    return row | dict(verdict='fail', n_fail=row['n_fail']+len(said),
+                      reasons='; '.join(filter(None, [*said, row['reasons']])), checks=checks)
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #846c6b6a
 def assess_cohort(cohort,           # `Cohort`, or any list of `Subject`
@@ -1128,9 +1371,11 @@ def assess_cohort(cohort,           # `Cohort`, or any list of `Subject`
     "Measure and check every subject of a cohort"
     _completeness((), require)
     if pictures is not None: Path(pictures).mkdir(parents=True, exist_ok=True)
-    jobs = Parallel(n_jobs=n_jobs, return_as='generator')(delayed(_assess_one)(s, pictures, require) for s in cohort)
+    jobs = Parallel(n_jobs=n_jobs, return_as='generator')(delayed(_assess_one)(s, pictures, require)
+                                                          for s in cohort)
     copies = same_files(cohort)
-    rows = [_with_copies(r, copies.get(r['id'])) for r in progress_bar(jobs, 'quality', len(cohort), progress, unit='subject')]
+    rows = [_with_copies(r, copies.get(r['id']))
+            for r in progress_bar(jobs, 'quality', len(cohort), progress, unit='subject')]
     first = ['id', 'site', 'verdict', 'n_fail', 'n_look', 'reasons', 'checks', 'seconds']
     df = pd.DataFrame(rows, columns=first if not rows else None)
     return df[first + [f'{q}_{m}' for q in SEQUENCES for m in MEASURES if f'{q}_{m}' in df]]
@@ -1149,15 +1394,20 @@ def quality_page(df:pd.DataFrame, # from `assess_cohort`
                  pictures='pictures', # folder with the pictures, relative to the page
                 )->str:           # HTML
     "One page for a cohort, the worst first"
-    esc = lambda x: html.escape(str(x))
-    listed = lambda items: '<ul>' + ''.join(f'<li>{esc(i)}</li>' for i in items) + '</ul>' if items else ''
+    def esc(x): return html.escape(str(x))
+    def listed(items):
+        return '<ul>' + ''.join(f'<li>{esc(i)}</li>' for i in items) + '</ul>' if items else ''
     rank = df.verdict.map({'fail': 0, 'look': 1, 'pass': 2})
     def section(r):
         said = listed(r.reasons.split('; ') if r.reasons else ['nothing stands out'])
         src = f'{pictures}/{quote(r.id)}.png'
-        img = '' if r.checks == 'assessment' else f'<a href="{src}"><img loading="lazy" src="{src}" alt="{esc(r.id)} in three planes"></a>'
-        return f'<section><div style="flex:1;min-width:20rem"><h2>{esc(r.id)}: <span class="{r.verdict}">{r.verdict}</span></h2>{said}</div>{img}</section>'
-    counts = ', '.join(f'<span class="{v}">{(df.verdict == v).sum()} {v}</span>' for v in ('fail', 'look', 'pass'))
+        img = ('' if r.checks == 'assessment'
+               else f'<a href="{src}"><img loading="lazy" src="{src}" alt="{esc(r.id)} in '
+                    'three planes"></a>')
+        return (f'<section><div style="flex:1;min-width:20rem"><h2>{esc(r.id)}: <span '
+                f'class="{r.verdict}">{r.verdict}</span></h2>{said}</div>{img}</section>')
+    counts = ', '.join(f'<span class="{v}">{(df.verdict == v).sum()} {v}</span>'
+                       for v in ('fail', 'look', 'pass'))
     return _PAGE.format(title=esc(title), counts=counts, problems=listed(list(problems)), sections=''.join(section(r) for r in df.assign(_rank=rank).sort_values(['_rank', 'id']).itertuples()))
 
 def write_quality(cohort,          # `Cohort`
@@ -1171,5 +1421,7 @@ def write_quality(cohort,          # `Cohort`
     df = assess_cohort(cohort, dest/'pictures', n_jobs, progress, require)
     folder = getattr(cohort, 'folder', None)
     with atomic_path(dest/'quality.csv') as p: df.to_csv(p, index=False)
-    with atomic_path(dest/'quality.html') as p: p.write_text(quality_page(df, folder.name if folder else 'a cohort', getattr(cohort, 'problems', ())), encoding='utf-8')
+    with atomic_path(dest/'quality.html') as p:
+        p.write_text(quality_page(df, folder.name if folder else 'a cohort',
+                                  getattr(cohort, 'problems', ())), encoding='utf-8')
     return df

@@ -24,7 +24,8 @@ def sitk_image(
 
 def _start(fixed, moving, mm, tilt, axis=0):
     "Centre and extent of one mask to those of another, tilted by degrees about an axis"
-    f,m = np.argwhere(fixed > .5)*mm, np.argwhere(moving > .5)*mm
+    f = np.argwhere(fixed > .5)*mm
+    m = np.argwhere(moving > .5)*mm
     i,j = [k for k in range(3) if k != axis]
     turn = np.eye(3)
     turn[i,i] = turn[j,j] = np.cos(np.radians(tilt))
@@ -72,7 +73,7 @@ def _doubtful(fixed, moved, mm):
     return (missing > _DOUBT[0]) | (extra > _DOUBT[1])
 
 def _best_start(fixed, moving, mm, tilts):
-    "The transform that fits best of those that start from some tilts, and the mean square it leaves"
+    "The transform that fits best of those that start from some tilts, and its mean square"
     starts = [_start(fixed, moving, mm, degrees, axis) for degrees,axis in tilts]
     t = min(starts, key=lambda t: _refine(fixed, moving, t, mm, n_iter=40))
     return _refine(fixed, moving, t, mm), t
@@ -118,9 +119,11 @@ def edge_shift(
     "The shift by whole voxels at which the edges of two scans agree best"
     ga,gb = (np.stack(np.gradient(ndi.gaussian_filter(x.astype(np.float32), .7))) for x in (a, b))
     na,nb = ((v**2).sum(0) for v in (ga, gb))
-    ea,eb = np.median(na[where]) + 1e-12,np.median(nb[inside]) + 1e-12
+    ea = np.median(na[where]) + 1e-12
+    eb = np.median(nb[inside]) + 1e-12
     points = np.argwhere(where)[::3]
-    va,wa = ga[(slice(None), *points.T)],na[tuple(points.T)] + ea
+    va = ga[(slice(None), *points.T)]
+    wa = na[tuple(points.T)] + ea
     shifts = np.stack(np.meshgrid(*[range(-reach, reach+1)]*3, indexing='ij'), -1).reshape(-1, 3)
     agree = []
     for shift in shifts:

@@ -27,8 +27,9 @@ from nibabel.affines import apply_affine, from_matvec
 from scipy import ndimage as ndi, optimize
 from scipy.linalg import expm, logm
 
-from ..core import (SEQUENCES, InputError, MissingSequenceError, NeuroscopeError, atomic_path, from_sitk, get_logger, image_data, load_volume,
-                             new_like, same_grid, sitk_affine, strip_suffix, to_sitk, write_json)
+from ..core import (SEQUENCES, InputError, MissingSequenceError, NeuroscopeError,
+                             atomic_path, from_sitk, get_logger, image_data, load_volume, new_like,
+                             same_grid, sitk_affine, strip_suffix, to_sitk, write_json)
 from .skull_strip import fill_holes, largest_component
 
 log = get_logger('registration')
@@ -41,8 +42,10 @@ def to_matrix(
 )->np.ndarray: # (4,4) mm, RAS: point in the fixed image -> point in the moving image
     "The matrix of a linear transform, in nibabel's coordinates"
     if isinstance(transform, np.ndarray): return transform
-    if not transform.IsLinear(): raise InputError(f'a {transform.GetName()} has no matrix', fix='Only rigid and affine transforms have one.')
-    at = lambda p: np.array(transform.TransformPoint(p))
+    if not transform.IsLinear():
+        raise InputError(f'a {transform.GetName()} has no matrix',
+                         fix='Only rigid and affine transforms have one.')
+    def at(p): return np.array(transform.TransformPoint(p))
     zero = at((0.,0.,0.))
     return _LPS @ from_matvec(np.stack([at(e)-zero for e in np.eye(3).tolist()], 1), zero) @ _LPS
 
@@ -59,8 +62,12 @@ def compose(
 )->sitk.Transform: # an `AffineTransform` if all are linear
     "One transform for several that follow one another"
     if not transforms: return from_matrix(np.eye(4))
-    if all(isinstance(t, np.ndarray) or t.IsLinear() for t in transforms): return from_matrix(np.linalg.multi_dot([np.eye(4), *[to_matrix(t) for t in transforms[::-1]]]))
-    return sitk.CompositeTransform([from_matrix(t) if isinstance(t, np.ndarray) else t for t in transforms[::-1]])  # SimpleITK applies the last one first
+    if all(isinstance(t, np.ndarray) or t.IsLinear() for t in transforms):
+        return from_matrix(
+            np.linalg.multi_dot([np.eye(4), *[to_matrix(t) for t in transforms[::-1]]]))
+    # SimpleITK applies the last one first
+    return sitk.CompositeTransform(
+        [from_matrix(t) if isinstance(t, np.ndarray) else t for t in transforms[::-1]])
 
 def invert(
     transform, # SimpleITK transform or (4,4) matrix
@@ -68,9 +75,11 @@ def invert(
     "The way back"
     if not isinstance(transform, np.ndarray) and not transform.IsLinear():
         try: return transform.GetInverse()
-        except RuntimeError as e: raise InputError(f'a {transform.GetName()} cannot be inverted') from e
+        except RuntimeError as e:
+            raise InputError(f'a {transform.GetName()} cannot be inverted') from e
     M = to_matrix(transform)
-    if abs(np.linalg.det(M[:3,:3])) < 1e-9: raise InputError('the transform is singular: it squeezes the head flat')
+    if abs(np.linalg.det(M[:3,:3])) < 1e-9:
+        raise InputError('the transform is singular: it squeezes the head flat')
     return from_matrix(np.linalg.inv(M))
 
 # %% ../../nbs/preprocessing/04_registration.ipynb #93768605
@@ -81,14 +90,17 @@ def save_transform(
     "Write a transform, atomically"
     path = Path(path)
     if path.suffix != '.tfm': raise InputError('a transform is written as .tfm', path=path)
-    with atomic_path(path) as p: sitk.WriteTransform(from_matrix(transform) if isinstance(transform, np.ndarray) else transform, str(p))
+    with atomic_path(path) as p:
+        sitk.WriteTransform(from_matrix(transform) if isinstance(transform, np.ndarray)
+                            else transform, str(p))
     return path
 
 def _is_whole(path):
     "Does every transform of a '.tfm' file have its parameters?"
     lines = Path(path).read_text(errors='replace').splitlines()
     starts = [l for l in lines if l.startswith('Transform:') and 'CompositeTransform' not in l]
-    return len(starts) > 0 and all(sum(l.startswith(k) for l in lines) == len(starts) for k in ('Parameters:', 'FixedParameters:'))
+    return len(starts) > 0 and all(sum(l.startswith(k) for l in lines) == len(starts)
+                                   for k in ('Parameters:', 'FixedParameters:'))
 
 def load_transform(
     path, # '.tfm' file
@@ -96,12 +108,16 @@ def load_transform(
     "Read a transform"
     path = Path(path)
     if not path.is_file(): raise InputError('there is no such file', path=path)
-    bad = InputError('this is not a whole transform', path=path, fix='Give a .tfm file, as `save_transform` writes it.')
+    bad = InputError('this is not a whole transform', path=path,
+                     fix='Give a .tfm file, as `save_transform` writes it.')
     if not _is_whole(path): raise bad
     try: t = sitk.ReadTransform(str(path))
-    except Exception as e: raise bad from e           # altered text: whatever ITK or its wrapper make of it
+    except Exception as e:
+        raise bad from e   # altered text: whatever ITK or its wrapper make of it
     if not np.isfinite(t.GetParameters()).all(): raise bad
-    if t.GetDimension() != 3: raise InputError(f'the transform has {t.GetDimension()} dimensions, 3 are needed', path=path)
+    if t.GetDimension() != 3:
+        raise InputError(f'the transform has {t.GetDimension()} dimensions, 3 are needed',
+                         path=path)
     return t
 
 # %% ../../nbs/preprocessing/04_registration.ipynb #20c17cbf
@@ -113,7 +129,9 @@ def _volume(
     "Any image as a nibabel image; everything that is wrong with it is an `InputError`"
     if isinstance(image, sitk.Image):
         if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-            raise InputError(f'the {role} image has {image.GetDimension()} dimensions and {image.GetNumberOfComponentsPerPixel()} values per voxel, 3 and 1 are needed')
+            raise InputError(
+                f'the {role} image has {image.GetDimension()} dimensions and '
+                f'{image.GetNumberOfComponentsPerPixel()} values per voxel, 3 and 1 are ' 'needed')
         image = from_sitk(image)
     return load_volume(image, finite=not grid_only, nonzero=not grid_only)
 
@@ -122,7 +140,8 @@ class RegistrationError(NeuroscopeError):
     "A registration that did not work, with its `.report` where there is one"
     report = None
 
-INTERPOLATIONS = dict(nearest=sitk.sitkNearestNeighbor, linear=sitk.sitkLinear, cubic=sitk.sitkBSpline3)
+INTERPOLATIONS = dict(nearest=sitk.sitkNearestNeighbor, linear=sitk.sitkLinear,
+                      cubic=sitk.sitkBSpline3)
 
 def _resample(src, grid, transform, interpolation, fill, n_threads):
     "SimpleITK's resampling onto the grid of a nibabel image"
@@ -130,31 +149,43 @@ def _resample(src, grid, transform, interpolation, fill, n_threads):
     zooms = np.linalg.norm(A[:3,:3], axis=0)
     r = sitk.ResampleImageFilter()
     if n_threads: r.SetNumberOfThreads(n_threads)
-    r.SetSize([int(n) for n in grid.shape[:3]]); r.SetOutputSpacing(zooms.tolist()); r.SetOutputOrigin(A[:3,3].tolist())
+    r.SetSize([int(n) for n in grid.shape[:3]])
+    r.SetOutputSpacing(zooms.tolist())
+    r.SetOutputOrigin(A[:3,3].tolist())
     r.SetOutputDirection((A[:3,:3]/zooms).ravel().tolist())
-    r.SetTransform(transform); r.SetInterpolator(INTERPOLATIONS[interpolation]); r.SetDefaultPixelValue(float(fill))
+    r.SetTransform(transform)
+    r.SetInterpolator(INTERPOLATIONS[interpolation])
+    r.SetDefaultPixelValue(float(fill))
     return sitk.GetArrayFromImage(r.Execute(src)).T
 
 # %% ../../nbs/preprocessing/04_registration.ipynb #458d9153
 def apply_transform(
     img, # image to resample: path, nibabel or SimpleITK
-    transform, # SimpleITK transform, (4,4) matrix or '.tfm' file: point on the reference grid -> point in `img`
+    # SimpleITK transform, (4,4) matrix or '.tfm' file: point on the reference grid -> point in
+    # `img`
+    transform,
     reference, # image whose grid is wanted
     interpolation:str='linear', # 'linear', 'cubic', or 'nearest' for labels and masks
     fill:float=0., # value outside the field of view of `img`
     n_threads:int=None, # None: as many as SimpleITK likes
-)->nib.Nifti1Image|sitk.Image: # image with the header of `reference`; float32, labels keep their type
+    # image with the header of `reference`; float32, labels keep their type
+)->nib.Nifti1Image|sitk.Image:
     "An image on the grid of another"
-    if interpolation not in INTERPOLATIONS: raise InputError(f"'{interpolation}' is no interpolation", fix=f'Use one of {", ".join(INTERPOLATIONS)}.')
+    if interpolation not in INTERPOLATIONS:
+        raise InputError(f"'{interpolation}' is no interpolation",
+                         fix=f'Use one of {", ".join(INTERPOLATIONS)}.')
     if isinstance(transform, (str, Path)): transform = load_transform(transform)
     elif isinstance(transform, np.ndarray): transform = from_matrix(transform)
-    moving, grid, labels = _volume(img, 'moving', True), _volume(reference, 'reference', True), interpolation=='nearest'
+    moving = _volume(img, 'moving', True)
+    grid = _volume(reference, 'reference', True)
+    labels = interpolation=='nearest'
     src = to_sitk(moving) if labels else to_sitk(new_like(moving, image_data(moving)))
     data = _resample(src, grid, transform, interpolation, fill, n_threads)
     if interpolation == 'cubic':
         old = image_data(moving)
         data = data.clip(min(old.min(), fill), max(old.max(), fill))
-        if (old == 0).mean() > .05: data[_resample(src, grid, transform, 'linear', fill, n_threads) == 0] = 0
+        if (old == 0).mean() > .05:
+            data[_resample(src, grid, transform, 'linear', fill, n_threads) == 0] = 0
     res = new_like(grid, data)
     return to_sitk(res) if isinstance(img, sitk.Image) else res
 
@@ -174,7 +205,8 @@ def mean_displacement(
     points:np.ndarray, # (n,3) mm, RAS
 )->float: # mm
     "The mean distance between where two transforms put some points"
-    return float(np.linalg.norm(apply_affine(to_matrix(a)-to_matrix(b) + np.diag([0,0,0,1.]), points), axis=1).mean())
+    return float(np.linalg.norm(apply_affine(to_matrix(a)-to_matrix(b) + np.diag([0,0,0,1.]),
+                                             points), axis=1).mean())
 
 # %% ../../nbs/preprocessing/04_registration.ipynb #7b4c17f9
 def head_mask(
@@ -182,18 +214,21 @@ def head_mask(
 )->np.ndarray: # (X,Y,Z) bool
     "Roughly the head, or the brain where it is stripped"
     data = data/max(np.abs(data).max(), 1e-37)
-    corners = lambda v: np.concatenate([v[c].ravel() for c in itertools.product((slice(4), slice(-4, None)), repeat=3)])
+    def corners(v):
+        return np.concatenate(
+            [v[c].ravel() for c in itertools.product((slice(4), slice(-4, None)), repeat=3)])
     noisy = corners(data).std() > .02*np.percentile(data, 99.5)
     if noisy: data = ndi.gaussian_filter(data, 1.5)
     mag = np.abs(data - np.median(corners(data)))
     bright,brightest = np.percentile(mag, (99, 99.5))
-    mask = mag >= min(bright, max((.3 if noisy else .1)*brightest, 3*corners(data).std()))      # in mere noise: the brightest hundredth
+    # in mere noise: the brightest hundredth
+    mask = mag >= min(bright, max((.3 if noisy else .1)*brightest, 3*corners(data).std()))
     opened = ndi.binary_opening(mask)                     # cuts off speckles and bridges
     return fill_holes(largest_component(opened if opened.any() else mask))
 
 # %% ../../nbs/preprocessing/04_registration.ipynb #be44d472
 def _bspline(u):
-    "Weights of the four cubic B-splines over a place `u` in [0,1) between knots, and their derivatives"
+    "Weights and derivatives of the four cubic B-splines over a place `u` in [0,1) between knots"
     v = 1-u
     return (v**3/6, (4-6*u**2+3*u**3)/6, (4-6*v**2+3*v**3)/6, u**3/6), (-v**2/2, (3*u-4)*u/2, (4-3*v)*v/2, u**2/2)
 
@@ -203,13 +238,14 @@ def mutual_information(
     n_bins:int=32, # of the histogram, along each axis
 )->tuple: # negative mutual information (nat), its derivative by `m`
     "Mattes' mutual information"
-    scale,top = n_bins-4,n_bins-3                            # two bins are left free at either end
+    scale = n_bins-4   # two bins are left free at either end
+    top = n_bins-3
     place = m*scale + 2
     k = place.astype(np.int32).clip(2, top)
     weights,slopes = _bspline(place-k)
     cell = (f*scale + 2).astype(np.int32).clip(2, top)*n_bins + k-1
     H = sum(np.bincount(cell+j, w, n_bins**2) for j,w in enumerate(weights)).reshape(n_bins, n_bins)/len(f)
-    log_ = lambda p: np.log(np.maximum(p, 1e-16))
+    def log_(p): return np.log(np.maximum(p, 1e-16))
     gain = log_(H) - log_(H.sum(0))
     value = (H*(gain - log_(H.sum(1))[:,None])).sum()
     return -value, -scale/len(f)*sum(gain.ravel()[cell+j]*s for j,s in enumerate(slopes))
@@ -221,15 +257,18 @@ def correlation(
     n_bins=None, # not used
 )->tuple: # negative correlation coefficient, its derivative by `m`
     "Pearson's correlation"
-    a,b = f-f.mean(), m-m.mean()
-    na,nb = np.linalg.norm(a)+1e-12, np.linalg.norm(b)+1e-12
+    a = f-f.mean()
+    b = m-m.mean()
+    na = np.linalg.norm(a)+1e-12
+    nb = np.linalg.norm(b)+1e-12
     r = a@b/(na*nb)
     return -r, -(a/na - r*b/nb)/nb
 
 METRICS = dict(mutual_information=mutual_information, correlation=correlation)
 
 # %% ../../nbs/preprocessing/04_registration.ipynb #e5a836b0
-Level = namedtuple('Level', 'data affine head mask')   # (X,Y,Z) float32, (4,4), (X,Y,Z) bool; mask: (X,Y,Z) bool or None
+# (X,Y,Z) float32, (4,4), (X,Y,Z) bool; mask: (X,Y,Z) bool or None
+Level = namedtuple('Level', 'data affine head mask')
 
 def _shrink(simg, mm):
     "Average voxels until they are about `mm` long, along each axis by itself"
@@ -242,19 +281,21 @@ def pyramid(
     mask=None, # (X,Y,Z) bool: what to look at
 )->list: # of `Level`, coarse to fine
     "An image at several resolutions"
-    simg,res = to_sitk(new_like(img, image_data(img))),[]
+    simg = to_sitk(new_like(img, image_data(img)))
+    res = []
     smask = None if mask is None else to_sitk(new_like(img, np.asarray(mask, np.float32)))
     for mm in sorted(resolutions):                       # each from the finer one: cheaper
         simg = _shrink(simg, mm)
         data = sitk.GetArrayFromImage(simg).T
         if smask is not None: smask = _shrink(smask, mm)
         inside = None if smask is None else sitk.GetArrayFromImage(smask).T
-        res.append(Level(data, sitk_affine(simg), head_mask(data), None if inside is None else inside > (.5 if (inside > .5).any() else 0)))
+        res.append(Level(data, sitk_affine(simg), head_mask(data),
+                         None if inside is None else inside > (.5 if (inside > .5).any() else 0)))
     return res[::-1]
 
 # %% ../../nbs/preprocessing/04_registration.ipynb #f1d07f4e
 class PointMetric:
-    "A metric between two images at points of the fixed one, as a function of the matrix between them"
+    "A metric between two images at the fixed one's points, by the matrix between them"
     def __init__(self,
         fixed:Level, # the fixed image, at one resolution
         moving:Level, # the moving image, at the same resolution
@@ -264,42 +305,55 @@ class PointMetric:
         metric=mutual_information, # function of two lists of grey values
         margin:float=8., # mm around the head
     ):
-        self.metric,self.n_bins,self.keep = metric,n_bins,moving.mask
-        idx:np.ndarray = np.argwhere(fixed.mask if fixed.mask is not None else ndi.binary_dilation(fixed.head, iterations=self._rim(fixed, margin)))
+        self.metric = metric
+        self.n_bins = n_bins
+        self.keep = moving.mask
+        idx:np.ndarray = np.argwhere(
+            fixed.mask if fixed.mask is not None
+            else ndi.binary_dilation(fixed.head, iterations=self._rim(fixed, margin)))
         rng = np.random.default_rng(seed)
         n = min(len(idx), max(10000, round(share*len(idx))))
         idx = idx[rng.choice(len(idx), n, replace=False)] + rng.uniform(-.5, .5, (n, 3))
         f = ndi.map_coordinates(fixed.data, idx.T, order=1, mode='nearest')
         self.points = np.c_[apply_affine(fixed.affine, idx), np.ones(n)]
-        self.f,self.data = _unit(f), np.ascontiguousarray(_unit(moving.data))
-        self.to_voxel,self.shape = np.linalg.inv(moving.affine),np.array(moving.data.shape)
+        self.f = _unit(f)
+        self.data = np.ascontiguousarray(_unit(moving.data))
+        self.to_voxel = np.linalg.inv(moving.affine)
+        self.shape = np.array(moving.data.shape)
 
-    def _rim(self, level, margin): return max(1, round(margin/np.linalg.norm(level.affine[:3,:3], axis=0).min()))
+    def _rim(self, level, margin):
+        return max(1, round(margin/np.linalg.norm(level.affine[:3,:3], axis=0).min()))
 
 def _unit(v):
-    lo,hi = v.min(),v.max()
+    lo = v.min()
+    hi = v.max()
     return (v-lo)/max(hi-lo, 1e-12)
 
 # %% ../../nbs/preprocessing/04_registration.ipynb #21cec508
 @patch
 def sample(self:PointMetric,
     matrix:np.ndarray, # (4,4) mm, RAS
-)->tuple: # which points fall inside (n,); grey values there (k,); their gradient by voxel index (k,3)
+    # which points fall inside (n,); grey values there (k,); their gradient by voxel index (k,3)
+)->tuple:
     "Look the points up in the moving image"
     ix = self.points @ (self.to_voxel @ matrix)[:3].T
     ok = ((ix > -.5) & (ix < self.shape-.5)).all(1)
-    if self.keep is not None: ok[ok] = self.keep[tuple(ix[ok].round().astype(int).clip(0, self.shape-1).T)]
+    if self.keep is not None:
+        ok[ok] = self.keep[tuple(ix[ok].round().astype(int).clip(0, self.shape-1).T)]
     ix = ix[ok].clip(0, self.shape-1)
     corner = np.minimum(ix.astype(np.int32), self.shape-2).clip(0)
     x,y,z = (ix-corner).astype(np.float32).T
     sx,sy,sz = strides = np.array([self.shape[1]*self.shape[2], self.shape[2], 1])*(self.shape > 1)
-    at,flat = corner @ [self.shape[1]*self.shape[2], self.shape[2], 1], self.data.ravel()
+    at = corner @ [self.shape[1]*self.shape[2], self.shape[2], 1]
+    flat = self.data.ravel()
     v = [[flat[at+i*sx+j*sy] for j in (0,1)] for i in (0,1)]
     dz = [[flat[at+i*sx+j*sy+sz]-v[i][j] for j in (0,1)] for i in (0,1)]
     v = [[v[i][j]+dz[i][j]*z for j in (0,1)] for i in (0,1)]                 # on the edges along z
     dy = [v[i][1]-v[i][0] for i in (0,1)]
-    v,dz = [v[i][0]+dy[i]*y for i in (0,1)], [dz[i][0]+(dz[i][1]-dz[i][0])*y for i in (0,1)]
-    return ok, v[0]+(v[1]-v[0])*x, np.stack([v[1]-v[0], dy[0]+(dy[1]-dy[0])*x, dz[0]+(dz[1]-dz[0])*x], 1)
+    v = [v[i][0]+dy[i]*y for i in (0,1)]
+    dz = [dz[i][0]+(dz[i][1]-dz[i][0])*y for i in (0,1)]
+    return ok, v[0]+(v[1]-v[0])*x, np.stack(
+        [v[1]-v[0], dy[0]+(dy[1]-dy[0])*x, dz[0]+(dz[1]-dz[0])*x], 1)
 
 @patch
 def __call__(self:PointMetric,
@@ -307,7 +361,8 @@ def __call__(self:PointMetric,
 )->tuple: # value (small is good), its derivative by the upper three rows of `matrix` (3,4)
     "The metric at a matrix"
     ok,m,by_voxel = self.sample(matrix)
-    if ok.sum() < .25*len(ok): return 0., np.zeros((3,4))                    # hardly any overlap: nothing to hold on to
+    if ok.sum() < .25*len(ok):
+        return 0., np.zeros((3,4))   # hardly any overlap: nothing to hold on to
     value,by_m = self.metric(self.f[ok], m, self.n_bins)
     return value, self.to_voxel[:3,:3].T @ ((by_voxel*by_m[:,None]).T @ self.points[ok])
 
@@ -317,9 +372,16 @@ RADIUS = 60.   # mm from the centre at which turns and stretches are counted
 def _turn(axis, angle):
     "The rotation about an axis, and its derivative by the angle"
     i,j = [(1,2), (2,0), (0,1)][axis]
-    c,s,R,D = np.cos(angle), np.sin(angle), np.eye(3), np.zeros((3,3))
-    R[i,i] = R[j,j] = c; R[j,i],R[i,j] = s,-s
-    D[i,i] = D[j,j] = -s; D[j,i],D[i,j] = c,-c
+    c = np.cos(angle)
+    s = np.sin(angle)
+    R = np.eye(3)
+    D = np.zeros((3,3))
+    R[i,i] = R[j,j] = c
+    R[j,i] = s
+    R[i,j] = -s
+    D[i,i] = D[j,j] = -s
+    D[j,i] = c
+    D[i,j] = -c
     return R,D
 
 def rigid_model(
@@ -347,16 +409,21 @@ def gradient_descent(
     "Steepest descent with Barzilai-Borwein steps"
     p = best = np.zeros(n)
     v,g = fun(p)
-    low,step = v, learning_rate*voxel/(np.linalg.norm(g)+1e-12)
+    low = v
+    step = learning_rate*voxel/(np.linalg.norm(g)+1e-12)
     for _ in range(max_iter):
         step = min(step, voxel/2/(np.linalg.norm(g)+1e-12))
         if step*np.linalg.norm(g) < voxel/2000: break
         w,h = fun(q := p-step*g)
-        if w > v+1e-3: step /= 4; continue                     # overshot
+        if w > v+1e-3:
+            step /= 4
+            continue   # overshot
         if w < low: low,best = w,q
         curvature = (q-p) @ (h-g)
         step = (q-p)@(q-p)/curvature if curvature > 0 else 2*step
-        p,v,g = q,w,h
+        p = q
+        v = w
+        g = h
     return best
 
 def bfgs(
@@ -367,8 +434,10 @@ def bfgs(
     max_iter=100, # most steps
 )->np.ndarray: # (n,) parameters
     "SciPy's quasi-Newton method"
-    scaled = lambda p: [30*o for o in fun(p)]                  # so that the first trial step is about a millimetre
-    return optimize.minimize(scaled, np.zeros(n), jac=True, method='BFGS', options=dict(maxiter=max_iter, gtol=.03)).x
+    # so that the first trial step is about a millimetre
+    def scaled(p): return [30*o for o in fun(p)]
+    return optimize.minimize(scaled, np.zeros(n), jac=True, method='BFGS',
+                             options=dict(maxiter=max_iter, gtol=.03)).x
 
 OPTIMIZERS = dict(gradient_descent=gradient_descent, bfgs=bfgs)
 
@@ -387,7 +456,8 @@ def refine(
     **kwargs, # of the optimizer
 )->np.ndarray: # (4,4)
     "Turn, shift (and stretch) a matrix until the metric is at its best"
-    (warp,n),q = MODELS[model],apply_affine(matrix, centre)
+    (warp,n) = MODELS[model]
+    q = apply_affine(matrix, centre)
     def fun(p):
         P,dP = warp(p[:n])
         value,G = metric(_about(P, p[n:], matrix, q))
@@ -404,11 +474,12 @@ def first_guesses(
     moving:Level, # the same of the moving image
     search:float=20., # degrees between turns that are tried; 0: none
 )->list: # of (4,4)
-    "Matrices worth trying: heads on top of each other, turned about every axis; and what the headers say"
+    "Matrices worth trying: centred heads, turned about every axis, and what the headers say"
     q = _centre(moving)
     onto = from_matvec(np.eye(3), q-_centre(fixed))
     angles = np.deg2rad([0, search, -search, 2*search, -2*search] if search else [0])
-    return [np.eye(4)] + [_about(rigid_model(np.array(r)*RADIUS)[0], np.zeros(3), onto, q) for r in itertools.product(angles, repeat=3)]
+    return [np.eye(4)] + [_about(rigid_model(np.array(r)*RADIUS)[0], np.zeros(3), onto, q)
+                          for r in itertools.product(angles, repeat=3)]
 
 # %% ../../nbs/preprocessing/04_registration.ipynb #0f9955e0
 @dataclass
@@ -421,13 +492,19 @@ class RegistrationReport:
     seconds:float=0. # time taken
 
     def _repr_markdown_(self):
-        rows = '\n'.join(f'| {k} | {v:.3g} |' if isinstance(v, float) else f'| {k} | {v} |' for k,v in self.figures.items())
-        return f'**{self.verdict}** {"; ".join(self.reasons)} ({self.seconds:.1f} s)\n\n| | |\n|---|---|\n{rows}'
+        rows = '\n'.join(f'| {k} | {v:.3g} |' if isinstance(v, float) else f'| {k} | {v} |'
+                         for k,v in self.figures.items())
+        return (f'**{self.verdict}** {"; ".join(self.reasons)} ({self.seconds:.1f} s)\n\n| '
+                f'| |\n|---|---|\n{rows}')
 
-LIMITS = dict(           # look, fail: for one head twice; look, fail: for two heads. Always: the larger, the worse
+# look, fail: for one head twice; look, fail: for two heads. Always: the larger, the worse
+LIMITS = dict(
     inconsistency =((1., 2.),    (3., 6.),    'the two directions disagree by {:.1f} mm'),
-    mirror        =((.98, 1.02), (np.inf, np.inf), 'the mirror image fits as well (its mutual information is {:.0%}): left and right may be swapped'),
-    mismatch      =((.15, .3),   (.15, .3),   'the two heads do not cover each other (Dice {:.2f})'),
+    mirror        =((.98, 1.02), (np.inf, np.inf),
+                    'the mirror image fits as well (its mutual information is {:.0%}): left '
+                    'and right may be swapped'),
+    mismatch      =((.15, .3),   (.15, .3),
+                    'the two heads do not cover each other (Dice {:.2f})'),
     uncovered     =((.05, .5),   (.05, .5),   '{:.0%} of the head lies outside the moving image'),
     stretch       =((.12, .25),  (.3, .5),    'stretched by a factor of {:.2f}'),
     shear         =((.08, .2),   (.15, .3),   'sheared by {:.2f}'),
@@ -440,9 +517,11 @@ def judge(
     same_head:bool=True, # two scans of one patient, or a patient and an atlas
 )->tuple: # verdict, reasons
     "Hold figures against their limits"
-    verdict,reasons = 0,[]
+    verdict = 0
+    reasons = []
     for k,(one,two,text) in LIMITS.items():
-        v,(look,fail) = figures.get(k, 0.), one if same_head else two
+        v = figures.get(k, 0.)
+        (look,fail) = one if same_head else two
         bad = 2 if not v <= fail else int(v > look)              # NaN fails
         if bad: reasons.append(text.format(_SHOWN.get(k, float)(v)))
         verdict = max(verdict, bad)
@@ -454,23 +533,28 @@ def _deformation(matrix):
     A = matrix[:3,:3]
     U,s,V = np.linalg.svd(A)
     R = U @ V
-    C = np.linalg.cholesky(A.T@A).T if np.linalg.det(A) > 0 else np.full((3,3), np.nan)      # A is a rotation times C
+    # A is a rotation times C
+    C = np.linalg.cholesky(A.T@A).T if np.linalg.det(A) > 0 else np.full((3,3), np.nan)
     turn = np.degrees(np.arccos(np.clip((np.trace(R)-1)/2, -1, 1)))
-    return dict(rotation=float(turn), stretch=float(np.abs(np.log(s)).max()), shear=float(np.abs(C/np.diag(C)[:,None])[np.triu_indices(3, 1)].max()))
+    return dict(rotation=float(turn), stretch=float(np.abs(np.log(s)).max()),
+                shear=float(np.abs(C/np.diag(C)[:,None])[np.triu_indices(3, 1)].max()))
 
 def _coverage(fixed, moving, matrix):
     "How the two heads lie on each other"
     to_moving = np.linalg.inv(moving.affine) @ matrix @ fixed.affine
-    seen = ndi.affine_transform(np.ones_like(moving.data), to_moving[:3,:3], to_moving[:3,3], fixed.data.shape, order=0) > .5
-    head = ndi.affine_transform(moving.head.astype(np.float32), to_moving[:3,:3], to_moving[:3,3], fixed.data.shape, order=1) > .5
+    seen = ndi.affine_transform(np.ones_like(moving.data), to_moving[:3,:3], to_moving[:3,3],
+                                fixed.data.shape, order=0) > .5
+    head = ndi.affine_transform(moving.head.astype(np.float32), to_moving[:3,:3], to_moving[:3,3],
+                                fixed.data.shape, order=1) > .5
     mine = fixed.head & seen
-    return dict(mismatch=float(1 - 2*(mine & head).sum()/max(mine.sum()+head.sum(), 1)), uncovered=float(1-mine.sum()/max(fixed.head.sum(), 1)))
+    return dict(mismatch=float(1 - 2*(mine & head).sum()/max(mine.sum()+head.sum(), 1)),
+                uncovered=float(1-mine.sum()/max(fixed.head.sum(), 1)))
 
 def _nmi(metric, matrix, n_bins=32):
     "Studholme's normalized mutual information at the points of a metric"
     ok,m,_ = metric.sample(matrix)
     H = np.histogram2d(metric.f[ok], m, n_bins)[0]
-    entropy = lambda p: -(p[p > 0]*np.log(p[p > 0])).sum()
+    def entropy(p): return -(p[p > 0]*np.log(p[p > 0])).sum()
     H = H/max(H.sum(), 1)
     return float((entropy(H.sum(0))+entropy(H.sum(1)))/max(entropy(H), 1e-12))
 
@@ -478,30 +562,42 @@ def _nmi(metric, matrix, n_bins=32):
 STAGES = dict(rigid=['rigid'], affine=['affine'], multistage=['rigid','affine'])
 
 def _one_of(what, value, allowed):
-    if value not in allowed: raise InputError(f"'{value}' is no {what}", fix=f'Use one of {", ".join(allowed)}.')
+    if value not in allowed:
+        raise InputError(f"'{value}' is no {what}", fix=f'Use one of {", ".join(allowed)}.')
 
 class MRIRegistration:
     "Registration of one MRI scan of the head to another"
     def __init__(self,
-        registration_type:str='rigid', # 'rigid' (turn and shift), 'affine' (also stretch and shear), 'multistage' (rigid at all resolutions, then affine)
+        # 'rigid' (turn and shift), 'affine' (also stretch and shear), 'multistage' (rigid at all
+        # resolutions, then affine)
+        registration_type:str='rigid',
         metric:str='mutual_information', # or 'correlation', for two scans of the same contrast
         optimizer:str='gradient_descent', # or 'bfgs'
-        sampling_percentage:float=0.1, # share of the voxels around the head that is used, at least 10,000
-        learning_rate:float=0.1, # first step of gradient descent, in voxels of the resolution at hand
+        # share of the voxels around the head that is used, at least 10,000
+        sampling_percentage:float=0.1,
+        # first step of gradient descent, in voxels of the resolution at hand
+        learning_rate:float=0.1,
         number_of_iterations:int=100, # at most, per resolution
         resolutions=(8., 4., 2.), # mm, coarse to fine
         n_bins:int=32, # of the joint histogram
         search:float=20., # degrees between the turns tried at the start; 0: only as the head lies
-        same_head:bool=None, # are both of one patient? decides how strict the verdict is; by default: if rigid
+        # are both of one patient? decides how strict the verdict is; by default: if rigid
+        same_head:bool=None,
         interpolation:str='linear', # or 'cubic', of the registered image
         on_failure:str='raise', # or 'return': the caller looks at `.report`
         seed:int=0, # of the points that are drawn
         n_threads:int=None, # of the resampling; the search itself uses one
     ):
-        for what,value,allowed in (('registration type', registration_type, STAGES), ('metric', metric, METRICS), ('optimizer', optimizer, OPTIMIZERS),
-                                   ('interpolation', interpolation, INTERPOLATIONS), ('on_failure', on_failure, ('raise','return'))): _one_of(what, value, allowed)
-        if not 0 < sampling_percentage <= 1: raise InputError(f'sampling_percentage is {sampling_percentage}', fix='Give a share above 0, up to 1.')
-        if number_of_iterations < 1 or learning_rate <= 0 or not len(resolutions): raise InputError('learning_rate, number_of_iterations and resolutions must be positive')
+        for what,value,allowed in (
+            ('registration type', registration_type, STAGES), ('metric', metric, METRICS),
+            ('optimizer', optimizer, OPTIMIZERS), ('interpolation', interpolation, INTERPOLATIONS),
+            ('on_failure', on_failure, ('raise','return'))):
+            _one_of(what, value, allowed)
+        if not 0 < sampling_percentage <= 1:
+            raise InputError(f'sampling_percentage is {sampling_percentage}',
+                             fix='Give a share above 0, up to 1.')
+        if number_of_iterations < 1 or learning_rate <= 0 or not len(resolutions):
+            raise InputError('learning_rate, number_of_iterations and resolutions must be positive')
         if same_head is None: same_head = registration_type=='rigid'
         store_attr()
         self.report = None
@@ -509,13 +605,17 @@ class MRIRegistration:
     @property
     def settings(self):
         "The parameters, for the record"
-        return {k: getattr(self, k) for k in ('registration_type','metric','optimizer','sampling_percentage','learning_rate','number_of_iterations','resolutions','n_bins','search','same_head','interpolation','seed')}
+        return {k: getattr(self, k) for k in ('registration_type','metric','optimizer',
+                                              'sampling_percentage','learning_rate',
+                                              'number_of_iterations','resolutions','n_bins',
+                                              'search','same_head','interpolation','seed')}
 
 # %% ../../nbs/preprocessing/04_registration.ipynb #9b4362b1
 @patch
 def _refine(self:MRIRegistration, metric, level, matrix, centre, model):
     voxel = float(np.linalg.norm(level.affine[:3,:3], axis=0).min())
-    return refine(metric, matrix, centre, model, OPTIMIZERS[self.optimizer], voxel, learning_rate=self.learning_rate, max_iter=self.number_of_iterations)
+    return refine(metric, matrix, centre, model, OPTIMIZERS[self.optimizer], voxel,
+                  learning_rate=self.learning_rate, max_iter=self.number_of_iterations)
 
 @patch
 def align(self:MRIRegistration,
@@ -524,10 +624,13 @@ def align(self:MRIRegistration,
     seed:int=0, # random seed of the points that are compared
 )->tuple: # (4,4), the metric at the finest resolution
     "Register in one direction"
-    metrics = [PointMetric(f, m, self.sampling_percentage, seed+i, self.n_bins, METRICS[self.metric]) for i,(f,m) in enumerate(zip(fixed, moving))]
-    centre,coarse = _centre(fixed[0]),metrics[0]
+    metrics = [PointMetric(f, m, self.sampling_percentage, seed+i, self.n_bins,
+                           METRICS[self.metric]) for i,(f,m) in enumerate(zip(fixed, moving))]
+    centre = _centre(fixed[0])
+    coarse = metrics[0]
     best = sorted(first_guesses(fixed[0], moving[0], self.search), key=lambda g: coarse(g)[0])[:4]
-    matrix = min((self._refine(coarse, fixed[0], g, centre, 'rigid') for g in best), key=lambda g: coarse(g)[0])
+    matrix = min((self._refine(coarse, fixed[0], g, centre, 'rigid') for g in best),
+                 key=lambda g: coarse(g)[0])
     for model in STAGES[self.registration_type]:
         for level,m in zip(fixed, metrics): matrix = self._refine(m, level, matrix, centre, model)
     return matrix, metrics[-1]
@@ -536,7 +639,8 @@ def align(self:MRIRegistration,
 @patch
 def _mirror(self:MRIRegistration, metric, fixed, matrix):
     "The metric with the fixed head mirrored at its middle, relative to the one without"
-    c,flip = _centre(fixed),np.diag([-1.,1,1])
+    c = _centre(fixed)
+    flip = np.diag([-1.,1,1])
     other = self._refine(metric, fixed, matrix @ from_matvec(flip, c-flip@c), c, 'rigid')
     return float(metric(other)[0]/min(metric(matrix)[0], -1e-12))
 
@@ -557,22 +661,31 @@ def match(self:MRIRegistration,
 )->tuple: # (4,4) mm RAS: fixed -> moving; `RegistrationReport`
     "Find the matrix between two images, in both directions, and judge it"
     start = time.perf_counter()
-    F,M = pyramid(fixed, self.resolutions, fixed_mask), pyramid(moving, self.resolutions, moving_mask)
-    (there,metric),(back,_) = self.align(F, M, self.seed),self.align(M, F, self.seed+100)
-    back,points = np.linalg.inv(back),apply_affine(F[-1].affine, np.argwhere(F[-1].head)[::7])
+    F = pyramid(fixed, self.resolutions, fixed_mask)
+    M = pyramid(moving, self.resolutions, moving_mask)
+    (there,metric) = self.align(F, M, self.seed)
+    (back,_) = self.align(M, F, self.seed+100)
+    back = np.linalg.inv(back)
+    points = apply_affine(F[-1].affine, np.argwhere(F[-1].head)[::7])
     figures = dict(inconsistency=mean_displacement(there, back, points))
-    matrix = halfway(there, back) if figures['inconsistency'] < 20 else there       # half-way between two answers that far apart is none
-    figures |= _coverage(F[-1], M[-1], matrix) | _deformation(matrix) | dict(mirror=self._mirror(metric, F[-1], matrix))
+    # half-way between two answers that far apart is none
+    matrix = halfway(there, back) if figures['inconsistency'] < 20 else there
+    figures |= _coverage(F[-1], M[-1], matrix) | _deformation(matrix) | dict(
+        mirror=self._mirror(metric, F[-1], matrix))
     verdict,reasons = judge(figures, self.same_head)
     figures |= dict(moved=mean_displacement(matrix, np.eye(4), points), nmi=_nmi(metric, matrix))
-    return matrix, RegistrationReport(verdict, reasons, figures, self.settings, time.perf_counter()-start)
+    return matrix, RegistrationReport(verdict, reasons, figures, self.settings,
+                                      time.perf_counter()-start)
 
 # %% ../../nbs/preprocessing/04_registration.ipynb #f154cf11
 def _mask_of(mask, img, role):
     "A mask as an array on the grid of `img`"
     if mask is None: return None
-    data = np.asarray(mask) if not hasattr(mask, 'dataobj') and not isinstance(mask, (str, Path)) else image_data(load_volume(mask))
-    if data.shape != tuple(img.shape): raise InputError(f'the {role} mask has the shape {data.shape}, the image {tuple(img.shape)}')
+    data = (np.asarray(mask) if not hasattr(mask, 'dataobj') and not isinstance(mask, (str, Path))
+            else image_data(load_volume(mask)))
+    if data.shape != tuple(img.shape):
+        raise InputError(
+            f'the {role} mask has the shape {data.shape}, the image {tuple(img.shape)}')
     if not (data > 0).any(): raise InputError(f'the {role} mask is empty')
     return data > 0
 
@@ -580,8 +693,12 @@ def _scan(image, role):
     "An image that can be registered"
     img = _volume(image, role)
     data = image_data(img)
-    if data.min() == data.max(): raise InputError(f'the {role} image is constant: every voxel is {data.flat[0]:g}', path=img.get_filename())
-    if min(img.shape) < 8: raise InputError(f'the {role} image has only {"×".join(map(str, img.shape))} voxels', path=img.get_filename(), fix='A volume is needed, not single slices.')
+    if data.min() == data.max():
+        raise InputError(f'the {role} image is constant: every voxel is {data.flat[0]:g}',
+                         path=img.get_filename())
+    if min(img.shape) < 8:
+        raise InputError(f'the {role} image has only {"×".join(map(str, img.shape))} voxels',
+                         path=img.get_filename(), fix='A volume is needed, not single slices.')
     return img
 
 @patch
@@ -590,13 +707,20 @@ def register_volumes(self:MRIRegistration,
     moving_image, # what is brought onto it
     fixed_mask=None, # where to look, on the image's own grid: array, image or path
     moving_mask=None, # the same for the moving image
-)->tuple: # registered image (of the kind of `fixed_image`), SimpleITK transform: fixed point -> moving point
+    # registered image (of the kind of `fixed_image`), SimpleITK transform: fixed point -> moving
+    # point
+)->tuple:
     "Register one volume to another"
-    fixed,moving = _scan(fixed_image, 'fixed'),_scan(moving_image, 'moving')
-    matrix,self.report = self.match(fixed, moving, _mask_of(fixed_mask, fixed, 'fixed'), _mask_of(moving_mask, moving, 'moving'))
+    fixed = _scan(fixed_image, 'fixed')
+    moving = _scan(moving_image, 'moving')
+    matrix,self.report = self.match(fixed, moving, _mask_of(fixed_mask, fixed, 'fixed'),
+                                    _mask_of(moving_mask, moving, 'moving'))
     log.info('%s: %s', self.report.verdict, self.report.figures)
     if self.report.verdict == 'fail' and self.on_failure == 'raise':
-        e = RegistrationError(f'the registration failed: {"; ".join(self.report.reasons)}', path=moving.get_filename(), fix="Look at both images, or get the result anyway with on_failure='return'.")
+        e = RegistrationError(
+            f'the registration failed: {"; ".join(self.report.reasons)}',
+            path=moving.get_filename(),
+            fix="Look at both images, or get the result anyway with on_failure='return'.")
         e.report = self.report
         raise e
     transform = from_matrix(matrix)
@@ -609,18 +733,25 @@ def show_registration(
     registered, # nibabel image on the same grid
     title:str='', # over the picture
 )->Figure: # three panels
-    "The outlines of the fixed image over the registered one: sagittal with the front on the left, coronal and axial with the patient's right on the left"
-    fixed,registered = nib.as_closest_canonical(fixed),nib.as_closest_canonical(registered)
-    f,r,zooms = image_data(fixed),image_data(registered),np.array(fixed.header.get_zooms()[:3])
+    "The fixed image's outlines over the registered one in three planes, seen as in radiology"
+    fixed = nib.as_closest_canonical(fixed)
+    registered = nib.as_closest_canonical(registered)
+    f = image_data(fixed)
+    r = image_data(registered)
+    zooms = np.array(fixed.header.get_zooms()[:3])
     mask = head_mask(f)
     lo,hi = np.percentile(r[mask], (1, 99.5))
     fig = Figure(figsize=(7.5, 2.7), dpi=80, layout='constrained')
-    for axis,(ax,at) in enumerate(zip(fig.subplots(1, 3), np.argwhere(mask).mean(0).round().astype(int))):
-        cut = lambda v: np.take(v, at, axis).T[::-1,::-1].astype(float)
+    for axis,(ax,at) in enumerate(
+        zip(fig.subplots(1, 3), np.argwhere(mask).mean(0).round().astype(int))):
+        def cut(v): return np.take(v, at, axis).T[::-1,::-1].astype(float)
         across,up = np.delete(zooms, axis)
         ax.imshow(cut(r), cmap='gray', vmin=min(lo, 0), vmax=hi, aspect=up/across)
-        ax.contour(ndi.gaussian_filter(cut(f), 1), levels=np.percentile(f[mask], (5, 35, 85)), colors='orange', linewidths=.5)
-        ax.axis('off'); ax.text(.01, .5, 'ARR'[axis], transform=ax.transAxes, color='#e8eaed', fontsize=8, va='center')
+        ax.contour(ndi.gaussian_filter(cut(f), 1), levels=np.percentile(f[mask], (5, 35, 85)),
+                   colors='orange', linewidths=.5)
+        ax.axis('off')
+        ax.text(.01, .5, 'ARR'[axis], transform=ax.transAxes, color='#e8eaed', fontsize=8,
+                va='center')
     fig.suptitle(title, fontsize=9)
     return fig
 
@@ -631,17 +762,22 @@ def load_template(
 )->tuple: # nibabel image, its name
     "An atlas and its name"
     if isinstance(template, str) and template == 'mni152':
-        if spacing != int(spacing) or spacing < 1: raise InputError(f'MNI152 at {spacing} mm is not available', fix='Give whole millimetres.')
+        if spacing != int(spacing) or spacing < 1:
+            raise InputError(f'MNI152 at {spacing} mm is not available',
+                             fix='Give whole millimetres.')
         from nilearn.datasets import load_mni152_template  # slow to import: only where needed
         img = load_mni152_template(resolution=int(spacing))
         img = new_like(img, image_data(img)*1000)            # shipped with values from 0 to 1
-        img.set_sform(img.affine, 4); img.set_qform(img.affine, 4); img.header.set_xyzt_units('mm')   # 4: MNI152
+        img.set_sform(img.affine, 4)
+        img.set_qform(img.affine, 4)
+        img.header.set_xyzt_units('mm')   # 4: MNI152
         return img, 'MNI152NLin2009aSym'
     img = _scan(template, 'template')
     return img, strip_suffix(img.get_filename() or 'template')
 
 # %% ../../nbs/preprocessing/04_registration.ipynb #880d8b07
-_SRI24 = nib.Nifti1Image(np.broadcast_to(np.uint8(0), (240,240,155)), np.array([[-1.,0,0,0],[0,-1,0,239],[0,0,1,0],[0,0,0,1]]))
+_SRI24 = nib.Nifti1Image(np.broadcast_to(np.uint8(0), (240,240,155)),
+                         np.array([[-1.,0,0,0],[0,-1,0,239],[0,0,1,0],[0,0,0,1]]))
 
 def is_sri24(
     img, # nibabel image
@@ -654,32 +790,48 @@ def is_sri24(
 class SubjectRegistration:
     "A subject's images on one grid, and how they got there"
     images:dict # sequence -> nibabel image
-    transforms:dict # sequence -> SimpleITK transform: point on the grid -> point in the scan as it came
-    reports:dict # 't2' -> report of T2 to the reference; 'atlas' -> report of the reference to the atlas
+    # sequence -> SimpleITK transform: point on the grid -> point in the scan as it came
+    transforms:dict
+    # 't2' -> report of T2 to the reference; 'atlas' -> report of the reference to the atlas
+    reports:dict
     space:str # name of the atlas, or of the sequence whose grid it is
     reference:str # sequence that the others were registered to
 
     @property
-    def verdict(self): return max((r.verdict for r in self.reports.values()), key=('pass','look','fail').index, default='pass')
+    def verdict(self):
+        return max((r.verdict for r in self.reports.values()), key=('pass','look','fail').index,
+                   default='pass')
 
     def _repr_markdown_(self):
-        rows = '\n'.join(f'| {k} | {r.verdict} | {r.figures["inconsistency"]:.2f} | {r.figures["moved"]:.1f} | {"; ".join(r.reasons)} |' for k,r in self.reports.items())
-        return f'in the space of {self.space}: **{self.verdict}**\n\n| | verdict | inconsistency, mm | moved, mm | |\n|---|---|---|---|---|\n{rows}'
+        rows = '\n'.join(f'| {k} | {r.verdict} | {r.figures["inconsistency"]:.2f} | '
+                         f'{r.figures["moved"]:.1f} | {"; ".join(r.reasons)} |'
+                         for k,r in self.reports.items())
+        return (f'in the space of {self.space}: **{self.verdict}**\n\n| | verdict | '
+                f'inconsistency, mm | moved, mm | |\n|---|---|---|---|---|\n{rows}')
 
 # %% ../../nbs/preprocessing/04_registration.ipynb #19c77685
 def _pick_reference(imgs, reference):
-    if not imgs or (odd := set(imgs) - set(SEQUENCES)): raise InputError(f'the sequences given are {", ".join(map(str, imgs)) or "none"}', fix=f'Use {", ".join(SEQUENCES)}.')
-    if reference not in imgs: raise MissingSequenceError(f'there is no {reference} to register the others to', fix=f"Give it, or choose another reference, for instance reference='{next(iter(imgs))}'.")
+    if not imgs or (odd := set(imgs) - set(SEQUENCES)):
+        raise InputError(f'the sequences given are {", ".join(map(str, imgs)) or "none"}',
+                         fix=f'Use {", ".join(SEQUENCES)}.')
+    if reference not in imgs:
+        raise MissingSequenceError(f'there is no {reference} to register the others to',
+                                   fix="Give it, or choose another reference, for instance "
+                                       f"reference='{next(iter(imgs))}'.")
 
 def _to_reference(copies, reference, reg):
     "Matrices and reports of all sequences to the reference"
     res = {q: reg.match(copies[reference], img) for q,img in copies.items() if q != reference}
-    return {q: m for q,(m,_) in res.items()} | {reference: np.eye(4)}, {q: r for q,(_,r) in res.items()}
+    return {
+        q: m for q,(m,_) in res.items()} | {reference: np.eye(4)}, {q: r for q,(_,r) in res.items()}
 
 def _stop_at_failure(reports, imgs):
     for q,r in reports.items():
         if r.verdict == 'fail':
-            e = RegistrationError(f'the registration of {q} failed: {"; ".join(r.reasons)}', path=imgs[q].get_filename() if q in imgs else None, fix="Look at the scans; stripping the skull first may help. on_failure='return' gives the result anyway.")
+            e = RegistrationError(f'the registration of {q} failed: {"; ".join(r.reasons)}',
+                                  path=imgs[q].get_filename() if q in imgs else None,
+                                  fix="Look at the scans; stripping the skull first may help. "
+                                      "on_failure='return' gives the result anyway.")
             e.report = r
             raise e
 
@@ -687,7 +839,8 @@ def _stop_at_failure(reports, imgs):
 def register_subject(
     imgs:dict, # sequence -> image or path
     reference:str='t1ce', # the sequence that the others are registered to
-    template='mni152', # atlas: 'mni152', a file, a nibabel image; None: stay in the space of the reference
+    # atlas: 'mni152', a file, a nibabel image; None: stay in the space of the reference
+    template='mni152',
     spacing:int=1, # mm, of MNI152
     interpolation:str='linear', # or 'cubic'
     prepare=None, # function of an image, for the copies that the search looks at
@@ -700,16 +853,23 @@ def register_subject(
     imgs = {q: _scan(o, q) for q,o in imgs.items()}
     if all(map(is_sri24, imgs.values())):
         log.info('already in SRI24 space: left alone')
-        return SubjectRegistration(imgs, {q: from_matrix(np.eye(4)) for q in imgs}, {}, 'SRI24', reference)
+        return SubjectRegistration(imgs, {q: from_matrix(np.eye(4)) for q in imgs}, {}, 'SRI24',
+                                   reference)
     copies = {q: prepare(o) if prepare else o for q,o in imgs.items()}
-    matrices,reports = _to_reference(copies, reference, MRIRegistration('rigid', n_threads=n_threads, **kwargs))
-    grid,space,onto = imgs[reference],reference,np.eye(4)
+    matrices,reports = _to_reference(copies, reference,
+                                     MRIRegistration('rigid', n_threads=n_threads, **kwargs))
+    grid = imgs[reference]
+    space = reference
+    onto = np.eye(4)
     if template is not None:
         grid,space = load_template(template, spacing)
-        onto,reports['atlas'] = MRIRegistration('multistage', n_threads=n_threads, **kwargs).match(grid, copies[reference])
+        onto,reports['atlas'] = MRIRegistration('multistage', n_threads=n_threads,
+                                                **kwargs).match(grid, copies[reference])
     if on_failure == 'raise': _stop_at_failure(reports, imgs)
     transforms = {q: compose(onto, matrices[q]) for q in imgs}
-    images = {q: o if template is None and q == reference else apply_transform(o, transforms[q], grid, interpolation, n_threads=n_threads) for q,o in imgs.items()}
+    images = {q: o if template is None and q == reference
+              else apply_transform(o, transforms[q], grid, interpolation, n_threads=n_threads)
+              for q,o in imgs.items()}
     return SubjectRegistration(images, transforms, reports, space, reference)
 
 # %% ../../nbs/preprocessing/04_registration.ipynb #3202f860
@@ -719,8 +879,11 @@ def save_transforms(self:SubjectRegistration,
     id:str, # name of the subject
 )->list: # files written
     "Write the transforms as `.tfm`, with what is known of them beside them"
-    name = lambda q: f'{id}_from-{q}_to-{self.space}_mode-image_xfm'
+    def name(q): return f'{id}_from-{q}_to-{self.space}_mode-image_xfm'
     files = [save_transform(t, Path(folder)/f'{name(q)}.tfm') for q,t in self.transforms.items()]
     reports = {q: vars(r) for q,r in self.reports.items()}
-    note = 'points on the grid of the space to points of the sequence as it came, mm, LPS; one interpolation'
-    return files + [write_json(dict(space=self.space, reference=self.reference, maps=note, verdict=self.verdict, reports=reports), Path(folder)/f'{id}_to-{self.space}_registration.json')]
+    note = ('points on the grid of the space to points of the sequence as it came, mm, '
+            'LPS; one interpolation')
+    return files + [write_json(dict(space=self.space, reference=self.reference, maps=note,
+                                    verdict=self.verdict, reports=reports),
+                               Path(folder)/f'{id}_to-{self.space}_registration.json')]

@@ -21,8 +21,10 @@ from fastcore.basics import store_attr
 from nibabel.affines import apply_affine, from_matvec
 from scipy import ndimage as ndi
 
-from ..core import (SEQUENCES, InputError, EmptyVolumeError, MissingSequenceError, NeuroscopeError, Subject, get_logger, load_volume, image_data, new_like,
-    check_same_grid, require_extra, same_grid, save_volume, write_sidecar)
+from ..core import (SEQUENCES, InputError, EmptyVolumeError, MissingSequenceError,
+                             NeuroscopeError, Subject, get_logger, load_volume, image_data,
+                             new_like, check_same_grid, require_extra, same_grid, save_volume,
+                             write_sidecar)
 
 _log = get_logger('skull_strip')
 
@@ -36,7 +38,8 @@ def foreground(
 ) -> np.ndarray: # bool, same shape
     "The voxels that are not background"
     mag = np.abs(data)
-    return mag > 1e-4*np.percentile(mag[tuple(slice(None, None, max(1, n//64)) for n in data.shape)], 99.5)
+    return mag > 1e-4*np.percentile(
+        mag[tuple(slice(None, None, max(1, n//64)) for n in data.shape)], 99.5)
 
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #c02cbd79
 def largest_component(
@@ -63,12 +66,15 @@ def depth_profile(
     zooms, # voxel size, mm
     step=2., # thickness of a shell, mm
     n=12, # shells
-) -> np.ndarray: # (n,) median of each shell from the surface inwards, relative to the median deeper than 20 mm; NaN where a shell has too few voxels
+    # (n,) median of each shell from the surface inwards, relative to the median deeper than 20 mm;
+    # NaN where a shell has too few voxels
+) -> np.ndarray:
     "How the intensity changes from the surface of a mask inwards"
     box = next(iter(ndi.find_objects(mask.astype(np.uint8))), ...)    # the rest is air
-    data,mask = data[box],mask[box]
+    data = data[box]
+    mask = mask[box]
     depth = ndi.distance_transform_edt(np.pad(mask, 1), sampling=zooms)[1:-1,1:-1,1:-1]
-    med = lambda m: np.median(data[m]) if m.sum() > 50 else np.nan
+    def med(m): return np.median(data[m]) if m.sum() > 50 else np.nan
     shells = [med((depth > i*step) & (depth <= (i+1)*step)) for i in range(n)]
     return np.array(shells)/med(depth > 20)
 
@@ -91,19 +97,23 @@ def why_not_stripped(
     img, # nibabel image, or array (X,Y,Z)
 ) -> str|None: # the reason in words; None if the scan is stripped
     "What shows that a scan still has its skull"
-    data,zooms = (image_data(img), np.array(img.header.get_zooms()[:3], float)) if hasattr(img, 'dataobj') else (np.asarray(img), None)
+    data,zooms = ((image_data(img), np.array(img.header.get_zooms()[:3], float))
+                  if hasattr(img, 'dataobj') else (np.asarray(img), None))
     n = foreground(data).sum()
     if not n: return 'it is empty'
-    data,zooms = _thinned(data, np.full(3, (1.5e6/n)**(1/3)) if zooms is None else zooms)     # size unknown: as if it were a brain
+    # size unknown: as if it were a brain
+    data,zooms = _thinned(data, np.full(3, (1.5e6/n)**(1/3)) if zooms is None else zooms)
     fg = foreground(data)
     if fg.mean() > .85: return f'only {100*(1-fg.mean()):.0f} % of its voxels are zero'
     brain = largest_component(fg)
-    if (loose := 1 - brain.sum()/fg.sum()) > .05: return f'{100*loose:.0f} % of what is not zero lies scattered outside'
+    if (loose := 1 - brain.sum()/fg.sum()) > .05:
+        return f'{100*loose:.0f} % of what is not zero lies scattered outside'
     brain = fill_holes(brain)
     litres = brain.sum()*zooms.prod()/1e6
     if litres > 2.3: return f'what is not zero encloses {litres:.1f} litres, more than a brain'
     z_scored = (data[brain] < 0).mean() > .05
-    if zooms.min() <= 3 and not z_scored and _looks_like_head(depth_profile(data, brain, zooms)): return 'there is a dark layer under its surface, as of bone'
+    if zooms.min() <= 3 and not z_scored and _looks_like_head(depth_profile(data, brain, zooms)):
+        return 'there is a dark layer under its surface, as of bone'
     return None
 
 def is_stripped(
@@ -123,12 +133,15 @@ def brain_mask(
     union = np.zeros(next(iter(imgs.values())).shape[:3], bool)
     for name,img in imgs.items():
         if not tested and (why := why_not_stripped(img)):
-            raise NotStrippedError(f'{name} is not skull-stripped: {why}', path=img.get_filename(),
-                fix='Strip the skull first (`skull_strip`, or with a tool of your own), or put a brain mask beside the scans as <subject>_brainmask.nii.gz.')
+            raise NotStrippedError(
+                f'{name} is not skull-stripped: {why}', path=img.get_filename(),
+                fix='Strip the skull first (`skull_strip`, or with a tool of your own), or put '
+                    'a brain mask beside the scans as <subject>_brainmask.nii.gz.')
         union |= foreground(image_data(img))
     box = ndi.find_objects(union.astype(np.uint8))[0]
     union[box] = fill_holes(largest_component(union[box]))
-    loose = np.ones_like(union); loose[box] = False
+    loose = np.ones_like(union)
+    loose[box] = False
     return union & ~loose
 
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #cdbba10e
@@ -139,7 +152,8 @@ def brainmask_path(
     "Where the brain mask of a subject stands"
     folder = Path(folder or subject.folder)
     p = folder/f'{subject.id}_brainmask.nii.gz'
-    bids = sorted(folder.glob(f'{subject.id}_*desc-brain_mask.nii.gz')) if subject.scheme == 'bids' and not p.exists() else []
+    bids = (sorted(folder.glob(f'{subject.id}_*desc-brain_mask.nii.gz')) if subject.scheme == 'bids'
+            and not p.exists() else [])
     return bids[0] if len(bids) == 1 else p
 
 def subject_mask(
@@ -158,31 +172,38 @@ def subject_mask(
 class SkullStripError(InputError):
     "A brain mask that cannot be right, or a tool that gave none"
 
-_BACKENDS = {}                       # name -> function(image, device) -> (X,Y,Z) mask; `.module` and `.extra` say what it needs
+# name -> function(image, device) -> (X,Y,Z) mask; `.module` and `.extra` say what it needs
+_BACKENDS = {}
 
 def _backend(name, module=None, extra=None):
     def _f(f):
-        f.module,f.extra = module,extra
+        f.module = module
+        f.extra = extra
         _BACKENDS[name] = f
         return f
     return _f
 
 def strip_backends() -> dict: # name -> can it be used here?
     "The ways to strip a skull, and whether what they need is installed"
-    return {k: f.module is None or importlib.util.find_spec(f.module) is not None for k,f in _BACKENDS.items()}
+    return {k: f.module is None or importlib.util.find_spec(f.module) is not None
+            for k,f in _BACKENDS.items()}
 
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #3de96e01
 @lru_cache(maxsize=1)
 def _head_model(air=24., floor=-30., pad=10):
-    "The MNI152 brain at 2 mm with a head drawn around it; where it is to be compared; the brain; each (X,Y,Z), and the affine"
-    from nilearn.datasets import load_mni152_brain_mask, load_mni152_template   # slow to import: only where needed
-    t1,mask = load_mni152_template(2), load_mni152_brain_mask(2)
+    "The MNI152 brain at 2 mm with a head around it, where to compare, the brain, the affine"
+    # slow to import: only where needed
+    from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
+    t1 = load_mni152_template(2)
+    mask = load_mni152_brain_mask(2)
     brain = np.pad(fill_holes(image_data(mask) > 0), pad)
     affine = t1.affine @ from_matvec(np.eye(3), np.full(3, -pad))
     away = ndi.distance_transform_edt(~brain, sampling=2.)
-    head = np.where(brain, np.pad(image_data(t1), pad), np.select([away <= 2, away <= 7, away <= 14], [.25, .05, 1.], 0))
+    head = np.where(brain, np.pad(image_data(t1), pad),
+                    np.select([away <= 2, away <= 7, away <= 14], [.25, .05, 1.], 0))
     z = affine[2,2]*np.arange(brain.shape[2]) + affine[2,3]
-    return nib.Nifti1Image(head.astype(np.float32), affine), brain | ((away <= air) & (z > floor)), brain
+    return nib.Nifti1Image(head.astype(np.float32),
+                           affine), brain | ((away <= air) & (z > floor)), brain
 
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #6fe81ad4
 def _without_glare(img):
@@ -190,53 +211,69 @@ def _without_glare(img):
     from neuroscope.preprocessing.registration import head_mask
     x = image_data(img)
     head = head_mask(x)
-    depth = ndi.distance_transform_edt(np.pad(head, 1), sampling=img.header.get_zooms()[:3])[1:-1,1:-1,1:-1]
+    depth = ndi.distance_transform_edt(
+        np.pad(head, 1), sampling=img.header.get_zooms()[:3])[1:-1,1:-1,1:-1]
     deep = x[depth > min(25., .6*depth.max())]
-    if deep.size < 100 or np.ptp(deep) == 0: raise SkullStripError('there is no head in the scan', path=img.get_filename(), fix='Look at the scan.')
+    if deep.size < 100 or np.ptp(deep) == 0:
+        raise SkullStripError('there is no head in the scan', path=img.get_filename(),
+                              fix='Look at the scan.')
     return new_like(img, np.clip(x, 0, 1.5*np.percentile(deep, 75)))
 
 def _placements(points, centre):
-    "Matrices from the template to the patient that are worth a try: below the crown of a head, given by `points` (N,3) mm"
+    "Matrices from template to patient worth a try, from `points` (N,3) mm of a head"
     from neuroscope.preprocessing.registration import rigid_model
     top = np.percentile(points[:,2], 99.8)
     x,y,_ = np.median(points[points[:,2] > top-120], 0)
-    for down,back,size,nod in itertools.product((75, 90, 105), (-15, 0, 15), (.9, 1.), (-25, 0, 25)):
+    for down,back,size,nod in itertools.product((75, 90, 105), (-15, 0, 15), (.9, 1.),
+                                                (-25, 0, 25)):
         A = size*rigid_model(np.array([np.deg2rad(nod)*60, 0, 0]))[0]
         yield from_matvec(A, np.array([x, y+back, top-down]) - A@centre)
 
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #3b0f8b10
 def _fit_head(img):
-    "The matrix (4,4) mm RAS from the template to the head in a scan, and the scan's `Level` at 4 mm"
+    "The matrix (4,4) mm RAS from the template to the head, and the scan's `Level` at 4 mm"
     from neuroscope.preprocessing.registration import PointMetric, pyramid, refine
     template,where,_ = _head_model()
-    res,centre = (8., 4.),np.array([0., -18, 0])
-    F,Mv = pyramid(template, res, where),pyramid(_without_glare(img), res)
+    res = (8., 4.)
+    centre = np.array([0., -18, 0])
+    F = pyramid(template, res, where)
+    Mv = pyramid(_without_glare(img), res)
     metrics = [PointMetric(f, m, .2, seed) for seed,(f,m) in enumerate(zip(F, Mv))]
     points = apply_affine(Mv[0].affine, np.argwhere(Mv[0].head))
     best = sorted(_placements(points, centre), key=lambda g: metrics[0](g)[0])[:6]
-    matrix = min((refine(metrics[0], g, centre, 'rigid', voxel=res[0]) for g in best), key=lambda g: metrics[0](g)[0])
+    matrix = min((refine(metrics[0], g, centre, 'rigid', voxel=res[0]) for g in best),
+                 key=lambda g: metrics[0](g)[0])
     for m,mm in zip(metrics, res): matrix = refine(m, matrix, centre, 'affine', voxel=mm)
     return matrix, Mv[-1]
 
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #26c9976f
 def _inner_match(matrix, level):
-    "The mutual information (nat) in the brain with the template as `matrix` lays it, and the best with a mirror image of it"
+    "Mutual information (nat) with the template under `matrix`, and the best mirrored one"
     from neuroscope.preprocessing.registration import PointMetric, pyramid
     template,_,brain = _head_model()
     inside = pyramid(template, (4.,), brain)[0]
-    metric,centre = PointMetric(inside, level, .2, 1),apply_affine(inside.affine, np.argwhere(inside.mask).mean(0))
+    metric = PointMetric(inside, level, .2, 1)
+    centre = apply_affine(inside.affine, np.argwhere(inside.mask).mean(0))
     mirrors = [np.diag(d) for d in ([1., -1, 1], [1., 1, -1])]
-    return -metric(matrix)[0], max(-metric(matrix @ from_matvec(D, centre-D@centre))[0] for D in mirrors)
+    return -metric(matrix)[0], max(-metric(matrix @ from_matvec(D, centre-D@centre))[0]
+                                   for D in mirrors)
 
 def _atlas_mask(img):
     "The template's brain, on the head in `img`"
     from neuroscope.preprocessing.registration import apply_transform, invert
     matrix,level = _fit_head(img)
-    (inner,mirrored),sizes = _inner_match(matrix, level),np.linalg.svd(matrix[:3,:3])[1]
-    if inner < max(.08, 1.3*mirrored) or np.linalg.det(matrix[:3,:3]) <= 0 or sizes.min() < .7 or sizes.max() > 1.2:
-        raise SkullStripError(f'the atlas does not fit the scan (mutual information {inner:.2f}, of its mirror images {mirrored:.2f}; {np.round(sizes, 2).tolist()} times its size)', path=img.get_filename(), fix='Use another backend, for instance deepbet, or give a brain mask.')
+    (inner,mirrored) = _inner_match(matrix, level)
+    sizes = np.linalg.svd(matrix[:3,:3])[1]
+    if (inner < max(.08, 1.3*mirrored) or np.linalg.det(matrix[:3,:3]) <= 0 or sizes.min() < .7
+        or sizes.max() > 1.2):
+        raise SkullStripError(
+            f'the atlas does not fit the scan (mutual information {inner:.2f}, of its '
+            f'mirror images {mirrored:.2f}; {np.round(sizes, 2).tolist()} times its ' 'size)',
+            path=img.get_filename(),
+            fix='Use another backend, for instance deepbet, or give a brain mask.')
     template,_,brain = _head_model()
-    return image_data(apply_transform(new_like(template, brain), invert(matrix), img, 'nearest')) > 0
+    return image_data(apply_transform(new_like(template, brain), invert(matrix), img,
+                                      'nearest')) > 0
 
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #c04db748
 def scalp_share(
@@ -248,8 +285,10 @@ def scalp_share(
     "The part of a mask's outer 6 mm that is brighter than the brain's inside, as scalp is"
     depth = ndi.distance_transform_edt(np.pad(mask, 1), sampling=zooms)[1:-1,1:-1,1:-1]
     rest = mask if exclude is None else mask & ~exclude
-    shell,deep = data[rest & (depth <= 6)],data[rest & (depth > 8)]
-    return float((shell > 1.15*np.percentile(deep, 99)).mean()) if min(shell.size, deep.size) >= 100 else np.nan
+    shell = data[rest & (depth <= 6)]
+    deep = data[rest & (depth > 8)]
+    return (float((shell > 1.15*np.percentile(deep, 99)).mean())
+            if min(shell.size, deep.size) >= 100 else np.nan)
 
 def _evened(img, times=4):
     "The scan of a head without most of its bias field, for finding the brain only"
@@ -262,13 +301,15 @@ def _evened(img, times=4):
 
 @_backend('atlas')
 def _strip_atlas(img, device=None, most=.02):
-    "The template's brain, on the head in `img`; looked for again in an evened copy where there is scalp in it"
+    "The template's brain on the head in `img`; sought again in an evened copy if not found"
     mask = _atlas_mask(img)
-    scalp = lambda m: scalp_share(image_data(img), m, img.header.get_zooms()[:3])
+    def scalp(m): return scalp_share(image_data(img), m, img.header.get_zooms()[:3])
     if not (share := scalp(mask)) >= most: return mask
     again = _atlas_mask(_evened(img))
     if (left := scalp(again)) < share: mask,share = again,left
-    if share >= most: _log.warning('%s: %.1f %% of the outer 6 mm of the brain mask are as bright as scalp: look at it', img.get_filename() or 'the scan', 100*share)
+    if share >= most:
+        _log.warning('%s: %.1f %% of the outer 6 mm of the brain mask are as bright as scalp: '
+                     'look at it', img.get_filename() or 'the scan', 100*share)
     return mask
 
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #8e336d60
@@ -282,19 +323,29 @@ def _strip_deepbet(img, device=None):
     "deepbet's mask"
     net = _deepbet(device is not None and str(device).startswith('cpu'))
     try: _,mask,_ = net.run(new_like(img, image_data(img)))
-    except Exception as e: raise SkullStripError(f'deepbet finds no brain ({type(e).__name__}: {e})', path=img.get_filename(), fix='Look at the scan, or try another backend.') from e
+    except Exception as e:
+        raise SkullStripError(f'deepbet finds no brain ({type(e).__name__}: {e})',
+                              path=img.get_filename(),
+                              fix='Look at the scan, or try another backend.') from e
     return np.asanyarray(mask.dataobj) > 0
 
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #3ad38c5e
-HDBET_WEIGHTS = Path('hd-bet_params')/'release_2.0.0'    # below the home folder; HD-BET 2 looks there and nowhere else
+# below the home folder; HD-BET 2 looks there and nowhere else
+HDBET_WEIGHTS = Path('hd-bet_params')/'release_2.0.0'
 _HDBET_URL = 'https://zenodo.org/records/14445620'
 
 def _hdbet_failed(img, stderr):
     "The error for a run of HD-BET that left no mask"
-    folder,last = Path.home()/HDBET_WEIGHTS,(stderr.strip().splitlines() or ['no message'])[-1][:300]
-    if (folder/'fold_all'/'checkpoint_final.pth').exists(): return SkullStripError(f'HD-BET failed ({last})', path=img.get_filename(), fix='Look at the scan, or try another backend.')
-    return SkullStripError(f'HD-BET has no weights and cannot fetch them ({last})', path=img.get_filename(),
-        fix=f'Download release_v1.5.0.zip from {_HDBET_URL} on a machine that can, and unpack it to {folder}, so that fold_all/checkpoint_final.pth is in there; or use backend="deepbet".')
+    folder = Path.home()/HDBET_WEIGHTS
+    last = (stderr.strip().splitlines() or ['no message'])[-1][:300]
+    if (folder/'fold_all'/'checkpoint_final.pth').exists():
+        return SkullStripError(f'HD-BET failed ({last})', path=img.get_filename(),
+                               fix='Look at the scan, or try another backend.')
+    return SkullStripError(
+        f'HD-BET has no weights and cannot fetch them ({last})', path=img.get_filename(),
+        fix=f'Download release_v1.5.0.zip from {_HDBET_URL} on a machine that can, and '
+            f'unpack it to {folder}, so that fold_all/checkpoint_final.pth is in '
+            'there; or use backend="deepbet".')
 
 @_backend('hdbet', 'HD_BET', 'hdbet')
 def _strip_hdbet(img, device=None):
@@ -304,8 +355,10 @@ def _strip_hdbet(img, device=None):
     device = str(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     with tempfile.TemporaryDirectory() as d:
         scan = save_volume(new_like(img, image_data(img)), Path(d)/'scan.nii.gz')
-        args = ['-i', scan, '-o', Path(d)/'out.nii.gz', '-device', device, '--save_bet_mask', '--no_bet_image'] + ['--disable_tta']*device.startswith('cpu')
-        done = subprocess.run([sys.executable, '-m', 'HD_BET.entry_point', *map(str, args)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        args = ['-i', scan, '-o', Path(d)/'out.nii.gz', '-device', device, '--save_bet_mask',
+                '--no_bet_image'] + ['--disable_tta']*device.startswith('cpu')
+        done = subprocess.run([sys.executable, '-m', 'HD_BET.entry_point', *map(str, args)],
+                              capture_output=True, text=True, stdin=subprocess.DEVNULL)
         mask = Path(d)/'out_bet.nii.gz'
         if done.returncode or not mask.exists(): raise _hdbet_failed(img, done.stderr)
         return image_data(load_volume(mask, nonzero=False)) > 0
@@ -317,7 +370,9 @@ def check_backend(
 ):
     "Raise where there is no such backend, or where it cannot be used here"
     if backend == 'auto': return
-    if backend not in _BACKENDS: raise InputError(f"there is no backend '{backend}'", fix=f'Use one of auto, {", ".join(_BACKENDS)}.')
+    if backend not in _BACKENDS:
+        raise InputError(f"there is no backend '{backend}'",
+                         fix=f'Use one of auto, {", ".join(_BACKENDS)}.')
     if installed and (f := _BACKENDS[backend]).module: require_extra(f.module, f.extra)
 
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #351464f0
@@ -330,12 +385,17 @@ def strip_plan(
     "How `skull_strip` would go about some scans"
     check_backend(backend, installed=False)                # what is stripped already needs none
     if not imgs: raise MissingSequenceError('there is no scan', fix='Give at least one.')
-    if reference is not None and reference not in imgs: raise MissingSequenceError(f'there is no {reference} to find the brain in', fix=f'There is: {", ".join(imgs)}.')
+    if reference is not None and reference not in imgs:
+        raise MissingSequenceError(f'there is no {reference} to find the brain in',
+                                   fix=f'There is: {", ".join(imgs)}.')
     bare = [q for q,i in imgs.items() if is_stripped(i)] if stripped is None else list(stripped)
-    if bare: return dict(backend='none', reference=bare[0] if reference not in bare else reference, stripped=bare)
+    if bare:
+        return dict(backend='none', reference=bare[0] if reference not in bare else reference,
+                    stripped=bare)
     if backend == 'auto': backend = 'deepbet' if strip_backends()['deepbet'] else 'atlas'
     check_backend(backend)
-    return dict(backend=backend, reference=reference or next((q for q in SEQUENCES if q in imgs), next(iter(imgs))), stripped=[])
+    return dict(backend=backend, reference=reference
+                or next((q for q in SEQUENCES if q in imgs), next(iter(imgs))), stripped=[])
 
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #41c61683
 def check_brain(
@@ -344,26 +404,37 @@ def check_brain(
     litres=(.5, 2.3), # least and most that a brain has
 ):
     "Raise if a mask cannot be that of the brain in a scan"
-    bad = lambda what: SkullStripError(f'the skull strip failed: {what}', path=img.get_filename(), fix='Look at the scan, try another backend or sequence, or put a brain mask beside the scans as <subject>_brainmask.nii.gz.')
-    if mask.shape != tuple(img.shape[:3]): raise bad(f'the mask has the shape {mask.shape}, the scan {tuple(img.shape[:3])}')
+    def bad(what):
+        return SkullStripError(
+            f'the skull strip failed: {what}', path=img.get_filename(),
+            fix='Look at the scan, try another backend or sequence, or put a brain mask '
+                'beside the scans as <subject>_brainmask.nii.gz.')
+    if mask.shape != tuple(img.shape[:3]):
+        raise bad(f'the mask has the shape {mask.shape}, the scan {tuple(img.shape[:3])}')
     if not mask.any(): raise bad('the mask is empty')
     size = mask.sum()*abs(np.linalg.det(img.affine[:3,:3]))/1e6
-    if not litres[0] <= size <= litres[1]: raise bad(f'the mask encloses {size:.2f} litres, a brain has {litres[0]} to {litres[1]}')
+    if not litres[0] <= size <= litres[1]:
+        raise bad(f'the mask encloses {size:.2f} litres, a brain has {litres[0]} to {litres[1]}')
     if mask.mean() > .85: raise bad(f'{100*mask.mean():.0f} % of the picture is in the mask')
-    if (loose := 1 - largest_component(mask).sum()/mask.sum()) > .02: raise bad(f'{100*loose:.0f} % of the mask lies apart from the rest')
+    if (loose := 1 - largest_component(mask).sum()/mask.sum()) > .02:
+        raise bad(f'{100*loose:.0f} % of the mask lies apart from the rest')
     x = image_data(img)
-    if (dark := (x[mask] <= .02*np.percentile(x, 99.5)).mean()) > .2: raise bad(f'{100*dark:.0f} % of the mask lies where the scan has no signal')
+    if (dark := (x[mask] <= .02*np.percentile(x, 99.5)).mean()) > .2:
+        raise bad(f'{100*dark:.0f} % of the mask lies where the scan has no signal')
 
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #4367b2e3
 def skull_strip(
     imgs, # nibabel image, or dict sequence -> image, on one grid
-    backend:str='auto', # 'auto' (deepbet where it is installed, else the atlas), 'atlas', 'deepbet' or 'hdbet'
-    reference:str=None, # sequence that the brain is looked for in; None: the first of T1, T1ce, T2, FLAIR
+    # 'auto' (deepbet where it is installed, else the atlas), 'atlas', 'deepbet' or 'hdbet'
+    backend:str='auto',
+    # sequence that the brain is looked for in; None: the first of T1, T1ce, T2, FLAIR
+    reference:str=None,
     device=None, # of the networks, for instance 'cpu'; None: a GPU where there is one
     plan:dict=None, # of `strip_plan`, if it was made already: it tests every scan
 ) -> np.ndarray: # (X,Y,Z) bool
-    "The brain in scans of a head, one mask for all of them; scans that are stripped already are recognized"
-    imgs = {q: load_volume(i) for q,i in (imgs if isinstance(imgs, dict) else {'the scan': imgs}).items()}
+    "One brain mask for all scans of a head; stripped scans are recognized"
+    imgs = {q: load_volume(i) for q,i in (imgs if isinstance(imgs, dict)
+                                          else {'the scan': imgs}).items()}
     check_same_grid(imgs)
     plan = plan or strip_plan(imgs, backend, reference)
     if plan['stripped']:
@@ -372,7 +443,8 @@ def skull_strip(
     img = imgs[plan['reference']]
     mask = np.asarray(_BACKENDS[plan['backend']](img, device), bool)
     check_brain(mask, img)
-    _log.info('%s: %.2f litres of brain found by %s', img.get_filename() or plan['reference'], mask.sum()*abs(np.linalg.det(img.affine[:3,:3]))/1e6, plan['backend'])
+    _log.info('%s: %.2f litres of brain found by %s', img.get_filename() or plan['reference'],
+              mask.sum()*abs(np.linalg.det(img.affine[:3,:3]))/1e6, plan['backend'])
     return mask
 
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #10519c4c
@@ -385,8 +457,11 @@ def save_brainmask(
     seconds:float=None, # time taken
 ) -> Path: # the mask's file
     "Write a subject's brain mask, and beside it what made it"
-    p = save_volume(new_like(img, mask.astype(np.uint8)), brainmask_path(subject, None if folder is None else Path(folder)))
-    write_sidecar(p, 'skull_strip', dict(subject.paths), params, dict(brain_ml=round(float(mask.sum()*abs(np.linalg.det(img.affine[:3,:3]))/1000), 1)), seconds)
+    p = save_volume(new_like(img, mask.astype(np.uint8)),
+                    brainmask_path(subject, None if folder is None else Path(folder)))
+    write_sidecar(p, 'skull_strip', dict(subject.paths), params,
+                  dict(brain_ml=round(float(mask.sum()*abs(np.linalg.det(img.affine[:3,:3]))/1000),
+                                      1)), seconds)
     return p
 
 def strip_subject(
@@ -400,7 +475,9 @@ def strip_subject(
     "Find a subject's brain and write the mask; one that is there already is left alone"
     p = brainmask_path(subject, None if folder is None else Path(folder))
     if p.exists() and not overwrite: return p
-    imgs,start = {q: load_volume(f) for q,f in subject.paths.items()},time.perf_counter()
+    imgs = {q: load_volume(f) for q,f in subject.paths.items()}
+    start = time.perf_counter()
     plan = strip_plan(imgs, backend, reference)
     mask = skull_strip(imgs, device=device, plan=plan)
-    return save_brainmask(mask, subject, next(iter(imgs.values())), plan, folder, time.perf_counter()-start)
+    return save_brainmask(mask, subject, next(iter(imgs.values())), plan, folder,
+                          time.perf_counter()-start)

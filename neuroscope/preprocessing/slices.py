@@ -20,8 +20,10 @@ import pandas as pd
 from fastcore.basics import patch
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 
-from ..core import (LESION_PARTS, SEQUENCES, Cohort, EmptyVolumeError, GridMismatchError, InputError, NeuroscopeError, NoSubjectsError, Subject, atomic_path,
-    get_logger, image_data, lesion_labels, progress_bar, read_json, stack_sequences, write_json)
+from ..core import (LESION_PARTS, SEQUENCES, Cohort, EmptyVolumeError, GridMismatchError,
+                             InputError, NeuroscopeError, NoSubjectsError, Subject, atomic_path,
+                             get_logger, image_data, lesion_labels, progress_bar, read_json,
+                             stack_sequences, write_json)
 from .skull_strip import subject_mask
 
 log = get_logger('slices')
@@ -66,7 +68,8 @@ def from_ras(
 PLANES = dict(sagittal=-3, coronal=-2, axial=-1)   # the axis of (X,Y,Z) that is cut across
 
 def _axis_of(plane):
-    if plane not in PLANES: raise InputError(f"there is no plane '{plane}'", fix=f'There are: {", ".join(PLANES)}.')
+    if plane not in PLANES:
+        raise InputError(f"there is no plane '{plane}'", fix=f'There are: {", ".join(PLANES)}.')
     return PLANES[plane]
 
 def to_plane(
@@ -90,7 +93,10 @@ def center_in(
 ) -> np.ndarray: # (...,H',W'), zeros around
     "Put images in the middle of a larger frame; an image that is larger than the frame is an error"
     pads = [n-h for n,h in zip(size, x.shape[-2:])]
-    if min(pads) < 0: raise InputError(f'slices of {x.shape[-2]}×{x.shape[-1]} do not fit into {size[0]}×{size[1]}', fix='Choose a larger size, or leave it out.')
+    if min(pads) < 0:
+        raise InputError(
+            f'slices of {x.shape[-2]}×{x.shape[-1]} do not fit into {size[0]}×{size[1]}',
+            fix='Choose a larger size, or leave it out.')
     return np.pad(x, [(0,0)]*(x.ndim-2) + [(p//2, p-p//2) for p in pads])
 
 def brain_box(
@@ -109,9 +115,11 @@ def extract_slices(
     plane='axial', # one of `PLANES`
 ) -> tuple: # (N,4,H,W) float32 slices, background 0; (N,) their positions across the plane
     "Slices with brain on them"
-    vol,mask = to_plane(vol, plane),to_plane(mask, plane)
+    vol = to_plane(vol, plane)
+    mask = to_plane(mask, plane)
     box = brain_box(mask)
-    if not np.isfinite(vol[:, mask]).all(): raise InputError('there are NaN or infinite values in the brain')
+    if not np.isfinite(vol[:, mask]).all():
+        raise InputError('there are NaN or infinite values in the brain')
     area = mask.sum((0,1))
     z = np.flatnonzero(area >= max(1, min_area*area.max()))
     x = np.where(mask, vol, 0)[:, box[0], box[1]][..., z]
@@ -125,7 +133,8 @@ def slice_entropy(
 ) -> float: # bits, mean over the sequences
     "Shannon entropy of the intensities in the brain"
     inside = (x != 0).any(0)
-    p = np.stack([np.histogram(np.clip(c[inside], 0, HEADROOM), bins, (0, HEADROOM))[0] for c in x])/max(1, inside.sum())
+    p = np.stack([np.histogram(np.clip(c[inside], 0, HEADROOM), bins, (0, HEADROOM))[0]
+                  for c in x])/max(1, inside.sum())
     return float(-(p*np.log2(np.where(p > 0, p, 1))).sum()/len(x))
 
 # %% ../../nbs/preprocessing/07_slices.ipynb #4bd8678e
@@ -136,12 +145,15 @@ def part_labels(
 ) -> np.ndarray: # uint8: 0 no lesion, then 1, 2, 3 in the order of `LESION_PARTS`
     "The parts of the lesion under the same labels, whichever scheme the mask has"
     labels = lesion_labels(seg)
-    return np.sum([i*(seg == labels[p]) for i,p in enumerate(LESION_PARTS, 1) if labels[p]], 0).astype(np.uint8)
+    return np.sum([i*(seg == labels[p]) for i,p in enumerate(LESION_PARTS, 1) if labels[p]],
+                  0).astype(np.uint8)
 
 def _seg_labels(subject, mask, affine):
     "`part_labels` in RAS axes; all unknown where the subject has no mask that can be read"
     seg = subject.load_seg()
-    try: return to_ras(part_labels(image_data(seg)), affine) if seg is not None else mask*np.uint8(UNKNOWN)
+    try:
+        return to_ras(part_labels(image_data(seg)),
+                      affine) if seg is not None else mask*np.uint8(UNKNOWN)
     except InputError as e:
         log.warning('%s: its lesion mask is not used: %s', subject.id, e)
         return mask*np.uint8(UNKNOWN)
@@ -152,43 +164,59 @@ def subject_slices(
     size=None, # (H,W); None: the brain's box
     min_area=.1, # least brain on a slice, share of the largest slice's
     plane='axial', # one of `PLANES`
-) -> tuple: # (N,4,H,W) float16; (N,H,W) uint8 `part_labels`, `UNKNOWN` where there is no mask; table of the slices
+    # (N,4,H,W) float16; (N,H,W) uint8 `part_labels`, `UNKNOWN` where there is no mask; table of the
+    # slices
+) -> tuple:
     "The slices of one subject and what is on them"
     imgs = subject.load_all()
     affine = imgs['t1'].affine
     vol,mask = (to_ras(o, affine) for o in (stack_sequences(imgs), subject_mask(subject, imgs)))
-    if (top := np.abs(vol[:, mask]).max()) > 60: raise InputError(f'the scans are not normalized: values go to {top:.0f}', path=subject.folder, fix='Preprocess them first.')
+    if (top := np.abs(vol[:, mask]).max()) > 60:
+        raise InputError(f'the scans are not normalized: values go to {top:.0f}',
+                         path=subject.folder, fix='Preprocess them first.')
     x,z = extract_slices(vol, mask, size, min_area, plane)
-    area = lambda m: to_plane(m, plane).sum((0,1))[z]
+    def area(m): return to_plane(m, plane).sum((0,1))[z]
     parts = _seg_labels(subject, mask, affine)
     lesion = np.full(len(z), np.nan) if (parts == UNKNOWN).any() else area(parts > 0)
-    index = pd.DataFrame(dict(subject=subject.id, z=z, brain_area=area(mask), lesion_area=lesion, entropy=[slice_entropy(o) for o in x]))
+    index = pd.DataFrame(dict(subject=subject.id, z=z, brain_area=area(mask), lesion_area=lesion,
+                              entropy=[slice_entropy(o) for o in x]))
     labels,_ = extract_slices(parts[None], mask, size, min_area, plane)
     return x.astype(np.float16), labels[:,0].astype(np.uint8), index
 
 # %% ../../nbs/preprocessing/07_slices.ipynb #7d35260c
 class SliceStore:
-    "Slices of one site on disk: `slices` (N,4,H,W) float16 and `labels` (N,H,W) of the lesion or None, memory-mapped, and their table `index`"
+    "Slices of a site on disk: `slices`, `labels` or None, memory-mapped, and their table `index`"
     def __init__(self,
         folder, # as written by `write_slice_store`
     ):
         self.folder = Path(folder)
         for f in ('slices.npy', 'index.csv'):
-            if not (self.folder/f).exists(): raise InputError(f'this is no slice store, it has no {f}', path=self.folder, fix='Make one with write_slice_store.')
+            if not (self.folder/f).exists():
+                raise InputError(f'this is no slice store, it has no {f}', path=self.folder,
+                                 fix='Make one with write_slice_store.')
         self.slices = self._load('slices.npy')
         self.labels = self._load('labels.npy') if (self.folder/'labels.npy').exists() else None
         self.index = pd.read_csv(self.folder/'index.csv', dtype=dict(subject=str))
-        self.plane = read_json(self.folder/'store.json')['plane'] if (self.folder/'store.json').exists() else 'axial'
+        self.plane = (read_json(self.folder/'store.json')['plane']
+                      if (self.folder/'store.json').exists() else 'axial')
         labels = self.slices[:,0] if self.labels is None else self.labels
-        if self.slices.ndim != 4 or len(self.slices) != len(self.index) or labels.shape != self.slices[:,0].shape:
-            raise InputError(f'{len(self.index)} rows in the table for slices of shape {self.slices.shape} and labels of {labels.shape}', path=self.folder, fix='Delete the store and make it again.')
+        if (self.slices.ndim != 4 or len(self.slices) != len(self.index)
+            or labels.shape != self.slices[:,0].shape):
+            raise InputError(f'{len(self.index)} rows in the table for slices of shape '
+                             f'{self.slices.shape} and labels of {labels.shape}', path=self.folder,
+                             fix='Delete the store and make it again.')
 
     def _load(self, name):
         try: return np.load(self.folder/name, mmap_mode='r', allow_pickle=False)
-        except Exception as e: raise InputError(f'the slices cannot be read ({e})', path=self.folder/name, fix='Delete the store and make it again.') from e
+        except Exception as e:
+            raise InputError(f'the slices cannot be read ({e})', path=self.folder/name,
+                             fix='Delete the store and make it again.') from e
 
     def __len__(self): return len(self.index)
-    def __repr__(self): return f'SliceStore({len(self)} {self.plane} slices of {self.slices.shape[-2]}×{self.slices.shape[-1]} from {self.index.subject.nunique()} subjects, {self.slices.nbytes/1e6:.1f} MB)'
+    def __repr__(self):
+        return (f'SliceStore({len(self)} {self.plane} slices of '
+                f'{self.slices.shape[-2]}×{self.slices.shape[-1]} from '
+                f'{self.index.subject.nunique()} subjects, {self.slices.nbytes/1e6:.1f} MB)')
 
 # %% ../../nbs/preprocessing/07_slices.ipynb #6a61420d
 def _box_size(subject, plane):
@@ -216,18 +244,26 @@ def write_slice_store(
     progress=True, # show a bar?
 ) -> SliceStore: # the store, opened
     "Cut the slices of a cohort into a store"
-    dest,failed = Path(dest),{}
+    dest = Path(dest)
+    failed = {}
     if size is None:
-        sizes = [o for _,o in _each(cohort, lambda s: _box_size(s, plane), failed, 'measuring brains', progress)]
+        sizes = [o for _,o in _each(cohort, lambda s: _box_size(s, plane), failed,
+                                    'measuring brains', progress)]
         if sizes: size = tuple(int(-(-n//4)*4) for n in np.max(sizes, 0))
-    parts = [o for _,o in _each(cohort, lambda s: subject_slices(s, size, min_area, plane), failed, 'cutting slices', progress)]
-    if not parts: raise NoSubjectsError('no subject gave any slices', path=getattr(cohort, 'folder', None), fix='; '.join(failed.values()) or None)
+    parts = [o for _,o in _each(cohort, lambda s: subject_slices(s, size, min_area, plane), failed,
+                                'cutting slices', progress)]
+    if not parts:
+        raise NoSubjectsError('no subject gave any slices', path=getattr(cohort, 'folder', None),
+                              fix='; '.join(failed.values()) or None)
     with atomic_path(dest) as p:
         p.mkdir()
         x,labels,index = zip(*parts)
         np.save(p/'slices.npy', np.concatenate(x), allow_pickle=False)
-        if any((l != UNKNOWN).all() for l in labels): np.save(p/'labels.npy', np.concatenate(labels), allow_pickle=False)
+        if any((l != UNKNOWN).all() for l in labels):
+            np.save(p/'labels.npy', np.concatenate(labels), allow_pickle=False)
         pd.concat(index).to_csv(p/'index.csv', index=False)
-        write_json(dict(plane=plane, size=size, min_area=min_area, sequences=SEQUENCES, left_out=failed), p/'store.json')
-        if dest.exists(): shutil.rmtree(dest)     # an older store goes only when the new one is complete
+        write_json(dict(plane=plane, size=size, min_area=min_area, sequences=SEQUENCES,
+                        left_out=failed), p/'store.json')
+        if dest.exists():
+            shutil.rmtree(dest)   # an older store goes only when the new one is complete
     return SliceStore(dest)

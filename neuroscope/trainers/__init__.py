@@ -16,7 +16,9 @@ from .tracking import *
 from .learner import *
 from .trainer import *
 from .presets import *
-from . import callbacks, learner, losses, presets, techniques, tracking, trainer, validation
+from . import (callbacks, learner, losses, presets, techniques, tracking, trainer,
+                                 validation)
 
 # %% ../../nbs/trainers/index.ipynb #30b85021
-__all__ = [*losses.__all__, *callbacks.__all__, *techniques.__all__, *validation.__all__, *tracking.__all__, *learner.__all__, *trainer.__all__, *presets.__all__]
+__all__ = [*losses.__all__, *callbacks.__all__, *techniques.__all__, *validation.__all__,
+           *tracking.__all__, *learner.__all__, *trainer.__all__, *presets.__all__]

@@ -14,8 +14,8 @@ import math, time
 
 import pandas as pd
 import torch
-from fastai.basics import (Callback, CancelFitException, CancelTrainException, Metric, Recorder, Tensor, find_bs, get_model, num_distrib,
-                           to_float)
+from fastai.basics import (Callback, CancelFitException, CancelTrainException, Metric, Recorder,
+                           Tensor, find_bs, get_model, num_distrib, to_float)
 from fastai.callback.all import GradientAccumulation, MixedPrecision, ParamScheduler
 from fastcore.basics import patch
 
@@ -31,19 +31,21 @@ class PairBatch(Callback):
     order = -5
     def before_batch(self):
         both = [o.as_subclass(Tensor) for o in (*self.learn.xb, *self.learn.yb)[:2]]
-        if len(both)==1 and not self.training: both *= 2              # `Learner.summary` shows the input alone
+        if len(both)==1 and not self.training:
+            both *= 2   # `Learner.summary` shows the input alone
         a,b = both
         self.learn.xb = self.learn.yb = (a,b)
 
 # %% ../../nbs/trainers/01_callbacks.ipynb #01a092b0
 class SpectralNormStep(Callback):
-    "Advance the power iteration of the discriminators' spectral norm once after each optimizer step"
+    "Advance the power iteration of the discriminators once after each optimizer step"
     def after_step(self): advance_spectral_norm(get_model(self.model).discriminators())
 
 # %% ../../nbs/trainers/01_callbacks.ipynb #17b651b1
 class R1(Callback):
     "Add the lazy R1 penalty of both discriminators to the loss, before it is accumulated or scaled"
-    order,run_valid = GradientAccumulation.order-1,False
+    order = GradientAccumulation.order-1
+    run_valid = False
     def __init__(self,
         gamma:float=10., # strength of the penalty
         every:int=16, # updates from one penalty to the next
@@ -85,11 +87,13 @@ class LossTerm(Metric):
         term:str, # 'adversarial', 'cycle', 'identity', 'discriminator', or one of `EXTRA_TERMS`
         name:str=None, # in the table
     ):
-        self.term,self._name = term,name or term
+        self.term = term
+        self._name = name or term
         self.reset()
     def reset(self): self.total,self.count = 0.,0
     def accumulate(self, learn):
-        bs,names = find_bs(learn.yb),term_names(learn.loss_func)
+        bs = find_bs(learn.yb)
+        names = term_names(learn.loss_func)
         both = term_values(learn.loss_func)[[names.index(f'{self.term}_{s}') for s in 'ab']]
         self.total,self.count = self.total + both.mean()*bs, self.count+bs
     @property
@@ -101,20 +105,23 @@ def loss_terms(
     loss_func=None, # `CycleGANLoss` whose optional terms are to be shown too
 ) -> list: # of metrics
     "A metric for each kind of term"
-    return [LossTerm('adversarial', 'adv'), LossTerm('cycle'), LossTerm('identity', 'idt'), LossTerm('discriminator', 'disc'),
-            *map(LossTerm, getattr(loss_func, 'extra', ()))]
+    return [LossTerm('adversarial', 'adv'), LossTerm('cycle'), LossTerm('identity', 'idt'),
+            LossTerm('discriminator', 'disc'), *map(LossTerm, getattr(loss_func, 'extra', ()))]
 
 # %% ../../nbs/trainers/01_callbacks.ipynb #556d79ec
 class ComponentRecorder(Callback):
     "Keep every iteration's loss terms, gradient penalty and learning rates"
-    order,run_valid = Recorder.order-1,False
+    order = Recorder.order-1
+    run_valid = False
     def __init__(self): self.rows,self.epochs = [],[]
 
     def after_batch(self):
         terms = term_values(self.loss_func)
         r1 = getattr(getattr(self.learn, 'r1', None), 'value', None)
         lrs = [h['lr'] for h in self.opt.hypers]
-        self.rows.append((self.epoch, (lrs[0],lrs[-1]), torch.cat([terms, terms.new_full((1,), torch.nan) if r1 is None else r1.view(1)])))
+        self.rows.append(
+            (self.epoch, (lrs[0],lrs[-1]),
+             torch.cat([terms, terms.new_full((1,), torch.nan) if r1 is None else r1.view(1)])))
 
     def after_train(self):
         if not self.rows: return
@@ -126,21 +133,23 @@ class ComponentRecorder(Callback):
     def columns(self) -> list: return ['epoch','lr_g','lr_d',*term_names(self.learn.loss_func),'r1']
 
     def frame(self) -> pd.DataFrame:
-        "A row an iteration: epoch, learning rates, the terms of the loss (unweighted), and r1 where it was taken"
-        return pd.DataFrame(self.epochs, columns=self.columns).astype(dict(epoch=int)).rename_axis('iteration')
+        "A row an iteration: epoch, learning rates, terms of the loss (unweighted), r1 if taken"
+        return pd.DataFrame(self.epochs,
+                            columns=self.columns).astype(dict(epoch=int)).rename_axis('iteration')
 
     def restore(self,
         rows, # of an earlier record
         columns=None, # their names; those of a loss without optional terms unless given
     ):
-        "Go on from an earlier record; a term that it did not have is NaN there, one that the loss no longer has is dropped"
+        "Go on from an earlier record; a term it did not have is NaN there, one gone is dropped"
         old = pd.DataFrame(rows, columns=columns or ['epoch','lr_g','lr_d',*LOSS_TERMS,'r1'])
         self.epochs = list(old.reindex(columns=self.columns).itertuples(index=False, name=None))
 
 # %% ../../nbs/trainers/01_callbacks.ipynb #c00df3f2
 def cpu_has_bf16() -> bool: # False also where torch cannot tell
     "Does this processor compute in bfloat16, rather than emulate it?"
-    if hasattr(torch.cpu, 'get_capabilities'): return any('bf16' in k and v is True for k,v in torch.cpu.get_capabilities().items())
+    if hasattr(torch.cpu, 'get_capabilities'):
+        return any('bf16' in k and v is True for k,v in torch.cpu.get_capabilities().items())
     probe = getattr(torch.cpu, '_is_avx512_bf16_supported', None)     # torch before 2.10
     return bool(probe and probe())
 
@@ -152,9 +161,13 @@ class CPUMixedPrecision(Callback):
     ): self.active,self.force = False,force
 
     def before_fit(self):
-        self.after_fit()                                              # an interrupted training did not get there
-        self.active = next(self.model.parameters()).device.type=='cpu' and (self.force or cpu_has_bf16())
-        if self.active: self.learn.model.forward = torch.autocast('cpu', dtype=torch.bfloat16)(self.learn.model.forward)
+        # an interrupted training did not get there
+        self.after_fit()
+        self.active = next(self.model.parameters()).device.type=='cpu' and (
+            self.force or cpu_has_bf16())
+        if self.active:
+            self.learn.model.forward = (
+                torch.autocast('cpu', dtype=torch.bfloat16)(self.learn.model.forward))
         else: _log.info('no bfloat16 on this processor: training in single precision')
 
     def after_pred(self):
@@ -165,17 +178,21 @@ class CPUMixedPrecision(Callback):
 # %% ../../nbs/trainers/01_callbacks.ipynb #5116d042
 class KeepScale(Callback):
     "Hand the loss scale of float16 training to checkpoints, and take it from them"
-    order = MixedPrecision.order+1                                    # which makes a new scaler when a fit begins
+    # which makes a new scaler when a fit begins
+    order = MixedPrecision.order+1
     def __init__(self): self.last,self.loaded = {},{}
     def before_fit(self):
         if self.loaded and self._scaler: self._scaler.load_state_dict(self.loaded)
-        self.last,self.loaded = {},{}
+        self.last = {}
+        self.loaded = {}
     def after_epoch(self):
-        if self._scaler: self.last = self._scaler.state_dict()        # before MixedPrecision drops it
+        if self._scaler:
+            self.last = self._scaler.state_dict()   # before MixedPrecision drops it
 
     @property
     def _scaler(self): return getattr(self.learn, 'scaler', None)
-    def state_dict(self): return self._scaler.state_dict() if self._scaler else self.loaded or self.last
+    def state_dict(self):
+        return self._scaler.state_dict() if self._scaler else self.loaded or self.last
     def load_state_dict(self, state): self.loaded = state
 
 # %% ../../nbs/trainers/01_callbacks.ipynb #975dd263
@@ -184,30 +201,42 @@ def shared_number(
 ) -> float: # the first process's
     "A number on which all processes of a distributed training agree"
     if num_distrib()<2: return x
-    t = torch.tensor(float(x), device='cuda' if torch.distributed.get_backend()=='nccl' else 'cpu', dtype=torch.float64)
+    t = torch.tensor(float(x), device='cuda' if torch.distributed.get_backend()=='nccl' else 'cpu',
+                     dtype=torch.float64)
     torch.distributed.broadcast(t, 0)
     return t.item()
 
 # %% ../../nbs/trainers/01_callbacks.ipynb #d96de4d8
 class TimeBudget(Callback):
     "Bound training by wall time, and let the schedules follow the clock"
-    order = ParamScheduler.order-5                                    # after the recorder, before the schedulers
+    # after the recorder, before the schedulers
+    order = ParamScheduler.order-5
     def __init__(self,
         minutes:float, # from the first batch on
         report=None, # called with a line of text now and then, for instance `print`
         every:float=20., # seconds between reports
-        spent:float=0., # minutes of the budget that are used up already, by a training that is resumed
-    ): self.minutes,self.report,self.every,self.spent,self.start = minutes,report,every,spent,None
+        # minutes of the budget that are used up already, by a training that is resumed
+        spent:float=0.,
+    ):
+        self.minutes = minutes
+        self.report = report
+        self.every = every
+        self.spent = spent
+        self.start = None
 
-    def before_fit(self): self.start,self.over,self.iterations,self.told = None,False,0,60*self.spent
+    def before_fit(self):
+        self.start,self.over,self.iterations,self.told = None,False,0,60*self.spent
     @property
-    def elapsed(self): return 60*self.spent + (0. if self.start is None else time.perf_counter()-self.start)   # seconds
+    # seconds
+    def elapsed(self):
+        return 60*self.spent + (0. if self.start is None else time.perf_counter()-self.start)
 
     def before_batch(self):
         if not self.training: return
         if self.start is None: self.start = time.perf_counter()
         by_epochs = (self.epoch + self.iter/self.n_iter)/self.n_epoch
-        self.learn.pct_train = min(1., max(shared_number(self.elapsed)/(60*self.minutes), by_epochs))
+        self.learn.pct_train = min(1.,
+                                   max(shared_number(self.elapsed)/(60*self.minutes), by_epochs))
 
 # %% ../../nbs/trainers/01_callbacks.ipynb #72f9fd30
 @patch
@@ -216,14 +245,16 @@ def after_batch(self:TimeBudget):
     self.iterations += 1
     if self.report and self.elapsed-self.told>=self.every:
         self.told = self.elapsed
-        self.report(f'{self.elapsed:.0f} of {60*self.minutes:.0f} s, iteration {self.iterations}, loss {float(self.smooth_loss):.3f}')
+        self.report(f'{self.elapsed:.0f} of {60*self.minutes:.0f} s, iteration '
+                    f'{self.iterations}, loss {float(self.smooth_loss):.3f}')
     if shared_number(self.elapsed)>=60*self.minutes:
         self.over = True
         raise CancelTrainException
 
 @patch
 def after_cancel_train(self:TimeBudget):
-    if self.over: self.recorder.cancel_train = False                  # the epoch was cut short, not called off: log it
+    if self.over:
+        self.recorder.cancel_train = False   # the epoch was cut short, not called off: log it
 
 @patch
 def after_epoch(self:TimeBudget):
@@ -235,7 +266,8 @@ class DivergedError(NeuroscopeError):
 
 class StopOnNaN(Callback):
     "End training with an error that names the terms of the loss that are not finite"
-    order = Recorder.order+1                                          # after MixedPrecision has left autocast, and the recorder has its value
+    # after MixedPrecision has left autocast, and the recorder has its value
+    order = Recorder.order+1
     def after_loss(self):
         if self.loss_grad.device.type=='cpu': self._check(self.loss_grad)
     def after_batch(self):
@@ -247,10 +279,13 @@ class StopOnNaN(Callback):
         penalty = getattr(getattr(self.learn, 'r1', None), 'value', None)
         if penalty is not None: values['r1'] = float(penalty)
         bad = [k for k,v in values.items() if not math.isfinite(v)] or ['their weighted sum']
-        raise DivergedError(f'the loss is not finite in epoch {self.epoch}, iteration {self.iter}: {", ".join(bad)}',
-                            fix=self._advice())
+        raise DivergedError(f'the loss is not finite in epoch {self.epoch}, iteration {self.iter}: '
+                            f'{", ".join(bad)}', fix=self._advice())
 
     def _advice(self):
-        if sites := [s for s,x in zip('AB', self.xb) if not torch.isfinite(x).all()]: return f'There are NaN or infinite values in the slices of site {" and ".join(sites)}: find the subject, and preprocess it again'
+        if sites := [s for s,x in zip('AB', self.xb) if not torch.isfinite(x).all()]:
+            return ('There are NaN or infinite values in the slices of site '
+                    f'{" and ".join(sites)}: find the subject, and preprocess it again')
         rates = ' and '.join(f"{h['lr']:.1g}" for h in self.opt.hypers)
-        return f'The slices are finite: go on from the last checkpoint with learning rates below {rates}'
+        return ('The slices are finite: go on from the last checkpoint with learning '
+                f'rates below {rates}')

@@ -17,15 +17,17 @@ from typing import Callable, Iterator
 
 import numpy as np
 import torch
-from fastai.basics import (Callback, DataLoaders, L, Learner, OptimWrapper, Recorder, SkipToEpoch, default_device, get_model, noop,
-                           num_distrib, rank_distrib, to_float, trainable_params)
+from fastai.basics import (Callback, DataLoaders, L, Learner, OptimWrapper, Recorder, SkipToEpoch,
+                           default_device, get_model, noop, num_distrib, rank_distrib, to_float,
+                           trainable_params)
 from fastai.callback.all import ParamScheduler, ProgressCallback
 from fastai.data.load import DataLoader
 from fastcore.basics import patch
 
 from ..core import InputError, get_logger, require_extra, versions
 from ..models.implementations import CycleGAN, _load_tensors, _read_tensors, _save_tensors
-from .callbacks import (ComponentRecorder, CPUMixedPrecision, KeepScale, PairBatch, R1, SpectralNormStep, StopOnNaN, TimeBudget,
+from .callbacks import (ComponentRecorder, CPUMixedPrecision, KeepScale,
+                                           PairBatch, R1, SpectralNormStep, StopOnNaN, TimeBudget,
                                            loss_terms, shared_number)
 from .losses import CycleGANLoss
 
@@ -41,7 +43,8 @@ def players(
 # %% ../../nbs/trainers/02_learner.ipynb #52fc92bc
 def _fused_adam_works(device='cpu'):
     try: torch.optim.Adam([torch.nn.Parameter(torch.zeros(1, device=device))], fused=True)
-    except (RuntimeError, TypeError): return False                    # torch before 2.4, or a device without it
+    except (RuntimeError, TypeError):
+        return False   # torch before 2.4, or a device without it
     return True
 
 def gan_opt(
@@ -52,15 +55,20 @@ def gan_opt(
 ) -> OptimWrapper: # for a fastai `Learner`
     "Adam for adversarial training"
     params = L(params)
-    fused = _fused_adam_works(params[0][0].device if isinstance(params[0], (list,L)) else params[0].device)
-    opt = OptimWrapper(params, partial(torch.optim.Adam, betas=betas, **(dict(fused=True) if fused else {}), **kwargs))
+    fused = _fused_adam_works(params[0][0].device if isinstance(params[0], (list,L))
+                              else params[0].device)
+    opt = OptimWrapper(params, partial(torch.optim.Adam, betas=betas,
+                                       **(dict(fused=True) if fused else {}), **kwargs))
     opt.set_hyper('lr', lr)
     return opt
 
 # %% ../../nbs/trainers/02_learner.ipynb #e99cea4d
 def _no_export(*args, **kwargs):
-    "In place of `Learner.export`, which would take the data from the learner and then fail: PyTorch does not pickle spectral norm"
-    raise InputError('a CycleGAN is not exported as a pickle', fix="Write it with learn.model.save_model(folder), and read it with Translator(folder); learn.save_checkpoint(folder) keeps what going on with the training needs")
+    "In place of `Learner.export`: PyTorch does not pickle spectral norm"
+    raise InputError('a CycleGAN is not exported as a pickle',
+                     fix="Write it with learn.model.save_model(folder), and read it with "
+                         "Translator(folder); learn.save_checkpoint(folder) keeps what going on "
+                         "with the training needs")
 
 def cyclegan_learner(
     dls, # `DataLoaders` whose batches are pairs (a, b) of slices, (B,C,H,W) in [-1,1]
@@ -76,13 +84,18 @@ def cyclegan_learner(
     **kwargs, # of `Learner`
 ) -> Learner:
     "A `fastai` learner that trains a CycleGAN"
-    model,loss_func = model or CycleGAN(),loss_func or CycleGANLoss()
-    own = [PairBatch(), SpectralNormStep(), ComponentRecorder(), StopOnNaN(), KeepScale()] + ([R1(r1, r1_every)] if r1 else [])
-    learn = Learner(dls, model, loss_func=loss_func, opt_func=gan_opt, lr=(lr_g,lr_d), splitter=players, cbs=[*own, *L(cbs)],
+    model = model or CycleGAN()
+    loss_func = loss_func or CycleGANLoss()
+    own = [PairBatch(), SpectralNormStep(), ComponentRecorder(), StopOnNaN(),
+           KeepScale()] + ([R1(r1, r1_every)] if r1 else [])
+    learn = Learner(dls, model, loss_func=loss_func, opt_func=gan_opt, lr=(lr_g,lr_d),
+                    splitter=players, cbs=[*own, *L(cbs)],
                     metrics=loss_terms(loss_func) if metrics is None else metrics, **kwargs)
     learn.recorder.train_metrics = True
     learn.export = _no_export
-    if bf16: learn.to_bf16() if (getattr(dls, 'device', None) or default_device()).type=='cuda' else learn.add_cb(CPUMixedPrecision())
+    if bf16:
+        learn.to_bf16() if (getattr(dls, 'device', None)
+                            or default_device()).type=='cuda' else learn.add_cb(CPUMixedPrecision())
     return learn
 
 # %% ../../nbs/trainers/02_learner.ipynb #0e4cebc3
@@ -94,7 +107,8 @@ def synth_slices(
     seed:int=0, # random seed; the same seed gives the same slices
 ) -> torch.Tensor: # (n,channels,size,size) in [-1,1]
     "Smooth random slices (not anatomy, and not meant to be)"
-    coarse = torch.rand(n, channels, size//4, size//4, generator=torch.Generator().manual_seed(seed))
+    coarse = torch.rand(n, channels, size//4, size//4,
+                        generator=torch.Generator().manual_seed(seed))
     fine = torch.nn.functional.interpolate(coarse, size=size, mode='bilinear')
     return 2*gain*fine - 1
 
@@ -108,9 +122,11 @@ def synth_gan_dls(
     seed:int=0, # random seed of the slices and of their order
 ) -> DataLoaders: # for training and for validation
     "In-memory pairs of random slices of two sites"
-    a,b = (synth_slices(n_train+n_valid, size, gain=g, seed=s).to(dtype) for g,s in ((1.,seed),(.6,seed+1)))
+    a,b = (synth_slices(n_train+n_valid, size, gain=g, seed=s).to(dtype)
+           for g,s in ((1.,seed),(.6,seed+1)))
     pairs = list(zip(a,b))
-    dls = DataLoaders(DataLoader(pairs[:n_train], bs=bs, shuffle=True), DataLoader(pairs[n_train:], bs=bs))
+    dls = DataLoaders(DataLoader(pairs[:n_train], bs=bs, shuffle=True),
+                      DataLoader(pairs[n_train:], bs=bs))
     for i,dl in enumerate(dls.loaders): dl.rng = random.Random(seed+i)
     return dls
 
@@ -129,11 +145,15 @@ def synth_gan_learner(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         dls = dls or synth_gan_dls(seed=seed)
-        model = model or CycleGAN(generator_filters=filters, discriminator_filters=filters, n_residual_blocks=n_blocks, pool_size=6)
+        model = model or CycleGAN(generator_filters=filters, discriminator_filters=filters,
+                                  n_residual_blocks=n_blocks, pool_size=6)
     random.setstate(state)
     learn = cyclegan_learner(dls, model, **kwargs)
-    if not progress: learn.remove_cb(ProgressCallback); learn.logger = noop
-    if next(model.parameters()).dtype==torch.float64: learn.remove_cb(Recorder)   # which keeps its running mean in single precision
+    if not progress:
+        learn.remove_cb(ProgressCallback)
+        learn.logger = noop
+    if next(model.parameters()).dtype==torch.float64:
+        learn.remove_cb(Recorder)   # which keeps its running mean in single precision
     return learn
 
 # %% ../../nbs/trainers/02_learner.ipynb #e44effeb
@@ -144,7 +164,8 @@ def linear_decay(
     per_epoch:bool=False, # step once an epoch, as the published code does
 ) -> Callable: # share of training done, 0 to 1 -> learning rates, as many as `lr`
     "A schedule, from the share of training done to learning rates"
-    total,lr = n_epochs+n_epochs_decay,np.atleast_1d(np.asarray(lr, dtype=float))
+    total = n_epochs+n_epochs_decay
+    lr = np.atleast_1d(np.asarray(lr, dtype=float))
     def sched(pct):
         e = pct*total
         if per_epoch: return lr*(1 - max(0, math.floor(e+1e-6)+1-n_epochs)/(n_epochs_decay+1))
@@ -158,11 +179,16 @@ class SkipDone(SkipToEpoch):
         self.skipping = self.epoch<self._skip_to
         if self.skipping: self.old,self.learn.logger = self.learn.logger,noop
         super().before_epoch()
-        if n := getattr(self.learn, 'pending', 0): self.learn.gradient_accumulation.count,self.learn.pending = n,0   # what the checkpoint had gathered
+        # what the checkpoint had gathered
+        if n := getattr(self.learn, 'pending', 0):
+            self.learn.gradient_accumulation.count = n
+            self.learn.pending = 0
     def after_epoch(self):
         if not self.skipping: return
         self.learn.logger = self.old
-        if hasattr(self.learn, 'recorder'): self.recorder.values.pop(); self.recorder.iters.pop()
+        if hasattr(self.learn, 'recorder'):
+            self.recorder.values.pop()
+            self.recorder.iters.pop()
 
 # %% ../../nbs/trainers/02_learner.ipynb #207e05bb
 @patch
@@ -173,26 +199,31 @@ def fit_linear_decay(self:Learner,
     lr_d:float=4e-4, # discriminators' learning rate
     per_epoch:bool=False, # step once an epoch, as the published code does
     cbs=None, # further callbacks
-    start_epoch:int=None, # epochs already done; by default those of a checkpoint that was just loaded
+    # epochs already done; by default those of a checkpoint that was just loaded
+    start_epoch:int=None,
 ):
     "Train with constant, then linearly decaying learning rates"
     start_epoch = getattr(self, 'epochs_done', 0) if start_epoch is None else start_epoch
     self.epochs_done = 0
     sched = ParamScheduler(dict(lr=linear_decay(n_epochs, n_epochs_decay, (lr_g,lr_d), per_epoch)))
-    self.fit(n_epochs+n_epochs_decay, lr=(lr_g,lr_d), cbs=[sched, *L(cbs), *([SkipDone(start_epoch)] if start_epoch else [])])
+    self.fit(n_epochs+n_epochs_decay, lr=(lr_g,lr_d),
+             cbs=[sched, *L(cbs), *([SkipDone(start_epoch)] if start_epoch else [])])
 
 # %% ../../nbs/trainers/02_learner.ipynb #09a82c1d
 @patch
 def seconds_per_iteration(self:Learner,
     n:int=2, # iterations to time, after one to warm up
 ) -> float:
-    "Time forward and backward passes on one batch; weights, pools and random state stay as they are"
-    state,amp = _rng_state(self.dls),self._grab_cbs(CPUMixedPrecision)
+    "Time forward and backward passes on one batch; weights, pools and random state stay"
+    state = _rng_state(self.dls)
+    amp = self._grab_cbs(CPUMixedPrecision)
     device = self._to_training_device()
     batch = [o.as_subclass(torch.Tensor).to(device) for o in self.dls.train.one_batch()[:2]]
-    kept = [(p, p.grad) for p in self.model.parameters()]              # gathered for the next update
+    # gathered for the next update
+    kept = [(p, p.grad) for p in self.model.parameters()]
     self.model.zero_grad()
-    self.model.eval()                                                 # the pools stand still; nothing else depends on it
+    # the pools stand still; nothing else depends on it
+    self.model.eval()
     for cb in amp: cb.before_fit()
     for i in range(n+1):
         if i==1: start = time.perf_counter()
@@ -212,20 +243,25 @@ def _to_training_device(self:Learner):
 
 # %% ../../nbs/trainers/02_learner.ipynb #66f3e26f
 def _loader_rngs(dls):
-    inner = [getattr(dl, 'dl', dl) for dl in dls.loaders]             # of several processes, each has a part of the loader
+    # of several processes, each has a part of the loader
+    inner = [getattr(dl, 'dl', dl) for dl in dls.loaders]
     return [dl.rng for dl in inner if isinstance(getattr(dl, 'rng', None), random.Random)]
 
 def _rng_state(dls):
     "Random states as tensors and as JSON-ready values"
     kind,keys,*rest = np.random.get_state()
     tensors = dict(torch=torch.get_rng_state(), numpy=torch.from_numpy(keys.astype(np.int64)))
-    if torch.cuda.is_available(): tensors |= {f'cuda{i}': s for i,s in enumerate(torch.cuda.get_rng_state_all())}
-    return tensors,dict(python=random.getstate(), numpy=[kind,*rest], loaders=[r.getstate() for r in _loader_rngs(dls)])
+    if torch.cuda.is_available():
+        tensors |= {f'cuda{i}': s for i,s in enumerate(torch.cuda.get_rng_state_all())}
+    return tensors,dict(python=random.getstate(), numpy=[kind,*rest],
+                        loaders=[r.getstate() for r in _loader_rngs(dls)])
 
 def _set_rng_state(dls, tensors, values):
-    unlist = lambda s: (s[0], tuple(s[1]), s[2])                      # JSON has no tuples
+    # JSON has no tuples
+    def unlist(s): return (s[0], tuple(s[1]), s[2])
     torch.set_rng_state(tensors['torch'].cpu())
-    np.random.set_state((values['numpy'][0], tensors['numpy'].numpy().astype(np.uint32), *values['numpy'][1:]))
+    np.random.set_state(
+        (values['numpy'][0], tensors['numpy'].numpy().astype(np.uint32), *values['numpy'][1:]))
     random.setstate(unlist(values['python']))
     for r,s in zip(_loader_rngs(dls), values['loaders']): r.setstate(unlist(s))
     if torch.cuda.is_available():
@@ -244,26 +280,37 @@ def fit_for(self:Learner,
 ):
     "Train for a given time, or for what a checkpoint that was just loaded has left of it"
     done,spent = getattr(self, 'epochs_done', 0),getattr(self, 'minutes_done', 0.)
-    self.epochs_done,self.minutes_done,left = 0,0.,minutes-spent
+    self.epochs_done = 0
+    self.minutes_done = 0.
+    left = minutes-spent
     if left<=0: return _log.info('the %.1f minutes are over', minutes)
-    iters,expected = len(self.dls.train),60*left/max(self._shared_seconds(), 1e-6)
+    iters = len(self.dls.train)
+    expected = 60*left/max(self._shared_seconds(), 1e-6)
     _log.info('about %.0f iterations, %.0f epochs, in %.1f minutes', expected, expected/iters, left)
-    if report: report(f'about {expected:.0f} iterations ({expected/iters:.0f} epochs) fit into {left:.3g} min')
+    if report:
+        report(f'about {expected:.0f} iterations ({expected/iters:.0f} epochs) fit into '
+               f'{left:.3g} min')
     sched = ParamScheduler(dict(lr=linear_decay(flat, 1-flat, (lr_g,lr_d))))
-    self.fit(done + math.ceil(2*expected/iters), lr=(lr_g,lr_d), cbs=[sched, TimeBudget(minutes, report, spent=spent), *L(cbs), *([SkipDone(done)] if done else [])])
+    self.fit(done + math.ceil(2*expected/iters), lr=(lr_g,lr_d),
+             cbs=[sched, TimeBudget(minutes, report, spent=spent), *L(cbs),
+                  *([SkipDone(done)] if done else [])])
 
 @patch
 def _shared_seconds(self:Learner): return shared_number(self.seconds_per_iteration())
 
 # %% ../../nbs/trainers/02_learner.ipynb #e2a09793
-def _opt_tensors(opt): return {f'{i}.{k}': v for i,s in opt.opt.state_dict()['state'].items() for k,v in s.items() if torch.is_tensor(v)}
+def _opt_tensors(opt):
+    return {f'{i}.{k}': v for i,s in opt.opt.state_dict()['state'].items()
+            for k,v in s.items() if torch.is_tensor(v)}
 def _cb_states(learn):
     "States of the callbacks: tensors by name, and the rest, JSON-ready"
     states = {cb.name: cb.state_dict() for cb in learn.cbs if hasattr(type(cb), 'state_dict')}
     tensors = {f'{n}.{k}': v for n,s in states.items() for k,v in s.items() if torch.is_tensor(v)}
-    return tensors,{n: {k: v for k,v in s.items() if not torch.is_tensor(v)} for n,s in states.items()}
+    return tensors,{n: {k: v for k,v in s.items() if not torch.is_tensor(v)}
+                    for n,s in states.items()}
 def _prefixed(prefix, d): return {f'{prefix}.{k}': v for k,v in d.items()}
-def _with_prefix(prefix, d): return {k[len(prefix)+1:]: v for k,v in d.items() if k.startswith(prefix+'.')}
+def _with_prefix(prefix, d):
+    return {k[len(prefix)+1:]: v for k,v in d.items() if k.startswith(prefix+'.')}
 
 @patch
 def save_checkpoint(self:Learner,
@@ -273,14 +320,25 @@ def save_checkpoint(self:Learner,
     "Write everything that going on with the training needs"
     if self.opt is None: self.create_opt()
     path = Path(folder)/'checkpoint.safetensors'
-    (rng,rng_values),(cb_tensors,cb_values) = _rng_state(self.dls),_cb_states(self)
-    tensors = {**_prefixed('model', get_model(self.model).state_dict()), **_prefixed('opt', _opt_tensors(self.opt)), **_prefixed('rng', rng), **_prefixed('cb', cb_tensors)}
-    groups = [{k: v for k,v in g.items() if k!='params'} for g in self.opt.opt.state_dict()['param_groups']]
-    pending = getattr(getattr(self, 'gradient_accumulation', None), 'count', 0)   # pairs whose gradients wait for an update
-    if pending: tensors |= _prefixed('grad', {k: p.grad for k,p in get_model(self.model).named_parameters() if p.grad is not None})
+    (rng,rng_values) = _rng_state(self.dls)
+    (cb_tensors,cb_values) = _cb_states(self)
+    tensors = {**_prefixed('model', get_model(self.model).state_dict()),
+               **_prefixed('opt', _opt_tensors(self.opt)), **_prefixed('rng', rng),
+               **_prefixed('cb', cb_tensors)}
+    groups = [{k: v for k,v in g.items() if k!='params'}
+              for g in self.opt.opt.state_dict()['param_groups']]
+    # pairs whose gradients wait for an update
+    pending = getattr(getattr(self, 'gradient_accumulation', None), 'count', 0)
+    if pending:
+        tensors |= _prefixed('grad',
+                             {k: p.grad for k,p in get_model(self.model).named_parameters()
+                              if p.grad is not None})
     tensors['history'] = torch.tensor(self.component_recorder.epochs, dtype=torch.float64)
     budget = getattr(self, 'time_budget', None)
-    state = dict(epochs_done=epochs_done, pending=pending, minutes_done=budget.elapsed/60 if budget else 0., groups=groups, columns=self.component_recorder.columns, callbacks=cb_values, rng=rng_values, versions=versions())
+    state = dict(epochs_done=epochs_done, pending=pending,
+                 minutes_done=budget.elapsed/60 if budget else 0., groups=groups,
+                 columns=self.component_recorder.columns, callbacks=cb_values, rng=rng_values,
+                 versions=versions())
     _save_tensors(tensors, path, dict(format='neuroscope.checkpoint', state=json.dumps(state)))
     return path
 
@@ -289,50 +347,70 @@ def _load_opt(opt, tensors, groups, path):
     sd = opt.opt.state_dict()
     params = [p for g in opt.opt.param_groups for p in g['params']]
     state = {}
-    for k,v in tensors.items(): i,name = k.split('.', 1); state.setdefault(int(i), {})[name] = v
-    fits = len(groups)==len(sd['param_groups']) and all(i<len(params) and s.get('exp_avg', params[i]).shape==params[i].shape for i,s in state.items())
-    if not fits: raise InputError("the optimizer's state does not belong to these parameters", path=path, fix='Freeze the same layers as when it was saved')
-    opt.opt.load_state_dict(dict(state=state, param_groups=[{**g, 'params': o['params']} for g,o in zip(groups, sd['param_groups'])]))
+    for k,v in tensors.items():
+        i,name = k.split('.', 1)
+        state.setdefault(int(i), {})[name] = v
+    fits = len(groups)==len(sd['param_groups']) and all(
+        i<len(params) and s.get('exp_avg', params[i]).shape==params[i].shape
+        for i,s in state.items())
+    if not fits:
+        raise InputError("the optimizer's state does not belong to these parameters", path=path,
+                         fix='Freeze the same layers as when it was saved')
+    opt.opt.load_state_dict(
+        dict(state=state, param_groups=[{**g, 'params': o['params']}
+                                        for g,o in zip(groups, sd['param_groups'])]))
 
 # %% ../../nbs/trainers/02_learner.ipynb #faceb679
 @patch
 def load_checkpoint(self:Learner,
     folder, # that `save_checkpoint` wrote to
 ) -> dict: # epochs_done, versions, …
-    "Restore model, optimizer, callbacks and random state; the next `fit_linear_decay` goes on from there"
+    "Restore model, optimizer, callbacks and random state; `fit_linear_decay` goes on from there"
     path = Path(folder)/'checkpoint.safetensors'
-    tensors,header = _read_tensors(path, fix='Take a copy of it from elsewhere, or begin anew in another folder')
-    if header.get('format')!='neuroscope.checkpoint': raise InputError('this is not a neuroscope checkpoint', path=path)
-    state,model = json.loads(header['state']),get_model(self.model)
+    tensors,header = _read_tensors(
+        path, fix='Take a copy of it from elsewhere, or begin anew in another folder')
+    if header.get('format')!='neuroscope.checkpoint':
+        raise InputError('this is not a neuroscope checkpoint', path=path)
+    state = json.loads(header['state'])
+    model = get_model(self.model)
     try: _load_tensors(model, _with_prefix('model', tensors), path)
-    except RuntimeError as e: raise InputError(str(e).splitlines()[-1].strip(), path=path, fix='Make the model with the same pool_size') from e
+    except RuntimeError as e:
+        raise InputError(str(e).splitlines()[-1].strip(), path=path,
+                         fix='Make the model with the same pool_size') from e
     self._to_training_device()
     self.create_opt()
     _load_opt(self.opt, _with_prefix('opt', tensors), state['groups'], path)
     grads = _with_prefix('grad', tensors)
     for k,p in model.named_parameters(): p.grad = grads[k].to(p) if k in grads else None
     for cb in self.cbs:
-        if cb.name in state['callbacks']: cb.load_state_dict({**state['callbacks'][cb.name], **_with_prefix(f'cb.{cb.name}', tensors)})
+        if cb.name in state['callbacks']:
+            cb.load_state_dict(
+                {**state['callbacks'][cb.name], **_with_prefix(f'cb.{cb.name}', tensors)})
     _set_rng_state(self.dls, _with_prefix('rng', tensors), state['rng'])
     self.component_recorder.restore(tensors['history'].tolist(), state.get('columns'))
     self.pending = state.get('pending', 0) if hasattr(self, 'gradient_accumulation') else 0
-    self.epochs_done,self.minutes_done = state['epochs_done'],state['minutes_done']
+    self.epochs_done = state['epochs_done']
+    self.minutes_done = state['minutes_done']
     return state
 
 # %% ../../nbs/trainers/02_learner.ipynb #8c8b59e7
 class CheckpointEvery(Callback):
     "Write a checkpoint after every few epochs, and after the last"
-    order = Recorder.order+4                                          # after all that it is to hold, and before a time budget calls off the fit
+    # after all that it is to hold, and before a time budget calls off the fit
+    order = Recorder.order+4
     def __init__(self,
         folder, # where to; the file is replaced each time
         every:int=1, # epochs
     ): self.folder,self.every = folder,every
     def before_epoch(self): self.trained = False
-    def before_train(self): self.trained = True                       # not so in an epoch that is passed over
+    def before_train(self):
+        self.trained = True   # not so in an epoch that is passed over
     def after_epoch(self):
         done = self.epoch+1
-        last = done==self.n_epoch or getattr(getattr(self.learn, 'time_budget', None), 'over', False)
-        if self.trained and (done%self.every==0 or last) and not rank_distrib(): self.learn.save_checkpoint(self.folder, epochs_done=done)
+        last = done==self.n_epoch or getattr(getattr(self.learn, 'time_budget', None), 'over',
+                                             False)
+        if self.trained and (done%self.every==0 or last) and not rank_distrib():
+            self.learn.save_checkpoint(self.folder, epochs_done=done)
 
 # %% ../../nbs/trainers/02_learner.ipynb #07db359c
 def _distributed_trainer(**kwargs):
@@ -344,10 +422,15 @@ def _distributed_trainer(**kwargs):
             t = torch.tensor(t, device='cuda' if torch.distributed.get_backend()=='nccl' else 'cpu')
             torch.distributed.broadcast(t, rank)
             return t.tolist()
-        def get_idxs(self): return super().get_idxs() if len(self.dl) else []     # nobody to validate on
+        def get_idxs(self):
+            return super().get_idxs() if len(self.dl) else []   # nobody to validate on
     class CycleGANDistributed(DistributedTrainer):
-        def _wrap_dl(self, dl): return dl if isinstance(dl, DistributedDL) else SharedDL(dl, device=self.learn.model.device)
-    return CycleGANDistributed(sync_bn=False, kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)], **kwargs)
+        def _wrap_dl(self, dl):
+            return dl if isinstance(dl, DistributedDL) else SharedDL(
+                dl, device=self.learn.model.device)
+    return CycleGANDistributed(
+        sync_bn=False, kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        **kwargs)
 
 # %% ../../nbs/trainers/02_learner.ipynb #241ca634
 @contextmanager
@@ -355,8 +438,10 @@ def distributed(
     learn, # `Learner`
     **kwargs, # of `accelerate.Accelerator`
 ) -> Iterator: # for a `with` block; gives `learn`
-    "Within it, `learn` trains in all processes that `accelerate launch` has started; with one process it changes nothing"
-    if num_distrib()<2: yield learn; return
+    "Within it, `learn` trains in all processes that `accelerate launch` has started"
+    if num_distrib()<2:
+        yield learn
+        return
     cb = _distributed_trainer(**kwargs)
     learn.add_cb(cb)
     if rank_distrib(): learn.remove_cb(ProgressCallback)

@@ -22,7 +22,8 @@ from ..core import LESION_PARTS, get_logger
 from ..data.loaders import slice_source, unpaired_dataloaders
 from ..models.implementations import CycleGAN
 from ..models.site_blur import blur_across, noise_level, relative_blur
-from ..models.tone_map import RefinementNet, ToneMapGenerator, brain_of, fit_tone_maps, on_background, sample_voxels
+from ..models.tone_map import (RefinementNet, ToneMapGenerator, brain_of, fit_tone_maps,
+                                        on_background, sample_voxels)
 from ..preprocessing.slices import UNKNOWN, from_model_range, to_model_range
 from .learner import cyclegan_learner
 from .losses import CycleGANLoss
@@ -47,7 +48,8 @@ def document_learner(store_a,        # slices of site A: what `unpaired_dataload
     "A learner with the source document's recipe"
     torch.manual_seed(seed)
     model, loss, cbs = document_cyclegan(filters, n_blocks)
-    return cyclegan_learner(unpaired_dataloaders(store_a, store_b, bs=bs, valid_pct=0, seed=seed), model, loss, cbs=cbs, **kwargs)
+    return cyclegan_learner(unpaired_dataloaders(store_a, store_b, bs=bs, valid_pct=0, seed=seed),
+                            model, loss, cbs=cbs, **kwargs)
 
 # %% ../../nbs/trainers/04_presets.ipynb #8893ba62
 class SiteSlices(NamedTuple):
@@ -63,37 +65,47 @@ def site_slices(store,               # slices of a site: what `unpaired_dataload
     src = slice_source(store)
     rows = np.unique(np.linspace(0, len(src.slices)-1, min(n, len(src.slices))).round().astype(int))
     labels = None if src.labels is None else np.asarray(src.labels[rows])
-    return SiteSlices(torch.from_numpy(np.asarray(src.slices[rows], np.float32)), src.subjects[rows], labels)
+    return SiteSlices(torch.from_numpy(np.asarray(src.slices[rows], np.float32)),
+                      src.subjects[rows], labels)
 
 # %% ../../nbs/trainers/04_presets.ipynb #fb6df77a
 def _known(site): # subjects whose lesion mask is known
-    return [s for s in np.unique(site.subjects) if site.labels is not None and not (site.labels[site.subjects==s]==UNKNOWN).any()]
+    return [s for s in np.unique(site.subjects) if site.labels is not None
+            and not (site.labels[site.subjects==s]==UNKNOWN).any()]
 
 def lesion_classes(slices_a:tuple,   # slices, subjects and labels of site A, from `site_slices`
                    slices_b:tuple,   # the same of site B
                    least:int=500,    # voxels that make a sample
-                  )->list:           # sets of `part_labels`, one for each class; empty: the lesion cannot be told apart
+                  # sets of `part_labels`, one for each class; empty: the lesion cannot be told
+                  # apart
+                  )->list:
     "The parts of the lesion that can be compared between two sites, each with itself"
     counts = []
     for name,site in zip('AB', (SiteSlices(*slices_a), SiteSlices(*slices_b))):
-        known, n = _known(site), len(np.unique(site.subjects))
+        known = _known(site)
+        n = len(np.unique(site.subjects))
         if len(known) < n/2:
-            log.info('The tone map is fitted to all of the brain at once: %s of the %s subjects of site %s have a lesion mask.', len(known) or 'none', n, name)
+            log.info('The tone map is fitted to all of the brain at once: %s of the %s subjects '
+                     'of site %s have a lesion mask.', len(known) or 'none', n, name)
             return []
-        counts.append(np.bincount(np.asarray(site.labels)[np.isin(site.subjects, known)].ravel(), minlength=len(LESION_PARTS)+1)[1:len(LESION_PARTS)+1])
+        counts.append(np.bincount(np.asarray(site.labels)[np.isin(site.subjects, known)].ravel(),
+                                  minlength=len(LESION_PARTS)+1)[1:len(LESION_PARTS)+1])
     a, b = counts
-    if ((a>0)==(b>0)).all() and (np.minimum(a, b)[a>0]>=least).all() and a.any(): return [{i+1} for i in np.flatnonzero(a)]
+    if ((a>0)==(b>0)).all() and (np.minimum(a, b)[a>0]>=least).all() and a.any():
+        return [{i+1} for i in np.flatnonzero(a)]
     return [set(range(1, len(LESION_PARTS)+1))] if min(a.sum(), b.sum())>=least else []
 
 # %% ../../nbs/trainers/04_presets.ipynb #064943e7
-def sample_by_part(vols,                # one (4,...) array per subject, normalized; slices stacked as (4,N,H,W) are fine
+def sample_by_part(
+    # one (4,...) array per subject, normalized; slices stacked as (4,N,H,W) are fine
+    vols,
                    labels,              # one (...) array of `part_labels` per subject
                    classes:list,        # of the lesion, from `lesion_classes`
                    n:int=40_000,        # voxels without lesion
                    n_class:int=5000,    # voxels of each class
                    seed:int=0,          # random seed of the draw
                   )->list:              # of (n,4) float32: without lesion, then of each class
-    "Brain voxels without lesion and those of each class of it, as `fit_tone_maps` compares them between sites"
+    "Brain voxels without lesion, and those of each class of it"
     def sample(wanted, n):
         masks = [(v!=0).any(0) & np.isin(l, list(wanted)) for v,l in zip(vols, labels)]
         return sample_voxels(*zip(*[(v,m) for v,m in zip(vols, masks) if m.any()]), n=n, seed=seed)
@@ -101,34 +113,39 @@ def sample_by_part(vols,                # one (4,...) array per subject, normali
 
 # %% ../../nbs/trainers/04_presets.ipynb #e74aa0a4
 def _draw_clouds(site, blur, classes, seed):
-    "Brain voxels of a site at the resolution that both sites have in common: all, or those without lesion and then those of each class"
+    "Brain voxels at the resolution of both sites: all, or without lesion and then by class"
     who = _known(site) if classes else np.unique(site.subjects)
     vols = [blur_across(site.slices[site.subjects==s], blur).numpy().swapaxes(0,1) for s in who]
-    return sample_by_part(vols, [site.labels[site.subjects==s] for s in who], classes, seed=seed) if classes else [sample_voxels(vols, seed=seed)]
+    return sample_by_part(vols, [site.labels[site.subjects==s] for s in who], classes,
+                          seed=seed) if classes else [sample_voxels(vols, seed=seed)]
 
 def start_generators(slices_a:tuple, # slices, subjects and labels of site A, from `site_slices`
                      slices_b:tuple, # the same of site B; other patients
                      seed:int=0,     # random seed of tone map and weights
                      filters:int=16, # of the residual networks
                      n_layers:int=3, # of the residual networks
-                     blur:bool=True, # measure it? Only where the slices' last axis runs across the acquired slices
+                     # measure it? Only where the slices' last axis runs across the acquired slices
+                     blur:bool=True,
                      classes:list=None, # of the lesion; `lesion_classes` unless given, [] for none
                      **kwargs,       # of `fit_tone_maps`
                     )->list:         # generators A to B and B to A
     "Generators of measured blur, fitted tone map, and a residual network that does nothing yet"
-    a, b = SiteSlices(*slices_a), SiteSlices(*slices_b)
+    a = SiteSlices(*slices_a)
+    b = SiteSlices(*slices_b)
     if classes is None: classes = lesion_classes(a, b)
     blurs = relative_blur(a.slices[::4], b.slices[::4]) if blur else ([0.]*a.slices.shape[1],)*2
-    normal, *lesions = zip(*(_draw_clouds(s, w, classes, seed+i) for i,(s,w) in enumerate(zip((a,b), blurs))))
+    normal, *lesions = zip(
+        *(_draw_clouds(s, w, classes, seed+i) for i,(s,w) in enumerate(zip((a,b), blurs))))
     maps = fit_tone_maps(*normal, lesions=lesions, seed=seed, **kwargs)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return [ToneMapGenerator(m, RefinementNet(4, filters, n_layers), blur=w, train_tone_map=False) for m,w in zip(maps, blurs)]
+        return [ToneMapGenerator(m, RefinementNet(4, filters, n_layers), blur=w,
+                                 train_tone_map=False) for m,w in zip(maps, blurs)]
 
 # %% ../../nbs/trainers/04_presets.ipynb #c9382416
 @dataclass
 class Degradation:
-    "How slices of a target site are made to look as if they had been translated: blur along the last axis, and noise"
+    "How target slices are made to look translated: blur along the last axis, and noise"
     blur:list  # (4,) widths, voxels
     noise:list # (4,) standard deviations, in normalized units
 
@@ -136,8 +153,11 @@ class Degradation:
                 )->torch.Tensor:       # (B,4,H,W) in [-1,1]
         brain = brain_of(x)
         u = blur_across(from_model_range(x)*brain, self.blur)
-        level = torch.tensor(self.noise).to(u)[:,None,None]*(.5 + 1.2*torch.rand(len(u), u.shape[1], 1, 1)).to(u)
-        return on_background(to_model_range((u + level*torch.randn(u.shape).to(u)).clamp(min=.002)), brain)  # a voxel of brain stays brain
+        level = torch.tensor(self.noise).to(u)[:,None,None]*(
+            .5 + 1.2*torch.rand(len(u), u.shape[1], 1, 1)).to(u)
+        # a voxel of brain stays brain
+        return on_background(to_model_range((u + level*torch.randn(u.shape).to(u)).clamp(min=.002)),
+                             brain)
 
 @torch.no_grad()
 def degradations(generators:list,       # A to B and B to A, from `start_generators`
@@ -145,7 +165,8 @@ def degradations(generators:list,       # A to B and B to A, from `start_generat
                  b:torch.Tensor,        # (M,4,H,W) slices of site B, normalized
                 )->list:                # of B's slices (for the first generator) and of A's
     "The blur and noise that translated slices have, as measured"
-    blurs = [g.blur for g in generators[::-1]] # what blurs B to A's resolution is what A's slices lack
+    # what blurs B to A's resolution is what A's slices lack
+    blurs = [g.blur for g in generators[::-1]]
     return [Degradation(w, noise_level(from_model_range(g.tone(to_model_range(x[::8].clamp(max=1.25))))*(x[::8]!=0).any(1, keepdim=True))) for g,x,w in zip(generators, (a,b), blurs)]
 
 # %% ../../nbs/trainers/04_presets.ipynb #c9698719
@@ -153,7 +174,7 @@ def restoration_loss(generator:ToneMapGenerator, # whose residual network is to 
                      target:torch.Tensor,        # (B,4,H,W) slices of its target site, in [-1,1]
                      degrade:Degradation,        # of these slices
                     )->torch.Tensor:             # scalar
-    "Mean squared error, in the brain, of a generator's residual network on degraded slices of its target site"
+    "Mean squared error in the brain of a generator's residual network on degraded slices"
     brain = brain_of(target)
     error = (generator.refine(degrade(target)) - target).square()*brain
     return error.sum()/brain.sum().clamp(min=1)/target.shape[1]
@@ -165,64 +186,92 @@ def fit_restoration(generator:ToneMapGenerator, # changed in place
                     bs:int=4,                   # slices in a batch
                     lr:float=3e-3,              # at the peak of the one-cycle schedule
                     seed:int=0,                 # random seed of the batches and of the degradation
-                    seconds:float=None,         # at most so long; the schedule then follows the clock where that is faster
+                    # at most so long; the schedule then follows the clock where that is faster
+                    seconds:float=None,
                    )->list:                     # loss of every step
     "Train a generator's residual network to restore its target site's slices"
-    g, losses, start = torch.Generator().manual_seed(seed), [], time.perf_counter()
+    g = torch.Generator().manual_seed(seed)
+    losses = []
+    start = time.perf_counter()
     opt = torch.optim.Adam(generator.residual_net.parameters(), lr)
     sched = torch.optim.lr_scheduler.OneCycleLR(opt, lr, steps)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        while (at := max(len(losses), int((time.perf_counter()-start)/seconds*steps) if seconds else 0)) < steps:
-            while losses and sched.last_epoch<at: sched.step()     # torch wants a step of the optimizer first
-            loss = restoration_loss(generator, to_model_range(slices[torch.randint(len(slices), (bs,), generator=g)]), degrade)
-            opt.zero_grad(); loss.backward(); opt.step()
+        while (at := max(len(losses),
+                         int((time.perf_counter()-start)/seconds*steps) if seconds else 0)) < steps:
+            while losses and sched.last_epoch<at:
+                sched.step()   # torch wants a step of the optimizer first
+            loss = restoration_loss(
+                generator, to_model_range(slices[torch.randint(len(slices), (bs,), generator=g)]),
+                degrade)
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
             losses.append(loss.item())
     return losses
 
 # %% ../../nbs/trainers/04_presets.ipynb #baf90132
 class Restoration(Callback):
     "Add both generators' restoration losses to the loss of every training batch"
-    order, run_valid = GradientAccumulation.order-1, False
+    order = GradientAccumulation.order-1
+    run_valid = False
     def __init__(self,
-                 degrade:list,      # `Degradation`s of B's slices (for the generator to B) and of A's
+                 # `Degradation`s of B's slices (for the generator to B) and of A's
+                 degrade:list,
                  weight:float=10.,  # of the restoration losses in the sum
-                ): self.degrade, self.weight, self.value = degrade, weight, None
+                ):
+        self.degrade = degrade
+        self.weight = weight
+        self.value = None
 
     def after_loss(self):
-        (a, b), gens = self.xb, get_model(self.model).generators()
+        (a, b) = self.xb
+        gens = get_model(self.model).generators()
         loss = sum(restoration_loss(g, y, d) for g,y,d in zip(gens, (b, a), self.degrade))
         self.value = loss.detach()
         self.learn.loss_grad = self.learn.loss_grad + self.weight*loss
 
 # %% ../../nbs/trainers/04_presets.ipynb #4c873673
-def fast_cyclegan(slices_a:tuple,              # slices, subjects and labels of site A, from `site_slices`
+def fast_cyclegan(
+    # slices, subjects and labels of site A, from `site_slices`
+    slices_a:tuple,
                   slices_b:tuple,              # the same of site B; other patients
                   seed:int=0,                  # of weights and batches
                   filters:int=16,              # of the residual networks
                   discriminator_filters:int=16, # channels of the discriminators' first layer
-                  steps:int=600,               # of `fit_restoration`, where there is blur to undo; half as many where there is none
+                  # of `fit_restoration`, where there is blur to undo; half as many where there is
+                  # none
+                  steps:int=600,
                   seconds:float=None,          # at most so long for both restorations
                   cycle:float=1.,              # weight of the cycle loss
                   adversarial:float=0.,        # weight of the adversarial loss
                   restoration:float=10.,       # weight of what keeps the restoration
-                  classes:list=None,           # of the lesion; `lesion_classes` unless given, [] for none
+                  # of the lesion; `lesion_classes` unless given, [] for none
+                  classes:list=None,
                   **kwargs,                    # of `start_generators`
                  )->tuple:                     # model, loss function, callbacks
     "A CycleGAN whose generators start from measured blur, fitted tone maps and trained restoration"
     if classes is None: classes = lesion_classes(slices_a, slices_b)
     gens = start_generators(slices_a, slices_b, seed, filters, classes=classes, **kwargs)
-    a, b = slices_a[0], slices_b[0]
+    a = slices_a[0]
+    b = slices_b[0]
     degrade = degradations(gens, a, b)
-    for g,y,d in zip(gens, (b,a), degrade): fit_restoration(g, y, d, steps if any(d.blur) else steps//2, seed=seed, seconds=seconds and seconds/2)
+    for g,y,d in zip(gens, (b,a), degrade):
+        fit_restoration(g, y, d, steps if any(d.blur) else steps//2, seed=seed,
+                        seconds=seconds and seconds/2)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = CycleGAN(generator_a2b=gens[0], generator_b2a=gens[1], discriminator_filters=discriminator_filters, identity=False)
-    model.meta['lesion_classes'] = ['+'.join(LESION_PARTS[i-1] for i in sorted(c)) for c in classes] # that the tone map was fitted by
-    return model, CycleGANLoss(cycle=cycle, identity=0., adversarial=adversarial), [Restoration(degrade, restoration)]
+        model = CycleGAN(generator_a2b=gens[0], generator_b2a=gens[1],
+                         discriminator_filters=discriminator_filters, identity=False)
+    # that the tone map was fitted by
+    model.meta['lesion_classes'] = ['+'.join(LESION_PARTS[i-1] for i in sorted(c)) for c in classes]
+    return model, CycleGANLoss(cycle=cycle, identity=0.,
+                               adversarial=adversarial), [Restoration(degrade, restoration)]
 
 # %% ../../nbs/trainers/04_presets.ipynb #58e583e3
-def fast_learner(store_a,              # slices of site A, coronal for choice: what `unpaired_dataloaders` takes
+def fast_learner(
+    # slices of site A, coronal for choice: what `unpaired_dataloaders` takes
+    store_a,
                  store_b,              # slices of site B; other patients
                  dls=None,             # loaders of the two; made unless given
                  bs:int=4,             # slices of each site in a batch
@@ -235,7 +284,9 @@ def fast_learner(store_a,              # slices of site A, coronal for choice: w
                 )->'Learner':          # for fit_for(minutes, lr_g=2e-4)
     "A learner with the fast recipe, ready to train"
     plane = slice_source(store_a).plane
-    model, loss, cbs = fast_cyclegan(site_slices(store_a), site_slices(store_b), seed=seed, blur=plane!='axial', **kwargs)
+    model, loss, cbs = fast_cyclegan(site_slices(store_a), site_slices(store_b), seed=seed,
+                                     blur=plane!='axial', **kwargs)
     model.meta |= dict(plane=plane, preset='fast')
     dls = dls or unpaired_dataloaders(store_a, store_b, bs=bs, valid_pct=0, seed=seed)
-    return cyclegan_learner(dls, model, loss, lr_g=lr_g, lr_d=lr_d, r1=r1, cbs=cbs, **(learner or {}))
+    return cyclegan_learner(dls, model, loss, lr_g=lr_g, lr_d=lr_d, r1=r1, cbs=cbs,
+                            **(learner or {}))

@@ -29,7 +29,7 @@ _log = get_logger('trainers')
 
 # %% ../../nbs/trainers/01a_techniques.ipynb #d8c70728
 class EachEpoch(Callback):
-    "A callback whose `epoch_done` is called after each epoch that was trained, in the first process only"
+    "A callback whose `epoch_done` is called after each trained epoch, in the first process only"
     def before_epoch(self): self.trained = False
     def before_train(self): self.trained = True
     def after_epoch(self):
@@ -41,32 +41,45 @@ def networks(
     model, # `CycleGAN`, or what wraps it in a distributed training
 ) -> dict: # name -> network
     "The four networks of a `CycleGAN`"
-    return {n: m for n,m in get_model(model).named_children() if n.startswith(('generator','discriminator'))}
+    return {n: m for n,m in get_model(model).named_children()
+            if n.startswith(('generator','discriminator'))}
 
 class ClipPerNetwork(Callback):
     "Clip the norm of each network's gradient"
-    order,run_valid = MixedPrecision.order+1,False
+    order = MixedPrecision.order+1
+    run_valid = False
     def __init__(self,
         max_norm:float=1., # of a network's gradient
     ): self.max_norm = max_norm
     def before_step(self):
-        self.norms = {n: torch.nn.utils.clip_grad_norm_(m.parameters(), self.max_norm) for n,m in networks(self.model).items()}   # before clipping
+        # before clipping
+        self.norms = {n: torch.nn.utils.clip_grad_norm_(m.parameters(), self.max_norm)
+                      for n,m in networks(self.model).items()}
 
 # %% ../../nbs/trainers/01a_techniques.ipynb #615acd9a
 class ProgressiveResize(Callback):
     "Train on shrunken slices until a share of the training is done"
-    order,run_valid = ParamScheduler.order+1,False                    # after a time budget has said how far the training is
+    order = ParamScheduler.order+1   # after a time budget has said how far the training is
+    run_valid = False
     def __init__(self,
         scale:float=.5, # of each image axis: .5 makes 128×128 of 256×256
         until:float=.5, # share of the training
     ):
-        if not 0<until<1 or not 0<scale<1: raise InputError(f'slices cannot be shrunk to {scale:g} until {until:g} of the training', fix='Both lie between 0 and 1, exclusively: the training has to end at full size.')
-        self.scale,self.until,self.size = scale,until,None
+        if not 0<until<1 or not 0<scale<1:
+            raise InputError(
+                f'slices cannot be shrunk to {scale:g} until {until:g} of the training',
+                fix='Both lie between 0 and 1, exclusively: the training has to end at full size.')
+        self.scale = scale
+        self.until = until
+        self.size = None
 
     def before_batch(self):
         full = self.xb[0].shape[2:]
-        self.size = tuple(full) if self.pct_train>=self.until else tuple(max(4, round(n*self.scale/4)*4) for n in full)
-        if self.size!=tuple(full): self.learn.xb = self.learn.yb = tuple(F.interpolate(x, self.size, mode='area') for x in self.xb)
+        self.size = tuple(full) if self.pct_train>=self.until else tuple(
+            max(4, round(n*self.scale/4)*4) for n in full)
+        if self.size!=tuple(full):
+            self.learn.xb = self.learn.yb = tuple(F.interpolate(x, self.size, mode='area')
+                                                  for x in self.xb)
 
 # %% ../../nbs/trainers/01a_techniques.ipynb #a29e1c3d
 class GeneratorEMA(Callback):
@@ -74,12 +87,17 @@ class GeneratorEMA(Callback):
     run_valid = False
     def __init__(self,
         decay:float=.999, # weight of the past at each update, in the long run
-    ): self.decay,self.updates,self.average,self.swapped = decay,0,None,False
+    ):
+        self.decay = decay
+        self.updates = 0
+        self.average:list = []
+        self.swapped = False
 
     def _params(self): return list(get_model(self.model).generators().parameters())
     def before_fit(self):
         if self.swapped: self.swap()                                  # a validation was interrupted
-        self.average = [p.detach().clone() if a is None else a.to(p) for p,a in zip(self._params(), self.average or [None]*len(self._params()))]
+        self.average = [p.detach().clone() if a is None else a.to(p)
+                        for p,a in zip(self._params(), self.average or [None]*len(self._params()))]
 
     @torch.no_grad()
     def after_step(self):
@@ -90,15 +108,21 @@ class GeneratorEMA(Callback):
 
     def before_validate(self): self.swap()
     def after_validate(self): self.swap()
-    def state_dict(self): return dict(updates=self.updates, **{f'average.{i}': a for i,a in enumerate(self.average or [])})
-    def load_state_dict(self, state): self.updates,self.average = state['updates'],[state[f'average.{i}'] for i in range(len(state)-1)] or None
+    def state_dict(self):
+        return dict(updates=self.updates,
+                    **{f'average.{i}': a for i,a in enumerate(self.average)})
+    def load_state_dict(self, state):
+        self.updates = state['updates']
+        self.average = [state[f'average.{i}'] for i in range(len(state)-1)]
 
 # %% ../../nbs/trainers/01a_techniques.ipynb #06f5d009
 @patch
 @torch.no_grad()
 def swap(self:GeneratorEMA):
     "Exchange the generators' weights and their averages"
-    for p,i in zip(self._params(), range(len(self.average))): p.data,self.average[i] = self.average[i],p.data    # type: ignore[index,arg-type]
+    trained = [p.data for p in self._params()]
+    for p,average in zip(self._params(), self.average): p.data = average
+    self.average = trained
     self.swapped = not self.swapped
 
 @patch
@@ -116,7 +140,7 @@ def export_weights(
 ) -> Iterator: # for a `with` block; gives the model
     "Within it, the model has the weights that are to be used: averaged ones where there are any"
     ema = getattr(learn, 'generator_ema', None)
-    if ema is None or ema.average is None or ema.swapped: yield get_model(learn.model)
+    if ema is None or not ema.average or ema.swapped: yield get_model(learn.model)
     else:
         with ema.averaged(): yield get_model(learn.model)
 
@@ -127,13 +151,16 @@ def grid_figure(
 ) -> Figure: # one picture with a row for each name
     "Slices in a grid: a row for each name, the sequences of each slice side by side"
     rows = {k: x[...,x.shape[-1]//2] if x.ndim==5 else x for k,x in rows.items()}
-    n,c,w,h = next(iter(rows.values())).shape                         # in the picture the first axis runs to the left: the patient's right is there
+    # in the picture the first axis runs to the left: the patient's right is there
+    n,c,w,h = next(iter(rows.values())).shape
     tiles = [torch.cat([x[i//c,i%c].flip(0).T for i in range(n*c)], 1) for x in rows.values()]
     mosaic = from_model_range(torch.cat(tiles[::-1]).float().cpu()).numpy()
     fig = Figure(figsize=(.9*n*c+.8, .9*len(rows)*h/w+.6), layout='constrained')
     ax = fig.subplots()
     ax.imshow(mosaic, cmap='gray', vmin=0, vmax=1, origin='lower')
-    ax.set_xticks([(i+.5)*w for i in range(n*c)], [SEQUENCE_LABELS[SEQUENCES[i%c]] if c==len(SEQUENCES) else f'channel {i%c}' for i in range(n*c)], fontsize=7)
+    ax.set_xticks([(i+.5)*w for i in range(n*c)],
+                  [SEQUENCE_LABELS[SEQUENCES[i%c]] if c==len(SEQUENCES) else f'channel {i%c}'
+                   for i in range(n*c)], fontsize=7)
     ax.set_yticks([(i+.5)*h for i in range(len(rows))], list(rows)[::-1], fontsize=7)
     ax.tick_params(length=0, labeltop=True, labelbottom=False)
     for s in ax.spines.values(): s.set_visible(False)
@@ -148,23 +175,32 @@ def translations(
     b:torch.Tensor, # (N,C,H,W) in [-1,1]
 ) -> dict: # name -> (N,C,H,W)
     "Slices of both sites, there and back"
-    was,device = model.training,next(model.parameters()).device
+    was = model.training
+    device = next(model.parameters()).device
     model.eval()
     try:
-        a,b = a.to(device),b.to(device)
-        fake_b,fake_a = model.translate(a, 'a2b'),model.translate(b, 'b2a')
-        return {'A': a, 'A → B': fake_b, 'A → B → A': model.translate(fake_b, 'b2a'), 'B': b, 'B → A': fake_a, 'B → A → B': model.translate(fake_a, 'a2b')}
+        a = a.to(device)
+        b = b.to(device)
+        fake_b = model.translate(a, 'a2b')
+        fake_a = model.translate(b, 'b2a')
+        return {'A': a, 'A → B': fake_b, 'A → B → A': model.translate(fake_b, 'b2a'), 'B': b,
+                'B → A': fake_a, 'B → A → B': model.translate(fake_a, 'a2b')}
     finally: model.train(was)
 
 def look_at(
     dl, # fastai `DataLoader`, or what wraps it in a distributed training
 ) -> Any: # the batch
     "A batch of a loader; random states, the loader's and torch's, stay as they are"
-    dl = getattr(dl, 'dl', dl)                                        # of several processes, each has a part of the loader
-    rng,state = dl.rng,dl.rng.getstate()
+    # of several processes, each has a part of the loader
+    dl = getattr(dl, 'dl', dl)
+    rng = dl.rng
+    state = dl.rng.getstate()
     try:
-        with torch.random.fork_rng(devices=[]): return dl.one_batch()   # torch's loaders draw a seed, and patches are drawn by it
-    finally: dl.rng = rng; rng.setstate(state)
+        with torch.random.fork_rng(devices=[]):
+            return dl.one_batch()   # torch's loaders draw a seed, and patches are drawn by it
+    finally:
+        dl.rng = rng
+        rng.setstate(state)
 
 # %% ../../nbs/trainers/01a_techniques.ipynb #e5a107d1
 class ImageGrid(EachEpoch):
@@ -172,13 +208,20 @@ class ImageGrid(EachEpoch):
     order = Recorder.order+1
     def __init__(self,
         folder, # for `epoch_0001.png` and so on
-        pairs=None, # (a, b), each (N,C,H,W) in [-1,1]; by default the first of validation, or of training
+        # (a, b), each (N,C,H,W) in [-1,1]; by default the first of validation, or of training
+        pairs=None,
         n:int=2, # slices of each site
         every:int=1, # epochs
-    ): self.folder,self.pairs,self.n,self.every,self.picture = Path(folder),pairs,n,every,None
+    ):
+        self.folder = Path(folder)
+        self.pairs = pairs
+        self.n = n
+        self.every = every
+        self.picture = None
 
     def before_fit(self):
-        if self.pairs is None: self.pairs = look_at(self.dls.valid if len(self.dls.valid) else self.dls.train)
+        if self.pairs is None:
+            self.pairs = look_at(self.dls.valid if len(self.dls.valid) else self.dls.train)
         self.pairs = tuple(x.as_subclass(torch.Tensor).detach()[:self.n] for x in self.pairs[:2])
 
     def epoch_done(self):
@@ -186,11 +229,12 @@ class ImageGrid(EachEpoch):
         if (self.epoch+1)%self.every and self.epoch+1!=self.n_epoch: return
         with export_weights(self.learn) as model: rows = translations(model, *self.pairs)
         self.picture = self.folder/f'epoch_{self.epoch+1:04d}.png'
-        with atomic_path(self.picture) as tmp: grid_figure(rows, f'after epoch {self.epoch+1}').savefig(tmp, dpi=80)
+        with atomic_path(self.picture) as tmp:
+            grid_figure(rows, f'after epoch {self.epoch+1}').savefig(tmp, dpi=80)
 
 # %% ../../nbs/trainers/01a_techniques.ipynb #476a6133
 def _spread(x, mask):
-    "Standard deviation in the brain, of the channel where it is least in relation to its mean square"
+    "Standard deviation in the brain, of the channel with least in relation to its mean square"
     v = x.swapaxes(0,1)[:,mask[:,0]]
     return v.std(1)
 
@@ -200,7 +244,8 @@ def contrast_ratio(
     target:torch.Tensor, # slices of the site it should belong to
 ) -> float: # 1: as much contrast as there should be; of the channel that has least
     "Contrast of fakes in the brain, against that of real slices"
-    return float((_spread(fake, brain_of(source))/_spread(target, brain_of(target)).clamp(min=1e-6)).min())
+    return float(
+        (_spread(fake, brain_of(source))/_spread(target, brain_of(target)).clamp(min=1e-6)).min())
 
 def variety_ratio(
     fake:torch.Tensor, # (B,C,H,W) in [-1,1]
@@ -211,10 +256,11 @@ def variety_ratio(
     return float(fake.std(0).mean()/source.std(0).mean().clamp(min=1e-6))
 
 # %% ../../nbs/trainers/01a_techniques.ipynb #1cc2baa1
-ADVICE = dict(
-    won='Lower lr_d, raise r1, or take fewer discriminator filters; with six patients a site a discriminator knows them all by heart.',
-    flat='Lower the adversarial weight or raise the identity weight, look whether the slices are normalized, and start from a tone map.',
-    alike='Raise the cycle weight, lower lr_g, or enlarge the replay pool.')
+ADVICE = dict(won='Lower lr_d, raise r1, or take fewer discriminator filters; with six '
+                  'patients a site a discriminator knows them all by heart.',
+              flat='Lower the adversarial weight or raise the identity weight, look whether '
+                   'the slices are normalized, and start from a tone map.',
+              alike='Raise the cycle weight, lower lr_g, or enlarge the replay pool.')
 
 class CollapseWarning(EachEpoch):
     "Warn when a discriminator has won, or fakes are flat or all alike, for several epochs in a row"
@@ -224,12 +270,23 @@ class CollapseWarning(EachEpoch):
         flat:float=.1, # least contrast of fakes, against real slices
         alike:float=.1, # least difference between fakes, against that between their sources
         patience:int=3, # epochs in a row
-    ): self.floor,self.flat,self.alike,self.patience,self.counts,self.warnings = floor,flat,alike,patience,{},[]
+    ):
+        self.floor = floor
+        self.flat = flat
+        self.alike = alike
+        self.patience = patience
+        self.counts = {}
+        self.warnings = []
 
     def before_fit(self): self.which = [LOSS_TERMS.index(f'discriminator_{k}') for k in 'ab']
-    def before_train(self): super().before_train(); self.total,self.n = 0.,0
+    def before_train(self):
+        super().before_train()
+        self.total = 0.
+        self.n = 0
     def after_batch(self):
-        if self.training: self.total,self.n,self.last = self.total + self.loss_func.components[self.which],self.n+1,(self.pred,self.xb)
+        if self.training:
+            self.total,self.n,self.last = (self.total + self.loss_func.components[self.which],
+                                           self.n+1,(self.pred,self.xb))
     def state_dict(self): return dict(counts=self.counts, warnings=self.warnings)
     def load_state_dict(self, state): self.counts,self.warnings = state['counts'],state['warnings']
 
@@ -241,11 +298,18 @@ def signs(self:CollapseWarning) -> dict: # what -> (is it there?, sentence)
     out,(a,b) = self.last
     res = {}
     for k,v in zip('ab', (self.total/self.n).tolist()):
-        res[f'won {k}'] = self.loss_func.adversarial!=0 and v<self.floor, f"the discriminator of site {k.upper()} has won: its loss is {v:.3g}"
+        res[f'won {k}'] = (self.loss_func.adversarial!=0 and v<self.floor,
+                           f"the discriminator of site {k.upper()} has won: its loss is {v:.3g}")
     for d,fake,src,dst in (('a2b',out.fake_b,a,b), ('b2a',out.fake_a,b,a)):
-        c,v = contrast_ratio(fake, src, dst),variety_ratio(fake, src)
-        res[f'flat {d}'] = c<self.flat, f'what generator_{d} makes is flat: a sequence has {c:.2g} of the contrast it should have'
-        res[f'alike {d}'] = v<self.alike, f'what generator_{d} makes is all alike: it varies {v:.2g} times as much as what it is made of'
+        c = contrast_ratio(fake, src, dst)
+        v = variety_ratio(fake, src)
+        res[f'flat {d}'] = (
+            c<self.flat,
+            f'what generator_{d} makes is flat: a sequence has {c:.2g} of the contrast '
+            'it should have')
+        res[f'alike {d}'] = (
+            v<self.alike, f'what generator_{d} makes is all alike: it varies {v:.2g} times as much '
+                          'as what it is made of')
     return res
 
 @patch
@@ -253,5 +317,7 @@ def epoch_done(self:CollapseWarning):
     for k,(there,sentence) in self.signs().items():
         self.counts[k] = self.counts.get(k, 0)+1 if there else 0
         if self.counts[k]==self.patience:
-            self.warnings.append(f'epoch {self.epoch+1}: {sentence}, for {self.patience} epochs in a row. {ADVICE[k.split()[0]]}')
+            self.warnings.append(
+                f'epoch {self.epoch+1}: {sentence}, for {self.patience} epochs in a row. '
+                f'{ADVICE[k.split()[0]]}')
             _log.warning(self.warnings[-1])

@@ -21,17 +21,23 @@ def run_params(
     learn, # `Learner`
 ) -> dict: # name -> number or word
     "What a training was run with"
-    model,loss = get_model(learn.model),learn.loss_func
-    weights = {f'lambda_{k}': float(v) for k,v in vars(loss).items() if isinstance(v, (int,float)) and not isinstance(v, bool) and not k.startswith('_') and k!='training'}
+    model = get_model(learn.model)
+    loss = learn.loss_func
+    weights = {f'lambda_{k}': float(v)
+               for k,v in vars(loss).items() if isinstance(v, (int,float))
+               and not isinstance(v, bool) and not k.startswith('_') and k!='training'}
     dl = getattr(learn.dls.train, 'dl', learn.dls.train)
     r1 = getattr(learn, 'r1', None)
-    return dict(**model.config, **weights, batch_size=dl.bs, n_epochs=learn.n_epoch, slice_size='×'.join(map(str, look_at(dl)[0].shape[-2:])), training_pairs=dl.n,
-                lr_g=float(learn.opt.hypers[0]['lr']), lr_d=float(learn.opt.hypers[-1]['lr']), r1=r1.gamma if r1 else 0.)
+    return dict(**model.config, **weights, batch_size=dl.bs, n_epochs=learn.n_epoch,
+                slice_size='×'.join(map(str, look_at(dl)[0].shape[-2:])), training_pairs=dl.n,
+                lr_g=float(learn.opt.hypers[0]['lr']), lr_d=float(learn.opt.hypers[-1]['lr']),
+                r1=r1.gamma if r1 else 0.)
 
 # %% ../../nbs/trainers/01c_tracking.ipynb #2785c889
 class Tracking(EachEpoch):
-    "What every tracker does; a subclass says how: `start`, `log_values`, `log_picture`, `log_model`, `close`"
-    order,is_open = Recorder.order+3,False
+    "What every tracker does: `start`, `log_values`, `log_picture`, `log_model`, `close`"
+    order = Recorder.order+3
+    is_open = False
     def before_fit(self):
         if rank_distrib() or self.is_open: return
         self.start(run_params(self.learn))
@@ -40,9 +46,12 @@ class Tracking(EachEpoch):
     def epoch_done(self):
         df = self.component_recorder.frame()
         row = df[df.epoch==self.epoch].drop(columns='epoch').mean().dropna().to_dict()
-        if (v := getattr(self.learn, 'validation', None)) and v.rows and v.rows[-1]['epoch']==self.epoch: row |= {f'valid_{k}': x for k,x in v.rows[-1].items() if k!='epoch'}
+        if (v := getattr(self.learn, 'validation',
+                         None)) and v.rows and v.rows[-1]['epoch']==self.epoch:
+            row |= {f'valid_{k}': x for k,x in v.rows[-1].items() if k!='epoch'}
         self.log_values(row, self.epoch+1)
-        if (g := getattr(self.learn, 'image_grid', None)) and g.picture: self.log_picture(g.picture, self.epoch+1)
+        if (g := getattr(self.learn, 'image_grid', None)) and g.picture:
+            self.log_picture(g.picture, self.epoch+1)
 
     def finish(self, status='FINISHED', folder=None):
         "Log the model in `folder`, and close"
@@ -58,16 +67,25 @@ class MLflowTracking(Tracking):
         tracking_uri:str=None, # store to write to; None: MLflow's own choice
         experiment:str='neuroscope', # that a new run belongs to
         run_name:str=None, # of a new run
-    ): self.tracking_uri,self.experiment,self.run_name,self.run_id,self.own = tracking_uri,experiment,run_name,None,True
+    ):
+        self.tracking_uri = tracking_uri
+        self.experiment = experiment
+        self.run_name = run_name
+        self.run_id = None
+        self.own = True
 
     def start(self, params):
         mlflow = require_extra('mlflow', 'mlflow')
         active = None if self.tracking_uri else mlflow.active_run()
         uri = self.tracking_uri or mlflow.get_tracking_uri()
-        if uri.startswith('sqlite'): require_extra('sqlalchemy', 'mlflow'); require_extra('alembic', 'mlflow')
+        if uri.startswith('sqlite'):
+            require_extra('sqlalchemy', 'mlflow')
+            require_extra('alembic', 'mlflow')
         self.client = mlflow.MlflowClient(tracking_uri=uri)
         if active: self.run_id,self.own = active.info.run_id,False
-        elif self.run_id is None or not self._resume(): self.run_id = self.client.create_run(self._experiment_id(), run_name=self.run_name).info.run_id
+        elif self.run_id is None or not self._resume():
+            self.run_id = self.client.create_run(self._experiment_id(),
+                                                 run_name=self.run_name).info.run_id
         there = self.client.get_run(self.run_id).data.params
         for k,v in params.items():
             if k not in there: self.client.log_param(self.run_id, k, v)
@@ -105,7 +123,8 @@ def log_picture(self:MLflowTracking,
 def log_model(self:MLflowTracking,
     folder, # that `save_model` wrote
 ):
-    for f in ('model.safetensors','config.json','README.md'): self.client.log_artifact(self.run_id, str(folder/f), 'model')
+    for f in ('model.safetensors','config.json','README.md'):
+        self.client.log_artifact(self.run_id, str(folder/f), 'model')
 @patch
 def close(self:MLflowTracking,
     status, # 'FINISHED', or MLflow's word for how else it ended
@@ -123,7 +142,9 @@ class TensorBoardTracking(Tracking):
         require_extra('tensorboard', 'tensorboard')
         from torch.utils.tensorboard import SummaryWriter
         self.writer = SummaryWriter(str(self.folder))
-        self.writer.add_text('parameters', '\n'.join(['| | |', '|---|---|', *(f'| {k} | {v} |' for k,v in params.items())]))
+        self.writer.add_text('parameters',
+                             '\n'.join(['| | |', '|---|---|',
+                                        *(f'| {k} | {v} |' for k,v in params.items())]))
 
     def log_values(self, values, step):
         for k,v in values.items(): self.writer.add_scalar(k, float(v), step)
@@ -131,7 +152,9 @@ class TensorBoardTracking(Tracking):
         import matplotlib.image as mpimg
         self.writer.add_image('slices', mpimg.imread(path)[...,:3], step, dataformats='HWC')
     def log_model(self, folder): self.writer.add_text('model', str(folder.resolve()))
-    def close(self, status): self.writer.add_text('status', status); self.writer.close()
+    def close(self, status):
+        self.writer.add_text('status', status)
+        self.writer.close()
 
 # %% ../../nbs/trainers/01c_tracking.ipynb #044e8918
 def make_tracking(
@@ -140,6 +163,11 @@ def make_tracking(
 ) -> Tracking|None: # None where `framework` is None
     "The tracker of a name, or an error before the training begins rather than after"
     if framework is None or isinstance(framework, Tracking): return framework
-    if framework=='mlflow': require_extra('mlflow', 'mlflow'); return MLflowTracking(run_name=Path(folder).name if folder else None)
-    if framework=='tensorboard': require_extra('tensorboard', 'tensorboard'); return TensorBoardTracking(Path(folder or '.')/'tensorboard')
-    raise InputError(f"there is no tracking framework '{framework}'", fix="Take 'tensorboard' or 'mlflow', or leave it out.")
+    if framework=='mlflow':
+        require_extra('mlflow', 'mlflow')
+        return MLflowTracking(run_name=Path(folder).name if folder else None)
+    if framework=='tensorboard':
+        require_extra('tensorboard', 'tensorboard')
+        return TensorBoardTracking(Path(folder or '.')/'tensorboard')
+    raise InputError(f"there is no tracking framework '{framework}'",
+                     fix="Take 'tensorboard' or 'mlflow', or leave it out.")

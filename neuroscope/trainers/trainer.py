@@ -27,19 +27,29 @@ from .validation import KeepBest, Validation, said_figures
 
 # %% ../../nbs/trainers/03_trainer.ipynb #697d4dfc
 def pair_dataloaders(
-    train, # `MRIPairDataset`, `DataLoaders`, or an indexed set of pairs (a, b), each (C,H,W) in [-1,1]
+    # `MRIPairDataset`, `DataLoaders`, or an indexed set of pairs (a, b), each (C,H,W) in [-1,1]
+    train,
     valid=None, # an indexed set of pairs; it takes the place of what `train` would set aside
     batch_size:int=4, # pairs of slices in a batch
 ) -> DataLoaders: # for training and for validation, the latter empty where nothing is set aside
     "Loaders of pairs of slices, from whatever holds them"
-    if isinstance(train, (str, Path)): raise InputError('a path is no training set', path=train, fix='Give an MRIPairDataset of the folders of both sites.')
+    if isinstance(train, (str, Path)):
+        raise InputError('a path is no training set', path=train,
+                         fix='Give an MRIPairDataset of the folders of both sites.')
     if isinstance(train, DataLoaders): dls = train
-    elif hasattr(train, 'dataloaders'): dls = train.dataloaders(bs=batch_size, **({} if valid is None else dict(valid_pct=0)))
+    elif hasattr(train, 'dataloaders'):
+        dls = train.dataloaders(bs=batch_size, **({} if valid is None else dict(valid_pct=0)))
     else:
         if not len(train): raise InputError('the training set is empty')
-        if not 0<batch_size<=len(train): raise InputError(f'a batch of {batch_size} cannot be filled from {len(train)} training pairs', fix=f'Take a batch_size between 1 and {len(train)}.')
-        dls = DataLoaders(DataLoader(train, bs=batch_size, shuffle=True), DataLoader([], bs=batch_size))
-    if valid is not None: dls = DataLoaders(dls.train, DataLoader(valid, bs=dls.train.bs, device=dls.train.device), device=getattr(dls, 'device', None))
+        if not 0<batch_size<=len(train):
+            raise InputError(
+                f'a batch of {batch_size} cannot be filled from {len(train)} training pairs',
+                fix=f'Take a batch_size between 1 and {len(train)}.')
+        dls = DataLoaders(DataLoader(train, bs=batch_size, shuffle=True),
+                          DataLoader([], bs=batch_size))
+    if valid is not None:
+        dls = DataLoaders(dls.train, DataLoader(valid, bs=dls.train.bs, device=dls.train.device),
+                          device=getattr(dls, 'device', None))
     return dls
 
 # %% ../../nbs/trainers/03_trainer.ipynb #d12ff67f
@@ -49,12 +59,23 @@ def check_pairs(
 ):
     "Look at a batch, and say what the model could not make of it"
     a,b = look_at(dls.train)[:2]
-    c,axes = model.config['input_channels'],len(model.config.get('patch_size', (0,0)))
-    if a.ndim!=axes+2: raise InputError(f'the pairs have {a.ndim-2} image axes, a {model.kind} takes {axes}', fix='Slices are for a CycleGAN, patches (`PatchPairs`) for a CycleGAN3D.')
-    if a.shape[1:]!=b.shape[1:]: raise InputError(f'slices of site A are {tuple(a.shape[1:])}, those of site B {tuple(b.shape[1:])}', fix='Give both sites the same sequences and size; unpaired_dataloaders and MRIPairDataset bring them to one size.')
-    if a.shape[1]!=c: raise InputError(f'the slices have {a.shape[1]} channels, the model was made for {c}', fix=f'Make it with input_channels={a.shape[1]}.')
+    c = model.config['input_channels']
+    axes = len(model.config.get('patch_size', (0,0)))
+    if a.ndim!=axes+2:
+        raise InputError(f'the pairs have {a.ndim-2} image axes, a {model.kind} takes {axes}',
+                         fix='Slices are for a CycleGAN, patches (`PatchPairs`) for a CycleGAN3D.')
+    if a.shape[1:]!=b.shape[1:]:
+        raise InputError(
+            f'slices of site A are {tuple(a.shape[1:])}, those of site B ' f'{tuple(b.shape[1:])}',
+            fix='Give both sites the same sequences and size; unpaired_dataloaders and '
+                'MRIPairDataset bring them to one size.')
+    if a.shape[1]!=c:
+        raise InputError(f'the slices have {a.shape[1]} channels, the model was made for {c}',
+                         fix=f'Make it with input_channels={a.shape[1]}.')
     for k,x in zip('AB', (a,b)):
-        if not torch.isfinite(x).all(): raise InputError(f'there are NaN or infinite values in the slices of site {k}', fix='Look for the subject they come from, and preprocess it again.')
+        if not torch.isfinite(x).all():
+            raise InputError(f'there are NaN or infinite values in the slices of site {k}',
+                             fix='Look for the subject they come from, and preprocess it again.')
 
 # %% ../../nbs/trainers/03_trainer.ipynb #0f5dd4d4
 class CycleGANTrainer:
@@ -68,15 +89,25 @@ class CycleGANTrainer:
         cbs=None, # further `fastai` callbacks
         **kwargs, # of `cyclegan_learner`: r1, bf16, …
     ):
-        make_tracking(tracking_framework)                             # what is not installed is said now
-        self.model,self.tracking_framework,self.loss_func,self.lr_g,self.lr_d,self.cbs,self.kwargs,self.learn = model,tracking_framework,loss_func,lr_g,lr_d,L(cbs),kwargs,None
+        # what is not installed is said now
+        make_tracking(tracking_framework)
+        self.model = model
+        self.tracking_framework = tracking_framework
+        self.loss_func = loss_func
+        self.lr_g = lr_g
+        self.lr_d = lr_d
+        self.cbs = L(cbs)
+        self.kwargs = kwargs
+        self.learn = None
 
 # %% ../../nbs/trainers/03_trainer.ipynb #6d5508ac
 def _check_length(n_epochs, n_epochs_decay, minutes):
     "Raise if a training has no length, or decays for longer than it lasts"
     for k,n in dict(n_epochs=n_epochs, minutes=minutes).items():
         if n is not None and n<=0: raise InputError(f'{k} is {n}, and has to be above 0')
-    if n_epochs_decay is not None and not minutes and not 0<=n_epochs_decay<=n_epochs: raise InputError(f'{n_epochs_decay} epochs with falling rates do not fit into {n_epochs}', fix=f'They are counted among n_epochs: take 0 to {n_epochs}.')
+    if n_epochs_decay is not None and not minutes and not 0<=n_epochs_decay<=n_epochs:
+        raise InputError(f'{n_epochs_decay} epochs with falling rates do not fit into {n_epochs}',
+                         fix=f'They are counted among n_epochs: take 0 to {n_epochs}.')
 
 @patch
 def train(self:CycleGANTrainer,
@@ -94,8 +125,11 @@ def train(self:CycleGANTrainer,
     "Train, or go on training"
     _check_length(n_epochs, n_epochs_decay, minutes)
     folder = None if checkpoint_dir is None else Path(checkpoint_dir)
-    self.learn = self._prepare(pair_dataloaders(train_dataset, valid_dataset, batch_size), folder, isinstance(valid_dataset, PairedSlices) if paired is None else paired, images)
-    if folder and resume and (folder/'checkpoint.safetensors').exists(): self.learn.load_checkpoint(folder)
+    self.learn = self._prepare(pair_dataloaders(train_dataset, valid_dataset, batch_size), folder,
+                               isinstance(valid_dataset, PairedSlices) if paired is None
+                               else paired, images)
+    if folder and resume and (folder/'checkpoint.safetensors').exists():
+        self.learn.load_checkpoint(folder)
     decay = n_epochs//2 if n_epochs_decay is None else n_epochs_decay
     with self._tracked(folder), distributed(self.learn):
         if minutes: self.learn.fit_for(minutes, self.lr_g, self.lr_d)
@@ -109,22 +143,37 @@ def train(self:CycleGANTrainer,
 def _prepare(self:CycleGANTrainer, dls, folder, paired, images):
     "The learner, with the callbacks that write into the folder"
     check_pairs(dls, self.model)
-    if folder: folder.mkdir(parents=True, exist_ok=True); _clear_stale(folder)
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        _clear_stale(folder)
     self.tracking = make_tracking(self.tracking_framework, folder)
     valid = len(dls.valid.dataset)>0
-    own = [CollapseWarning(), *([Validation(paired)] if valid else []), *([self.tracking] if self.tracking else [])]
-    if folder: own += [CheckpointEvery(folder), *([KeepBest(folder/'best')] if valid else []), *([ImageGrid(folder/'images')] if images else [])]
+    own = [CollapseWarning(), *([Validation(paired)] if valid else []),
+           *([self.tracking] if self.tracking else [])]
+    if folder:
+        own += [CheckpointEvery(folder), *([KeepBest(folder/'best')] if valid else []),
+                *([ImageGrid(folder/'images')] if images else [])]
     have = {c if isinstance(c, type) else type(c) for c in self.cbs}
-    own = [c for c in own if type(c) not in have]                     # one of the user's own takes precedence
-    if counts := subject_counts(dls): self.model.meta['subjects'] = {**counts, **{k: n for k,n in self.model.meta.get('subjects', {}).items() if k not in counts}}
-    return cyclegan_learner(dls, self.model, self.loss_func, self.lr_g, self.lr_d, cbs=self.cbs+own, **self.kwargs)
+    # one of the user's own takes precedence
+    own = [c for c in own if type(c) not in have]
+    if counts := subject_counts(dls):
+        self.model.meta['subjects'] = {
+            **counts, **{k: n for k,n in self.model.meta.get('subjects', {}).items()
+                         if k not in counts}}
+    return cyclegan_learner(dls, self.model, self.loss_func, self.lr_g, self.lr_d, cbs=self.cbs+own,
+                            **self.kwargs)
 
 @patch
 def _write_results(self:CycleGANTrainer, folder):
-    loss,terms,v = self.learn.loss_func,self.learn.component_recorder.frame(),getattr(self.learn, 'validation', None)
+    loss = self.learn.loss_func
+    terms = self.learn.component_recorder.frame()
+    v = getattr(self.learn, 'validation', None)
     size = list(look_at(self.learn.dls.train)[0].shape[2:])
-    self.model.meta |= dict(**({} if 'patch_size' in self.model.config else dict(slice_size=size)), iterations=len(terms), epochs=int(terms.epoch.max())+1,
-        batch_size=self.learn.dls.train.bs, loss_weights={k: float(getattr(loss, k)) for k in ('adversarial','cycle','identity')} | getattr(loss, 'extra', {}))
+    self.model.meta |= dict(
+        **({} if 'patch_size' in self.model.config else dict(slice_size=size)),
+        iterations=len(terms), epochs=int(terms.epoch.max())+1, batch_size=self.learn.dls.train.bs,
+        loss_weights={k: float(getattr(loss, k)) for k in ('adversarial','cycle','identity')}
+        | getattr(loss, 'extra', {}))
     if v and v.rows: self.model.meta |= said_figures(v.rows[-1])
     with export_weights(self.learn) as model: model.save_model(folder)
     with atomic_path(folder/'history.csv') as tmp: terms.to_csv(tmp)
@@ -136,10 +185,13 @@ def _write_results(self:CycleGANTrainer, folder):
 @contextmanager
 def _tracked(self:CycleGANTrainer, folder):
     "Within it the training is tracked; its end, good or bad, is told to the tracker"
-    if not self.tracking: yield; return
+    if not self.tracking:
+        yield
+        return
     try: yield
     except BaseException as e:
         self.tracking.finish('KILLED' if isinstance(e, KeyboardInterrupt) else 'FAILED')
         raise
     with tempfile.TemporaryDirectory() as tmp:
-        with export_weights(self.learn) as model: self.tracking.finish(folder=folder or model.save_model(tmp))
+        with export_weights(self.learn) as model:
+            self.tracking.finish(folder=folder or model.save_model(tmp))

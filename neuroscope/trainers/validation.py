@@ -49,8 +49,10 @@ class Validation(Callback):
     ): self.paired,self.voxels,self.n_projections,self.rows = paired,voxels,n_projections,[]
 
     def before_validate(self):
-        self.sums,self.drawn = {},{}
-        self.generator = torch.Generator().manual_seed(0)             # the same voxels in every epoch
+        self.sums = {}
+        self.drawn = {}
+        # the same voxels in every epoch
+        self.generator = torch.Generator().manual_seed(0)
 
     def frame(self) -> pd.DataFrame:
         "A row an epoch"
@@ -67,17 +69,24 @@ def _add(self, name, x, truth, brain):
 def _draw(self, name, x, brain):
     "Keep some of a batch's voxels, all channels of each"
     v = from_model_range(x.float()).movedim(1,-1)[brain[:,0]].cpu()
-    self.drawn.setdefault(name, []).append(v[torch.randint(len(v), (self.voxels,), generator=self.generator)] if len(v) else v)
+    self.drawn.setdefault(name, []).append(
+        v[torch.randint(len(v), (self.voxels,), generator=self.generator)] if len(v) else v)
 
 @patch
 def after_batch(self:Validation):
-    out,(a,b) = self.pred,self.xb
-    in_a,in_b = brain_of(a),brain_of(b)
-    _add(self, 'cycle', out.rec_a, a, in_a); _add(self, 'cycle', out.rec_b, b, in_b)
-    for name,x,brain in (('a',a,in_a), ('b',b,in_b), ('fake_b',out.fake_b,in_a), ('fake_a',out.fake_a,in_b)): _draw(self, name, x, brain)
+    out = self.pred
+    (a,b) = self.xb
+    in_a = brain_of(a)
+    in_b = brain_of(b)
+    _add(self, 'cycle', out.rec_a, a, in_a)
+    _add(self, 'cycle', out.rec_b, b, in_b)
+    for name,x,brain in (('a',a,in_a), ('b',b,in_b), ('fake_b',out.fake_b,in_a),
+                         ('fake_a',out.fake_a,in_b)):
+        _draw(self, name, x, brain)
     if not self.paired: return
     both = in_a&in_b
-    for name,x,y in (('a2b',out.fake_b,b), ('b2a',out.fake_a,a), ('before',a,b)): _add(self, name, x, y, both)
+    for name,x,y in (('a2b',out.fake_b,b), ('b2a',out.fake_a,a), ('before',a,b)):
+        _add(self, name, x, y, both)
 
 # %% ../../nbs/trainers/01b_validation.ipynb #ebe67cb5
 @patch
@@ -85,8 +94,10 @@ def after_validate(self:Validation):
     if not self.sums: return                                          # nothing to validate on
     v = {k: torch.cat(o) for k,o in self.drawn.items()}
     W = random_directions(v['a'].shape[1], self.n_projections, torch.Generator().manual_seed(0))
-    far = lambda x,y: float(sliced_wasserstein(v[x], v[y], directions=W))
-    row = dict(epoch=self.epoch, psnr_cycle=psnr_of(*self.sums['cycle']), distance_a2b=far('fake_b','b'), distance_b2a=far('fake_a','a'), distance_before=far('a','b'))
+    def far(x, y): return float(sliced_wasserstein(v[x], v[y], directions=W))
+    row = dict(epoch=self.epoch, psnr_cycle=psnr_of(*self.sums['cycle']),
+               distance_a2b=far('fake_b','b'), distance_b2a=far('fake_a','a'),
+               distance_before=far('a','b'))
     row['distance'] = (row['distance_a2b']+row['distance_b2a'])/2
     if self.paired:
         row |= {f'psnr_{k}': psnr_of(*self.sums[k]) for k in ('a2b','b2a','before')}
@@ -98,7 +109,8 @@ def said_figures(
     row:dict, # of a `Validation`
 ) -> dict: # for a model's `meta`
     "What was measured, and on what"
-    return dict(figures={k: v for k,v in row.items() if k!='epoch'}, measured=f'the validation slices, after epoch {row["epoch"]+1}')
+    return dict(figures={k: v for k,v in row.items() if k!='epoch'},
+                measured=f'the validation slices, after epoch {row["epoch"]+1}')
 
 class KeepBest(EachEpoch):
     "Save the best model so far, by what `Validation` measured"
@@ -112,11 +124,15 @@ class KeepBest(EachEpoch):
         if not self.validation.rows or self.validation.rows[-1]['epoch']!=self.epoch: return
         row = self.validation.rows[-1]
         by = self.by or ('psnr' if 'psnr' in row else 'distance')
-        if by not in row: raise InputError(f"the validation has no column '{by}'", fix=f'There are: {", ".join(row)}.')
+        if by not in row:
+            raise InputError(f"the validation has no column '{by}'",
+                             fix=f'There are: {", ".join(row)}.')
         value = row[by] if by.startswith('psnr') else -row[by]
         if math.isnan(value) or (self.best is not None and value<=self.best['score']): return
         self.best = dict(epoch=self.epoch+1, by=by, value=row[by], score=value)
-        with export_weights(self.learn) as model: save_whole(model, self.folder, best={k: v for k,v in self.best.items() if k!='score'}, **said_figures(row))
+        with export_weights(self.learn) as model:
+            save_whole(model, self.folder, best={k: v for k,v in self.best.items() if k!='score'},
+                       **said_figures(row))
 
     def state_dict(self): return dict(best=self.best)
     def load_state_dict(self, state): self.best = state['best']
@@ -128,7 +144,8 @@ def save_whole(
     **notes, # for this copy's `meta`
 ) -> Path: # the folder
     "Save a model so that its folder holds the old one or the new one, never half of each"
-    folder,meta = Path(folder),model.meta
+    folder = Path(folder)
+    meta = model.meta
     old = folder.with_name(f'.tmp-{os.getpid()}-old-{folder.name}')
     try:
         model.meta = {**meta, **notes}

@@ -10,7 +10,8 @@ __all__ = []
 # %% ../../nbs/visualization/index.ipynb #2c5435df
 from .figures import *
 from .viewer import Scans, ViewState, VolumeViewer, draw_view, open_scans
-from .inspector import Inspection, InspectorSettings, PreprocessingInspector, inspector_figure
+from .inspector import (Inspection, InspectorSettings,
+                                                PreprocessingInspector, inspector_figure)
 from . import figures, viewer, inspector
 
 # %% ../../nbs/visualization/index.ipynb #c81fce10

@@ -26,19 +26,25 @@ def as_ras(vol, # (...,X,Y,Z) array; leading axes are kept
            affine=None, # (4,4) voxel to mm; RAS and 1 mm unless told
           )->tuple: # (array in RAS+ order, size of its voxels in mm along R, A, S)
     "A volume with its axes running to the patient's right, front and top"
-    vol,affine = np.asarray(vol),np.eye(4) if affine is None else np.asarray(affine)
-    ornt = nib.io_orientation(affine); lead = vol.ndim-3
-    out = np.moveaxis(nib.apply_orientation(np.moveaxis(vol, range(lead), range(3, vol.ndim)), ornt), range(3, vol.ndim), range(lead))
-    zooms = np.empty(3); zooms[ornt[:,0].astype(int)] = nib.affines.voxel_sizes(affine)
+    vol = np.asarray(vol)
+    affine = np.eye(4) if affine is None else np.asarray(affine)
+    ornt = nib.io_orientation(affine)
+    lead = vol.ndim-3
+    out = np.moveaxis(nib.apply_orientation(np.moveaxis(vol, range(lead), range(3, vol.ndim)),
+                                            ornt), range(3, vol.ndim), range(lead))
+    zooms = np.empty(3)
+    zooms[ornt[:,0].astype(int)] = nib.affines.voxel_sizes(affine)
     return out, tuple(zooms)
 
 # %% ../../nbs/visualization/00_figures.ipynb #b3d61cf1
-PLANES = dict(axial=(2,'RLAP'), coronal=(1,'RLSI'), sagittal=(0,'APSI'))    # axis cut across; letters at left, right, top, bottom
+# axis cut across; letters at left, right, top, bottom
+PLANES = dict(axial=(2,'RLAP'), coronal=(1,'RLSI'), sagittal=(0,'APSI'))
 
 def check_plane(plane, # one of `PLANES`
                )->tuple: # axis cut across, letters at left, right, top and bottom
     "Axis and edge letters of a plane"
-    if plane not in PLANES: raise InputError(f'no plane called {plane!r}', fix=f'Take {", ".join(PLANES)}')
+    if plane not in PLANES:
+        raise InputError(f'no plane called {plane!r}', fix=f'Take {", ".join(PLANES)}')
     return PLANES[plane]
 
 def slice_view(ras, # (X,Y,Z) volume in RAS order
@@ -60,24 +66,34 @@ def best_slice(ras, # (X,Y,Z) lesion labels or mask, in RAS order
                plane='axial', # 'axial', 'coronal' or 'sagittal'
               )->int: # index of a slice
     "The slice that shows most of a lesion and of its core, or most of a mask"
-    ax,v = check_plane(plane)[0],np.asarray(ras); others = tuple(i for i in range(3) if i!=ax)
+    ax = check_plane(plane)[0]
+    v = np.asarray(ras)
+    others = tuple(i for i in range(3) if i!=ax)
     areas = [m.sum(others) for m in (v>0, (v>0)&(v!=2))]
     return int(sum(a/max(a.max(), 1) for a in areas).argmax())
 
 # %% ../../nbs/visualization/00_figures.ipynb #23881103
-PANEL,INK,FAINT = '#0f1115','#e8eaed','#9aa0a6'        # pictures: the dark panel and what is written on it
+PANEL = '#0f1115'   # pictures: the dark panel and what is written on it
+INK = '#e8eaed'
+FAINT = '#9aa0a6'
 GREY = '#7c7f86'                                        # charts: reads on white and on near-black
 COLORS = dict(source='#e07b39', target='#3f8fd6', harmonized='#23a47a')
 LESION_COLORS = dict(lesion='#ffd54a', core='#ff5d73')
 LESION_LABELS = dict(lesion='whole lesion', core='tumour core')
-GREYS = LinearSegmentedColormap.from_list('greys', [PANEL,'#ffffff'])     # black is the panel itself: no box around the brain
-DIFFERENCE = LinearSegmentedColormap.from_list('difference', ['#9fe0ff','#2f8fe0','#123a66',PANEL,'#6b2a10','#f0803c','#ffe2a8'])
-_BASE = {'font.size':9, 'axes.titlesize':10, 'axes.spines.top':False, 'axes.spines.right':False, 'figure.dpi':80, 'legend.frameon':False,
-         'axes.titlelocation':'left', 'svg.fonttype':'none', 'figure.constrained_layout.use':True}
-_CHART = {**_BASE, **{k:GREY for k in ('text.color','axes.labelcolor','axes.edgecolor','xtick.color','ytick.color')}, 'axes.titlecolor':GREY,
-          'figure.facecolor':'none', 'axes.facecolor':'none', 'savefig.facecolor':'none', 'axes.titleweight':'bold'}
-_PICTURE = {**_BASE, 'axes.titlelocation':'center', 'figure.facecolor':PANEL, 'axes.facecolor':PANEL, 'savefig.facecolor':PANEL, 'text.color':INK, 'axes.labelcolor':INK,
-            'xtick.color':FAINT, 'ytick.color':FAINT, 'axes.edgecolor':FAINT}
+# black is the panel itself: no box around the brain
+GREYS = LinearSegmentedColormap.from_list('greys', [PANEL,'#ffffff'])
+DIFFERENCE = LinearSegmentedColormap.from_list(
+    'difference', ['#9fe0ff','#2f8fe0','#123a66',PANEL,'#6b2a10','#f0803c','#ffe2a8'])
+_BASE = {'font.size':9, 'axes.titlesize':10, 'axes.spines.top':False, 'axes.spines.right':False,
+         'figure.dpi':80, 'legend.frameon':False, 'axes.titlelocation':'left',
+         'svg.fonttype':'none', 'figure.constrained_layout.use':True}
+_CHART = {**_BASE, **{k:GREY for k in ('text.color','axes.labelcolor','axes.edgecolor',
+                                       'xtick.color','ytick.color')}, 'axes.titlecolor':GREY,
+          'figure.facecolor':'none', 'axes.facecolor':'none', 'savefig.facecolor':'none',
+          'axes.titleweight':'bold'}
+_PICTURE = {**_BASE, 'axes.titlelocation':'center', 'figure.facecolor':PANEL,
+            'axes.facecolor':PANEL, 'savefig.facecolor':PANEL, 'text.color':INK,
+            'axes.labelcolor':INK, 'xtick.color':FAINT, 'ytick.color':FAINT, 'axes.edgecolor':FAINT}
 
 @contextmanager
 def chart_style()->Iterator[None]: # for a `with` block
@@ -93,8 +109,9 @@ def picture_style()->Iterator[None]: # for a `with` block
 def display_range(vol, # (X,Y,Z) array, background 0
                   percentiles=(2,99.7), # of the voxels that are not background
                  )->tuple: # (black, white)
-    "Grey-scale window of a volume: dark tissue stays above black, the brightest voxels do not set white"
-    v = np.asarray(vol); v = v[np.isfinite(v)&(v!=0)]
+    "Grey-scale window: dark tissue stays above black, the brightest voxels do not set white"
+    v = np.asarray(vol)
+    v = v[np.isfinite(v)&(v!=0)]
     if not v.size: return 0.,1.
     lo,hi = (float(o) for o in np.percentile(v, percentiles))
     black = lo-.2*(hi-lo)
@@ -108,19 +125,23 @@ def show_slice(ax, # matplotlib axes
                window=None, # (black, white); `display_range` unless told
                cmap=GREYS, # matplotlib colour map
                letters=True, # mark the sides?
-               frame=None, # (left, right, bottom, top) of `brain_frame`; the whole slice unless told
+               # (left, right, bottom, top) of `brain_frame`; the whole slice unless told
+               frame=None,
               )->Any: # the matplotlib image
     "One slice in true proportion, sides marked"
     black,white = window or display_range(ras)
     view = slice_view(ras, index, plane)
-    if cmap is GREYS and black<0: view = np.where(view==0, black, view)        # z-scores: background is still background
-    im = ax.imshow(view, cmap=cmap, vmin=black, vmax=white, aspect=view_aspect(zooms, plane), interpolation='nearest')
+    if cmap is GREYS and black<0:
+        view = np.where(view==0, black, view)   # z-scores: background is still background
+    im = ax.imshow(view, cmap=cmap, vmin=black, vmax=white, aspect=view_aspect(zooms, plane),
+                   interpolation='nearest')
     ax.set(xticks=[], yticks=[])
     if frame: ax.set(xlim=frame[:2], ylim=frame[2:])
     for s in ax.spines.values(): s.set_visible(False)
     if letters:
         for c,(x,y) in zip(check_plane(plane)[1], ((.03,.5),(.97,.5),(.5,.965),(.5,.035))):
-            ax.text(x, y, c, transform=ax.transAxes, color=FAINT, fontsize=7, ha='center', va='center')
+            ax.text(x, y, c, transform=ax.transAxes, color=FAINT, fontsize=7, ha='center',
+                    va='center')
     return im
 
 # %% ../../nbs/visualization/00_figures.ipynb #95d4360b
@@ -130,7 +151,8 @@ def brain_frame(mask, # (X,Y,Z) brain, in RAS order
                 margin=.06, # of the larger side, on every side
                )->tuple: # (left, right, bottom, top) in pixels of the view, rows downwards
     "Limits of a picture that hold the whole brain and a margin"
-    seen = np.asarray(mask).any(check_plane(plane)[0]).T[::-1,::-1]; a = view_aspect(zooms, plane)
+    seen = np.asarray(mask).any(check_plane(plane)[0]).T[::-1,::-1]
+    a = view_aspect(zooms, plane)
     if not seen.any(): seen = np.ones_like(seen, dtype=bool)
     y,x = (np.flatnonzero(seen.any(i)) for i in (1,0))
     m = margin*max(len(y)*a, len(x))
@@ -143,10 +165,12 @@ def outline_lesion(ax, # axes that show a slice
                    plane='axial', # 'axial', 'coronal' or 'sagittal'
                   )->list: # names of the outlines drawn
     "Outlines of the whole lesion and of the tumour core"
-    s = slice_view(seg, index, plane); drawn = []
+    s = slice_view(seg, index, plane)
+    drawn = []
     for nm,m in dict(lesion=s>0, core=(s>0)&(s!=2)).items():
         if m.any() and not m.all():
-            ax.contour(m.astype(float), [.5], colors=[LESION_COLORS[nm]], linewidths=.9); drawn.append(nm)
+            ax.contour(m.astype(float), [.5], colors=[LESION_COLORS[nm]], linewidths=.9)
+            drawn.append(nm)
     return drawn
 
 # %% ../../nbs/visualization/00_figures.ipynb #ae418873
@@ -155,39 +179,51 @@ def _check_subject(sequences=SEQUENCES, **vols):
     shapes = {k:np.shape(v) for k,v in vols.items()}
     for k,s in shapes.items():
         if len(s)!=4 or s[0]!=len(sequences):
-            raise InputError(f'{k} has shape {s}', fix=f'A subject is ({len(sequences)},X,Y,Z), in the order {", ".join(sequences)}')
-    if len(set(shapes.values()))>1: raise GridMismatchError('not on one grid: '+', '.join(f'{k} {s[1:]}' for k,s in shapes.items()), fix='Resample to one grid first')
+            raise InputError(
+                f'{k} has shape {s}',
+                fix=f'A subject is ({len(sequences)},X,Y,Z), in the order {", ".join(sequences)}')
+    if len(set(shapes.values()))>1:
+        raise GridMismatchError(
+            'not on one grid: '+', '.join(f'{k} {s[1:]}' for k,s in shapes.items()),
+            fix='Resample to one grid first')
 
 def _panels(rows, cols, frame, zooms, plane, width, extra=0.):
     "A figure whose panels have the proportions of the frame; `extra` inches for a colour bar"
-    l,r,b,t = frame; ratio = (b-t)*view_aspect(zooms, plane)/(r-l)
+    l,r,b,t = frame
+    ratio = (b-t)*view_aspect(zooms, plane)/(r-l)
     each = (width-extra)/cols
     fig,axs = plt.subplots(rows, cols, figsize=(width, rows*(each*ratio+.06)+.45), squeeze=False)
     fig.get_layout_engine().set(w_pad=.015, h_pad=.04, wspace=.01, hspace=.01)
     return fig,axs
 
 def _lesion_legend(fig, drawn):
-    if drawn: fig.legend([Line2D([], [], color=LESION_COLORS[d]) for d in drawn], [LESION_LABELS[d] for d in drawn],
-                         loc='outside lower right', ncols=2, fontsize=7, labelcolor=FAINT, handlelength=1.2)
+    if drawn:
+        fig.legend([Line2D([], [], color=LESION_COLORS[d]) for d in drawn],
+                   [LESION_LABELS[d] for d in drawn], loc='outside lower right', ncols=2,
+                   fontsize=7, labelcolor=FAINT, handlelength=1.2)
 
 # %% ../../nbs/visualization/00_figures.ipynb #5d65bd69
 def show_subject(vol, # (4,X,Y,Z) the four sequences
                  seg=None, # (X,Y,Z) lesion labels
                  affine=None, # (4,4) voxel to mm; RAS and 1 mm unless told
-                 index=None, # slice in RAS order; the one with most lesion, or most brain, unless told
+                 # slice in RAS order; the one with most lesion, or most brain, unless told
+                 index=None,
                  plane='axial', # 'axial', 'coronal' or 'sagittal'
                  title=None, # a line above
                  width=9., # inches
                 )->Figure: # four panels in a row
     "The four sequences of a subject in one slice, lesion outlined"
-    _check_subject(vol=vol); ras,zooms = as_ras(vol, affine)
+    _check_subject(vol=vol)
+    ras,zooms = as_ras(vol, affine)
     s = None if seg is None else as_ras(seg, affine)[0]
     if index is None: index = best_slice(ras.any(0) if s is None or not s.any() else s, plane)
     frame = brain_frame(ras.any(0), zooms, plane)
     with picture_style():
-        fig,axs = _panels(1, 4, frame, zooms, plane, width); drawn = []
+        fig,axs = _panels(1, 4, frame, zooms, plane, width)
+        drawn = []
         for ax,v,q in zip(axs[0], ras, SEQUENCES):
-            show_slice(ax, v, index, zooms, plane, frame=frame); ax.set_title(SEQUENCE_LABELS[q])
+            show_slice(ax, v, index, zooms, plane, frame=frame)
+            ax.set_title(SEQUENCE_LABELS[q])
             if s is not None: drawn = outline_lesion(ax, s, index, plane)
         _lesion_legend(fig, drawn)
         if title: fig.suptitle(title, x=.01, ha='left', fontsize=11)
@@ -204,7 +240,8 @@ def difference_limit(mask, # (X,Y,Z) bool
 def comparison_figure(source, # (4,X,Y,Z) the subject as scanned
                       harmonized, # (4,X,Y,Z) the same, as if scanned at the target site
                       truth, # (4,X,Y,Z) the same, really scanned at the target site
-                      mask=None, # (X,Y,Z) bool: where differences count; where `truth` is not 0 unless told
+                      # (X,Y,Z) bool: where differences count; where `truth` is not 0 unless told
+                      mask=None,
                       seg=None, # (X,Y,Z) lesion labels, outlined in the truth
                       affine=None, # (4,4) voxel to mm; RAS and 1 mm unless told
                       index=None, # slice in RAS order; most lesion, or most brain, unless told
@@ -217,7 +254,9 @@ def comparison_figure(source, # (4,X,Y,Z) the subject as scanned
                      )->Figure: # a row for each sequence
     "Sequences in rows; source, harmonized, truth and difference in columns"
     _check_subject(sequences, source=source, harmonized=harmonized, truth=truth)
-    (src,zooms),har,tru = as_ras(source, affine),as_ras(harmonized, affine)[0],as_ras(truth, affine)[0]
+    (src,zooms) = as_ras(source, affine)
+    har = as_ras(harmonized, affine)[0]
+    tru = as_ras(truth, affine)[0]
     m = tru.any(0) if mask is None else as_ras(mask, affine)[0]>0
     s = None if seg is None else as_ras(seg, affine)[0]
     if index is None: index = best_slice(m if s is None or not s.any() else s, plane)
@@ -226,9 +265,13 @@ def comparison_figure(source, # (4,X,Y,Z) the subject as scanned
     frame = brain_frame(m, zooms, plane)
     with picture_style():
         fig,axs = _panels(len(sequences), 3+len(diffs), frame, zooms, plane, width, extra=.6)
-        drawn = _comparison_rows(axs, (src,har,tru), diffs, m, s, difference_limit(m, src-tru, har-tru), sequences, index=index, zooms=zooms, plane=plane, frame=frame)
+        drawn = _comparison_rows(axs, (src,har,tru), diffs, m, s,
+                                 difference_limit(m, src-tru, har-tru), sequences, index=index,
+                                 zooms=zooms, plane=plane, frame=frame)
         for ax,t in zip(axs[0], [*names, *diffs]): ax.set_title(t)
-        bar = fig.colorbar(axs[0,-1].images[0], ax=axs, shrink=.4, aspect=30, pad=.01); bar.outline.set_visible(False); bar.set_label('difference, intensity units', fontsize=8)
+        bar = fig.colorbar(axs[0,-1].images[0], ax=axs, shrink=.4, aspect=30, pad=.01)
+        bar.outline.set_visible(False)
+        bar.set_label('difference, intensity units', fontsize=8)
         _lesion_legend(fig, drawn)
         if title: fig.suptitle(title, x=.01, ha='left', fontsize=11)
     plt.close(fig)
@@ -240,10 +283,13 @@ def _comparison_rows(axs, vols, diffs, m, seg, lim, sequences, **view):
     drawn = []
     for i,(row,q) in enumerate(zip(axs, sequences)):
         window = display_range(vols[2][i])
-        for j,(ax,v) in enumerate(zip(row, vols)): show_slice(ax, v[i], window=window, letters=i==j==0, **view)
+        for j,(ax,v) in enumerate(zip(row, vols)):
+            show_slice(ax, v[i], window=window, letters=i==j==0, **view)
         for ax,d in zip(row[3:], diffs.values()):
-            show_slice(ax, np.where(m, d[i], 0), window=(-lim,lim), cmap=DIFFERENCE, letters=False, **view)
-            ax.text(.5, .0, f'mean |Δ| {np.abs(d[i][m]).mean():.3f}', transform=ax.transAxes, color=FAINT, fontsize=7, ha='center')
+            show_slice(ax, np.where(m, d[i], 0), window=(-lim,lim), cmap=DIFFERENCE, letters=False,
+                       **view)
+            ax.text(.5, .0, f'mean |Δ| {np.abs(d[i][m]).mean():.3f}', transform=ax.transAxes,
+                    color=FAINT, fontsize=7, ha='center')
         row[0].set_ylabel(SEQUENCE_LABELS[q], fontsize=10, weight='bold')
         if seg is not None: drawn = outline_lesion(row[2], seg, view['index'], view['plane'])
     return drawn
@@ -258,52 +304,68 @@ def brain_values(vols, # (4,X,Y,Z) or a list of such
     return np.concatenate([np.asarray(v)[:,np.any(v, axis=0)] for v in vols], axis=1)
 
 def _spread(v):
-    "Rounded values, each moved to somewhere within its rounding step: bins would beat against the steps and draw a comb"
+    "Rounded values, each moved within its rounding step, so that bins draw no comb"
     u = np.unique(v[::max(1, len(v)//20_000)])
     if len(u)<3 or len(u)>min(len(v), 20_000)/20: return v
     return v + np.random.default_rng(0).uniform(-.5, .5, len(v))*np.median(np.diff(u))
 
-def sequence_histograms(groups, # dict: name -> (4,X,Y,Z) or a list of such; the order is source, target, harmonized
+def sequence_histograms(
+    # dict: name -> (4,X,Y,Z) or a list of such; the order is source, target, harmonized
+    groups,
                         bins=90, # per histogram
-                        colors=None, # one a group; source, target and harmonized colours unless told
+                        # one a group; source, target and harmonized colours unless told
+                        colors=None,
                         title=None, # a line above
                         width=9., # inches
                         sequences=SEQUENCES, # of the channels
                        )->Figure: # a panel for each sequence, in a row
     "Intensity distributions of groups of subjects, one panel a sequence"
-    vals,colors = {k:brain_values(v, sequences) for k,v in groups.items()},colors or [*COLORS.values(), *(f'C{i}' for i in range(9))]
+    vals = {k:brain_values(v, sequences) for k,v in groups.items()}
+    colors = colors or [*COLORS.values(), *(f'C{i}' for i in range(9))]
     with chart_style():
         fig,axs = plt.subplots(1, len(sequences), figsize=(width, 2.3), sharey=False)
         for i,(ax,q) in enumerate(zip(axs, sequences)):
             lo,hi = np.percentile(np.concatenate([v[i] for v in vals.values()]), (.05,99.9))
             for (nm,v),c,fill in zip(vals.items(), colors, (True,True,*[False]*9)):
-                h,e = np.histogram(_spread(v[i]), bins, (lo,hi), density=True); x = (e[1:]+e[:-1])/2
+                h,e = np.histogram(_spread(v[i]), bins, (lo,hi), density=True)
+                x = (e[1:]+e[:-1])/2
                 ax.plot(x, h, color=c, lw=1 if fill else 1.8, label=nm)
                 if fill: ax.fill_between(x, h, color=c, alpha=.18, lw=0)
-            ax.set(title=SEQUENCE_LABELS[q], yticks=[], ylim=(0,None), xlabel='intensity'); ax.xaxis.set_major_locator(MaxNLocator(4)); ax.spines['left'].set_visible(False)
+            ax.set(title=SEQUENCE_LABELS[q], yticks=[], ylim=(0,None), xlabel='intensity')
+            ax.xaxis.set_major_locator(MaxNLocator(4))
+            ax.spines['left'].set_visible(False)
         fig.legend(*axs[0].get_legend_handles_labels(), loc='outside upper right', ncols=len(vals))
         if title: fig.suptitle(title, x=.01, ha='left', weight='bold', fontsize=10)
     plt.close(fig)
     return fig
 
 # %% ../../nbs/visualization/00_figures.ipynb #04db9b09
-_PARTS = dict(train=('train','target'), valid=('valid','source'), a=('A','source'), b=('B','target'), g=('generator','harmonized'), d=('discriminator','source'))
+_PARTS = dict(train=('train','target'), valid=('valid','source'), a=('A','source'),
+              b=('B','target'), g=('generator','harmonized'), d=('discriminator','source'))
 
 def curve_groups(history, # DataFrame
                 )->dict: # what is measured -> [(part, column)]
     "Columns of a history by what they measure; part is 'train', 'valid', 'a', 'b', 'g', 'd' or ''"
     groups = {}
     for c in history.select_dtypes('number').columns:
-        if c in ('epoch','step','iteration','time','seconds') or history[c].notna().sum()==0: continue
-        head,_,tail = c.rpartition('_'); pre,_,rest = c.partition('_')
-        nm,part = (rest,pre) if pre in ('train','valid') and rest else (head,tail) if tail in ('a','b','g','d') and head else (c,'')
+        if c in ('epoch','step','iteration','time','seconds') or history[c].notna().sum()==0:
+            continue
+        head,_,tail = c.rpartition('_')
+        pre,_,rest = c.partition('_')
+        nm,part = ((rest,pre) if pre in ('train','valid') and rest else (head,tail)
+                   if tail in ('a','b','g','d') and head else (c,''))
         groups.setdefault(nm, []).append((part, c))
     return groups
 
 def _curve(ax, x, y, color, label):
     "A line; with many points the points faintly and their running mean"
-    keep = y.notna().values; x,y = np.asarray(x)[keep],y[keep]; n = len(y)//40
-    if n>1: ax.plot(x, y, color=color, lw=.6, alpha=.35); y = y.rolling(n, center=True, min_periods=1).mean()
+    keep = y.notna().values
+    x = np.asarray(x)[keep]
+    y = y[keep]
+    n = len(y)//40
+    if n>1:
+        ax.plot(x, y, color=color, lw=.6, alpha=.35)
+        y = y.rolling(n, center=True, min_periods=1).mean()
     ax.plot(x, y, color=color, lw=1.6, marker='o' if len(y)<3 else None, label=label)
 
 # %% ../../nbs/visualization/00_figures.ipynb #56c522e7
@@ -314,16 +376,26 @@ def training_curves(history, # DataFrame with a row an epoch or an iteration
                    )->Figure: # over epochs, steps or iterations, whichever the history counts
     "How each figure of a training went, a panel each"
     groups = curve_groups(history)
-    if not groups or not len(history): raise InputError('the history has no numeric column to draw', fix="Give a table with a row an epoch and a column a loss")
-    at = next((c for c in ('epoch','step','iteration') if c in history and history[c].is_unique), None)
+    if not groups or not len(history):
+        raise InputError('the history has no numeric column to draw',
+                         fix="Give a table with a row an epoch and a column a loss")
+    at = next((c for c in ('epoch','step','iteration') if c in history and history[c].is_unique),
+              None)
     x = history.index if at is None else history[at]
-    nrows = -(-len(groups)//ncols); ncols = -(-len(groups)//nrows)        # rows of even length
+    nrows = -(-len(groups)//ncols)
+    ncols = -(-len(groups)//nrows)   # rows of even length
     with chart_style():
         fig,axs = plt.subplots(nrows, ncols, figsize=(width, 1.75*nrows+.35), squeeze=False)
         for ax,(nm,cols) in zip(axs.flat, groups.items()):
-            for part,c in cols: _curve(ax, x, history[c], COLORS[_PARTS.get(part, ('','target'))[1]], _PARTS.get(part, (None,))[0])
-            ax.set_title(nm.replace('_',' ')); ax.margins(x=.02); ax.grid(alpha=.25, lw=.5); ax.ticklabel_format(axis='y', style='sci', scilimits=(-2,4))
-            ax.xaxis.set_major_locator(MaxNLocator(5, integer=True)); ax.yaxis.set_major_locator(MaxNLocator(4))
+            for part,c in cols:
+                _curve(ax, x, history[c], COLORS[_PARTS.get(part, ('','target'))[1]],
+                       _PARTS.get(part, (None,))[0])
+            ax.set_title(nm.replace('_',' '))
+            ax.margins(x=.02)
+            ax.grid(alpha=.25, lw=.5)
+            ax.ticklabel_format(axis='y', style='sci', scilimits=(-2,4))
+            ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            ax.yaxis.set_major_locator(MaxNLocator(4))
             if len(cols)>1: ax.legend(fontsize=7)
         for ax in axs.flat[len(groups):]: ax.set_visible(False)
         for ax in axs[-1]: ax.set_xlabel(at or history.index.name or 'row')
@@ -336,7 +408,9 @@ DIRECTION_LABELS = dict(a2b='A → B', b2a='B → A')
 METRIC_LABELS = dict(ssim='SSIM', psnr='PSNR (dB)', mse='MSE', mae='MAE', nmi='NMI')
 METRIC_FORMATS = dict(ssim='.3f', psnr='.2f', mse='.5f', mae='.4f', nmi='.3f')
 LOWER_BETTER = ('mse','mae')
-METHOD_LABELS = dict(site_match='site match', cyclegan='joint map and restoration', cyclegan_document='CycleGAN as in the document', nyul='Nyúl', z_score='z-score')
+METHOD_LABELS = dict(site_match='site match', cyclegan='joint map and restoration',
+                     cyclegan_document='CycleGAN as in the document', nyul='Nyúl',
+                     z_score='z-score')
 
 def method_label(name, # a method's name in a table of metrics
                 )->str: # the name itself, without underscores, where none of `METHOD_LABELS` fits
@@ -344,9 +418,11 @@ def method_label(name, # a method's name in a table of metrics
     return METHOD_LABELS.get(name, str(name).replace('_',' '))
 
 def _one_metric(metrics, metric, sequence):
-    "Rows of `metrics` for a metric and a sequence; the mean over sequences is formed where it is not there"
+    "Rows of `metrics` for a metric and a sequence; the mean over sequences is formed if needed"
     d = metrics[metrics.metric==metric]
-    if not len(d): raise InputError(f'the table has no metric {metric!r}', fix=f'It has {", ".join(sorted(metrics.metric.unique()))}')
+    if not len(d):
+        raise InputError(f'the table has no metric {metric!r}',
+                         fix=f'It has {", ".join(sorted(metrics.metric.unique()))}')
     if sequence!='mean' or (d.sequence=='mean').any(): return d[d.sequence==sequence]
     return d.groupby(['subject','direction','method'], sort=False, as_index=False).value.mean()
 
@@ -358,13 +434,22 @@ def metric_plot(metrics, # DataFrame: subject, direction, method, sequence, metr
                 width=9., # inches
                )->Figure: # a panel for each direction
     "A metric by method, subjects as points, the same subject joined"
-    d = _one_metric(metrics, metric, sequence); methods,dirs = list(dict.fromkeys(d.method)),list(dict.fromkeys(d.direction))
+    d = _one_metric(metrics, metric, sequence)
+    methods = list(dict.fromkeys(d.method))
+    dirs = list(dict.fromkeys(d.direction))
     with chart_style():
-        fig,axs = plt.subplots(1, len(dirs), figsize=(width, .42*len(methods)+1.15), sharey=True, squeeze=False)
+        fig,axs = plt.subplots(1, len(dirs), figsize=(width, .42*len(methods)+1.15), sharey=True,
+                               squeeze=False)
         for ax,k in zip(axs[0], dirs):
-            _method_rows(ax, d[d.direction==k].pivot_table(index='subject', columns='method', values='value')[methods], highlight, METRIC_FORMATS.get(metric, '.3g'))
-            ax.set(title=DIRECTION_LABELS.get(k, k), xlabel=METRIC_LABELS.get(metric, metric)+(', lower is better' if metric in LOWER_BETTER else ''))
-        axs[0,0].set_yticks(range(len(methods)), [method_label(m) for m in methods]); axs[0,0].invert_yaxis()
+            _method_rows(ax, d[d.direction==k].pivot_table(index='subject', columns='method',
+                                                           values='value')[methods], highlight,
+                         METRIC_FORMATS.get(metric, '.3g'))
+            ax.set(title=DIRECTION_LABELS.get(k, k),
+                   xlabel=METRIC_LABELS.get(metric,
+                                            metric)+(', lower is better' if metric in LOWER_BETTER
+                                                     else ''))
+        axs[0,0].set_yticks(range(len(methods)), [method_label(m) for m in methods])
+        axs[0,0].invert_yaxis()
         for t,m in zip(axs[0,0].get_yticklabels(), methods):
             if m==highlight: t.set(color=COLORS['harmonized'], weight='bold')
         if title: fig.suptitle(title, x=.01, ha='left', weight='bold', fontsize=10)
@@ -377,11 +462,18 @@ def _method_rows(ax, wide, highlight, fmt):
     ys = np.arange(wide.shape[1])
     for _,row in wide.iterrows(): ax.plot(row.values, ys, color=GREY, lw=.6, alpha=.55, zorder=1)
     for y,(m,v) in zip(ys, wide.items()):
-        v,c = v.dropna(),COLORS['harmonized'] if m==highlight else COLORS['target']
+        v = v.dropna()
+        c = COLORS['harmonized'] if m==highlight else COLORS['target']
         if len(v)>5:
-            lo,hi = v.quantile([.25,.75]); ax.barh(y, hi-lo, left=lo, height=.5, fill=False, edgecolor=c, alpha=.6)
+            lo,hi = v.quantile([.25,.75])
+            ax.barh(y, hi-lo, left=lo, height=.5, fill=False, edgecolor=c, alpha=.6)
             ax.hlines(y, v.min(), v.max(), color=c, lw=.8, alpha=.6)
         ax.scatter(v, np.full(len(v), y), s=22, color=c, alpha=.85, lw=0, zorder=3)
         ax.plot([v.mean()]*2, [y-.3,y+.3], color=c, lw=2.4, zorder=2)
-        ax.annotate(format(v.mean(), fmt), (v.mean(), y-.32), fontsize=7, ha='center', va='bottom', color=c)
-    ax.grid(axis='x', alpha=.25, lw=.5); ax.tick_params(axis='y', length=0); ax.margins(x=.08, y=.12); ax.xaxis.set_major_locator(MaxNLocator(5)); ax.spines['left'].set_visible(False)
+        ax.annotate(format(v.mean(), fmt), (v.mean(), y-.32), fontsize=7, ha='center', va='bottom',
+                    color=c)
+    ax.grid(axis='x', alpha=.25, lw=.5)
+    ax.tick_params(axis='y', length=0)
+    ax.margins(x=.08, y=.12)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.spines['left'].set_visible(False)

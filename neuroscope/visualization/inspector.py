@@ -17,11 +17,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from PIL import Image
 
-from ..core import EmptyVolumeError, InputError, from_sitk, image_data, load_volume, new_like, to_sitk
+from ..core import (EmptyVolumeError, InputError, from_sitk, image_data, load_volume,
+                             new_like, to_sitk)
 from ..preprocessing.bias_correction import N4BiasFieldCorrection, head_mask
 from ..preprocessing.normalization import PercentileNormalizer
 from ..preprocessing.skull_strip import brain_mask, is_stripped
-from .figures import (COLORS, FAINT, INK, PANEL, as_ras, best_slice, brain_frame, check_plane, display_range,
+from .figures import (COLORS, FAINT, INK, PANEL, as_ras, best_slice,
+                                              brain_frame, check_plane, display_range,
                                               picture_style, show_slice)
 from .viewer import Screen, Shown, _slider, _toggles, png_bytes
 
@@ -34,7 +36,8 @@ def coarse_copy(
     "Every so-manyth voxel of a scan, header right"
     f = int(np.clip(mm//min(np.abs(img.header.get_zooms()[:3])), 1, at_most))
     f = max(1, min(f, min(img.shape)//16))
-    return (img, 1) if f == 1 else (from_sitk(sitk.Shrink(sitk.Cast(to_sitk(img), sitk.sitkFloat32), [f]*3)), f)
+    return (img, 1) if f == 1 else (
+        from_sitk(sitk.Shrink(sitk.Cast(to_sitk(img), sitk.sitkFloat32), [f]*3)), f)
 
 # %% ../../nbs/visualization/02_inspector.ipynb #55a95572
 @dataclass(frozen=True)
@@ -46,11 +49,15 @@ class InspectorSettings:
     low:float=.5 # percentile that becomes 0
     high:float=99.5 # percentile that becomes 1
     plane:str='axial' # plane that is shown
-    position:float|None=None # slice, 0 to 1 of the way along its axis; the one with most brain unless told
+    # slice, 0 to 1 of the way along its axis; the one with most brain unless told
+    position:float|None=None
 
     def __post_init__(self):
-        if not 0 <= self.low < self.high <= 100: raise InputError(f'percentiles have to rise within 0 to 100, these are {self.low} and {self.high}')
-        if min(self.shrink, self.distance, self.iterations) <= 0: raise InputError('shrink factor, distance and iterations have to be positive')
+        if not 0 <= self.low < self.high <= 100:
+            raise InputError(
+                f'percentiles have to rise within 0 to 100, these are {self.low} and {self.high}')
+        if min(self.shrink, self.distance, self.iterations) <= 0:
+            raise InputError('shrink factor, distance and iterations have to be positive')
         check_plane(self.plane)
 
 # %% ../../nbs/visualization/02_inspector.ipynb #d8f3c1cb
@@ -64,12 +71,17 @@ class Inspection:
         img = load_volume(image)
         self.name = (img.get_filename() or 'scan').split('/')[-1]
         self.img,self.factor = coarse_copy(img, mm)
-        if mask is None: self.mask = brain_mask(self.img) if is_stripped(self.img) else head_mask(self.img)
+        if mask is None:
+            self.mask = brain_mask(self.img) if is_stripped(self.img) else head_mask(self.img)
         else:
-            m = mask if hasattr(mask, 'dataobj') else new_like(img, np.asarray(mask).astype(np.uint8))
+            m = mask if hasattr(mask, 'dataobj') else new_like(
+                img, np.asarray(mask).astype(np.uint8))
             self.mask = image_data(coarse_copy(m, mm)[0]) > .5
-        if not self.mask.any(): raise EmptyVolumeError('the mask is empty', path=img.get_filename(), fix='Give the mask of the brain.')
-        self.values,self._done = image_data(self.img),{}
+        if not self.mask.any():
+            raise EmptyVolumeError('the mask is empty', path=img.get_filename(),
+                                   fix='Give the mask of the brain.')
+        self.values = image_data(self.img)
+        self._done = {}
 
 # %% ../../nbs/visualization/02_inspector.ipynb #ada0cf1e
 @patch
@@ -77,7 +89,9 @@ def n4(self:Inspection,
     settings:InspectorSettings, # of N4
 ) -> N4BiasFieldCorrection: # unfitted
     "The correction that the settings mean on the copy"
-    return N4BiasFieldCorrection(shrink_factor=max(1, round(settings.shrink/self.factor)), iterations=[int(settings.iterations)]*4, spline_distance=settings.distance, max_field=np.inf)
+    return N4BiasFieldCorrection(shrink_factor=max(1, round(settings.shrink/self.factor)),
+                                 iterations=[int(settings.iterations)]*4,
+                                 spline_distance=settings.distance, max_field=np.inf)
 
 @patch
 def field(self:Inspection,
@@ -103,11 +117,13 @@ def normalized(self:Inspection,
     settings:InspectorSettings, # of N4 and the percentiles
 ) -> tuple: # (X,Y,Z) with 0 to 1 between the percentiles; the fitted normalizer
     "The corrected scan on the scale that the percentiles give"
-    c = self.corrected(settings); n = PercentileNormalizer(settings.low, settings.high).fit(c, self.mask)
+    c = self.corrected(settings)
+    n = PercentileNormalizer(settings.low, settings.high).fit(c, self.mask)
     return n.normalize(c), n
 
 # %% ../../nbs/visualization/02_inspector.ipynb #18612b66
-FIELD = LinearSegmentedColormap.from_list('field', ['#2f8fe0', '#17304d', '#22262c', '#5a2f1a', '#f0803c'])
+FIELD = LinearSegmentedColormap.from_list('field',
+                                          ['#2f8fe0', '#17304d', '#22262c', '#5a2f1a', '#f0803c'])
 FIELD_LIMITS = (10, 20, 40, 80)      # per cent, the ends that the field's colour scale may have
 
 def _coefficient(v): return 100*float(v.std()/v.mean())
@@ -117,25 +133,35 @@ def shown(self:Inspection,
     settings:InspectorSettings, # plane and position
 ) -> tuple: # slice, number of slices
     "Which slice the settings show"
-    m = as_ras(self.mask, self.img.affine)[0]; n = m.shape[check_plane(settings.plane)[0]]
-    return best_slice(m, settings.plane) if settings.position is None else int(np.clip(round(settings.position*(n-1)), 0, n-1)), n
+    m = as_ras(self.mask, self.img.affine)[0]
+    n = m.shape[check_plane(settings.plane)[0]]
+    return best_slice(m, settings.plane) if settings.position is None else int(
+        np.clip(round(settings.position*(n-1)), 0, n-1)), n
 
 def _pictures(axs, insp, settings, before, after, field):
     "The three slices"
-    ras,zooms = as_ras(np.stack([before, after, (field-1)*100, insp.mask.astype(np.float32)]), insp.img.affine)
+    ras,zooms = as_ras(np.stack([before, after, (field-1)*100, insp.mask.astype(np.float32)]),
+                       insp.img.affine)
     k,n = insp.shown(settings)
-    most = np.abs(ras[2][ras[3] > 0]).max(); limit = next((l for l in FIELD_LIMITS if most <= l), FIELD_LIMITS[-1])
-    view = dict(index=k, zooms=zooms, plane=settings.plane, frame=brain_frame(ras[3], zooms, settings.plane))
+    most = np.abs(ras[2][ras[3] > 0]).max()
+    limit = next((l for l in FIELD_LIMITS if most <= l), FIELD_LIMITS[-1])
+    view = dict(index=k, zooms=zooms, plane=settings.plane,
+                frame=brain_frame(ras[3], zooms, settings.plane))
     window = display_range(before*insp.mask)
-    show_slice(axs[0], ras[0], window=window, **view); show_slice(axs[2], ras[1], window=window, letters=False, **view)
-    im = show_slice(axs[1], np.where(ras[3] > 0, ras[2], np.nan), window=(-limit, limit), cmap=FIELD, letters=False, **view)
-    for ax,t in zip(axs, (f'as scanned, {settings.plane} slice {k+1} of {n}', 'bias field, % above or below its mean', 'corrected, same grey window')): ax.set_title(t)
+    show_slice(axs[0], ras[0], window=window, **view)
+    show_slice(axs[2], ras[1], window=window, letters=False, **view)
+    im = show_slice(axs[1], np.where(ras[3] > 0, ras[2], np.nan), window=(-limit, limit),
+                    cmap=FIELD, letters=False, **view)
+    for ax,t in zip(axs, (f'as scanned, {settings.plane} slice {k+1} of {n}',
+                          'bias field, % above or below its mean', 'corrected, same grey window')):
+        ax.set_title(t)
     return im
 
 # %% ../../nbs/visualization/02_inspector.ipynb #b1feadc5
 def _edges(before, after, n=90):
-    "Edges of bins; whole numbers apart where the scan has whole numbers, which would otherwise beat against the bins"
-    lo,hi = np.percentile(np.concatenate([before, after]), (.1, 99.9)); pad = .04*(hi-lo)
+    "Edges of bins, whole numbers apart where the scan has whole numbers"
+    lo,hi = np.percentile(np.concatenate([before, after]), (.1, 99.9))
+    pad = .04*(hi-lo)
     whole = hi-lo > n/2 and (before == np.rint(before)).all()
     step = max(1, round((hi-lo)/n)) if whole else (hi-lo+2*pad)/n
     start = np.floor(lo-pad)-.5 if whole else lo-pad
@@ -146,12 +172,15 @@ def _histogram(ax, before, after, norm, settings):
     edges = _edges(before, after)
     for v,c,l in ((before, COLORS['source'], 'as scanned'), (after, COLORS['target'], 'corrected')):
         h,e = np.histogram(v, edges, density=True)
-        ax.fill_between((e[1:]+e[:-1])/2, h, color=c, alpha=.25, lw=0); ax.plot((e[1:]+e[:-1])/2, h, color=c, lw=1.6, label=l)
+        ax.fill_between((e[1:]+e[:-1])/2, h, color=c, alpha=.25, lw=0)
+        ax.plot((e[1:]+e[:-1])/2, h, color=c, lw=1.6, label=l)
     top = ax.get_ylim()[1]
     for q,t,s in ((settings.low, 0, 'right'), (settings.high, 1, 'left')):
-        x = norm.denormalize(t); ax.axvline(x, color=INK, lw=.9, ls=(0, (4, 3)))
+        x = norm.denormalize(t)
+        ax.axvline(x, color=INK, lw=.9, ls=(0, (4, 3)))
         ax.text(x, top*.99, f' {q:g} %  →  {t} ', fontsize=8, ha='center', va='bottom', color=INK)
-    ax.set(yticks=[], ylim=(0, top*.98), xlabel='intensity in the brain, scanner units'); ax.spines['left'].set_visible(False)
+    ax.set(yticks=[], ylim=(0, top*.98), xlabel='intensity in the brain, scanner units')
+    ax.spines['left'].set_visible(False)
     ax.legend(loc='upper right', fontsize=8, labelcolor=INK)
 
 def inspector_figure(
@@ -160,17 +189,25 @@ def inspector_figure(
     width=9.5, # inches
 ) -> plt.Figure: # three pictures above, the histograms below
     "Before, field, after and histograms under the settings"
-    (field,figures),(_,norm) = insp.field(settings),insp.normalized(settings)
-    after,m = insp.corrected(settings),insp.mask
+    (field,figures) = insp.field(settings)
+    (_,norm) = insp.normalized(settings)
+    after = insp.corrected(settings)
+    m = insp.mask
     with picture_style():
-        fig = plt.figure(figsize=(width, width*.56), layout='none')                     # places given: laying out takes longer than drawing
+        # places given: laying out takes longer than drawing
+        fig = plt.figure(figsize=(width, width*.56), layout='none')
         axs = [fig.add_axes((x, .365, .31, .53)) for x in (.005, .335, .685)]
         im = _pictures(axs, insp, settings, insp.values, after, field)
-        bar = fig.colorbar(im, cax=fig.add_axes((.646, .42, .007, .4))); bar.outline.set_visible(False); bar.ax.tick_params(labelsize=7, length=0)
+        bar = fig.colorbar(im, cax=fig.add_axes((.646, .42, .007, .4)))
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize=7, length=0)
         _histogram(fig.add_axes((.015, .1, .97, .215)), insp.values[m], after[m], norm, settings)
         lo,hi = figures['field_range']
         ends = '/'.join(str(l['iterations']) for l in figures['levels'])
-        fig.suptitle(f'{insp.name}   ·   field {lo:.2f} to {hi:.2f}   ·   variation in the brain {_coefficient(insp.values[m]):.1f} → {_coefficient(after[m]):.1f} %   ·   iterations {ends}', x=.012, y=.985, ha='left', va='top', fontsize=9, color=FAINT)
+        fig.suptitle(f'{insp.name}   ·   field {lo:.2f} to {hi:.2f}   ·   variation in the '
+                     f'brain {_coefficient(insp.values[m]):.1f} → {_coefficient(after[m]):.1f} '
+                     f'%   ·   iterations {ends}', x=.012, y=.985, ha='left', va='top', fontsize=9,
+                     color=FAINT)
     plt.close(fig)
     return fig
 
@@ -183,21 +220,29 @@ class PreprocessingInspector(Shown):
         mm=3.5, # voxels smaller than this are thinned for speed
         **settings, # fields of `InspectorSettings`
     ):
-        self.inspection,self.settings,self._widget = Inspection(image, mask, mm),InspectorSettings(**settings),None
+        self.inspection = Inspection(image, mask, mm)
+        self.settings = InspectorSettings(**settings)
+        self._widget = None
 
     def __repr__(self): return f'PreprocessingInspector({self.inspection.name}; {self.settings})'
 
     def picture(self) -> Image.Image:
         "The picture as it is now"
-        fig = inspector_figure(self.inspection, self.settings); fig.set_dpi(100); fig.set_facecolor(PANEL)
-        canvas = FigureCanvasAgg(fig); canvas.draw()
+        fig = inspector_figure(self.inspection, self.settings)
+        fig.set_dpi(100)
+        fig.set_facecolor(PANEL)
+        canvas = FigureCanvasAgg(fig)
+        canvas.draw()
         return Image.fromarray(np.asarray(canvas.buffer_rgba())[...,:3].copy())
 
     @property
-    def params(self) -> dict: # spelled as `N4BiasFieldCorrection` and `PercentileNormalizer` take them
+    # spelled as `N4BiasFieldCorrection` and `PercentileNormalizer` take them
+    def params(self) -> dict:
         "The settings as the preprocessing steps take them"
         s = self.settings
-        return dict(n4=dict(shrink_factor=s.shrink, iterations=[s.iterations]*4, spline_distance=s.distance), percentile=dict(low_percentile=s.low, high_percentile=s.high))
+        return dict(n4=dict(shrink_factor=s.shrink, iterations=[s.iterations]*4,
+                            spline_distance=s.distance),
+                    percentile=dict(low_percentile=s.low, high_percentile=s.high))
 
 # %% ../../nbs/visualization/02_inspector.ipynb #7f36c0c7
 @patch
@@ -207,7 +252,9 @@ def update(self:PreprocessingInspector,
     "Other settings; drawn where the inspector is on the screen"
     self.settings = replace(self.settings, **changes)
     if self._widget is None: return self
-    for k in changes: self.controls['percentiles' if k in ('low', 'high') else k].value = (self.settings.low, self.settings.high) if k in ('low', 'high') else changes[k]
+    for k in changes:
+        self.controls['percentiles' if k in ('low', 'high') else k].value = (
+            (self.settings.low, self.settings.high) if k in ('low', 'high') else changes[k])
     self.screen.show(png_bytes(self.picture(), fast=True))
     return self
 
@@ -224,8 +271,11 @@ def widget(self:PreprocessingInspector):
     "The inspector as a widget"
     if self._widget is None:
         import ipywidgets as W
-        s,f = self.settings,self.inspection.factor
-        slide = lambda label, lo, hi, v, kind='IntSlider', **kw: _slider(label, lo, hi, v, kind, width='312px', label_width='88px', continuous_update=False, **kw)
+        s = self.settings
+        f = self.inspection.factor
+        slide = lambda label, lo, hi, v, kind='IntSlider', **kw: _slider(
+            label, lo, hi, v, kind, width='312px', label_width='88px', continuous_update=False,
+            **kw)
         k,n = self.inspection.shown(s)
         self.controls = c = dict(shrink=slide('Shrink', f, 8*f, s.shrink, step=f, tooltip='N4 fits to every so-manyth voxel'),
             distance=slide('Distance mm', 50, 300, s.distance, 'FloatSlider', step=10, readout_format='.0f', tooltip="between the field's control points at the first level: smaller follows finer shading"),
@@ -234,14 +284,19 @@ def widget(self:PreprocessingInspector):
             plane=_toggles(dict(axial='Axial', coronal='Coronal', sagittal='Sagittal'), s.plane), position=slide('Slice', 0, 1, k/max(n-1, 1), 'FloatSlider', step=.01, readout_format='.0%'))
         for k,o in c.items(): o.observe(lambda ch,k=k: self._changed(k, ch['new']), 'value')
         self.screen = Screen(self._event, 'preprocessing of one scan')
-        row = lambda *ws: W.HBox(ws, layout=W.Layout(flex_flow='row wrap', align_items='center', grid_gap='2px 14px'))
-        self._widget = W.VBox([self.screen.widget, row(c['shrink'], c['distance'], c['iterations']), row(c['percentiles'], c['position'], c['plane'])], layout=W.Layout(grid_gap='4px'))
+        def row(*ws):
+            return W.HBox(ws, layout=W.Layout(flex_flow='row wrap', align_items='center',
+                                              grid_gap='2px 14px'))
+        self._widget = W.VBox([self.screen.widget, row(c['shrink'], c['distance'], c['iterations']),
+                               row(c['percentiles'], c['position'], c['plane'])],
+                              layout=W.Layout(grid_gap='4px'))
         self.screen.show(png_bytes(self.picture(), fast=True))
     return self._widget
 
 @patch
 def _event(self:PreprocessingInspector, event):
     "The wheel and the arrow keys go through slices"
-    step = {'ArrowUp': 1, 'ArrowDown': -1}.get(event.get('key'), 0) if event.get('type') == 'key' else event.get('steps', 0)
+    step = ({'ArrowUp': 1, 'ArrowDown': -1}.get(event.get('key'), 0) if event.get('type') == 'key'
+            else event.get('steps', 0))
     k,n = self.inspection.shown(self.settings)
     if step and n > 1: self.controls['position'].value = (k+step)/(n-1)

@@ -23,10 +23,12 @@ from nibabel.affines import apply_affine
 from PIL import Image, ImageDraw, ImageFont
 from skimage.measure import find_contours
 
-from ..core import (SEQUENCES, SEQUENCE_LABELS, InputError, NoSubjectsError, GridMismatchError, Subject, check_same_grid,
-                             as_images, find_subjects, image_data, is_image, load_volume, match_name, strip_suffix)
-from .figures import (DIFFERENCE, FAINT, GREYS, INK, LESION_COLORS, LESION_LABELS, PANEL, PLANES, as_ras,
-                                              best_slice, brain_frame, check_plane, difference_limit, display_range, slice_view, view_aspect)
+from ..core import (SEQUENCES, SEQUENCE_LABELS, InputError, NoSubjectsError,
+                             GridMismatchError, Subject, check_same_grid, as_images, find_subjects,
+                             image_data, is_image, load_volume, match_name, strip_suffix)
+from .figures import (
+    DIFFERENCE, FAINT, GREYS, INK, LESION_COLORS, LESION_LABELS, PANEL, PLANES, as_ras, best_slice,
+    brain_frame, check_plane, difference_limit, display_range, slice_view, view_aspect)
 
 # %% ../../nbs/visualization/01_viewer.ipynb #f945c0a3
 class Scans:
@@ -38,11 +40,16 @@ class Scans:
         title='', # what to call them
     ):
         if not vols: raise InputError('there is no scan to show', fix='Give at least one volume.')
-        shapes = {k: np.shape(v) for k,v in vols.items()} | ({} if seg is None else {'the lesion mask': np.shape(seg)})
+        shapes = {k: np.shape(v) for k,v in vols.items()} | (
+            {} if seg is None else {'the lesion mask': np.shape(seg)})
         if len(set(shapes.values())) > 1 or len(next(iter(shapes.values()))) != 3:
-            raise GridMismatchError('the volumes are not on one grid: ' + ', '.join(f'{k} {s}' for k,s in shapes.items()), fix='Resample them to one grid first.')
+            raise GridMismatchError('the volumes are not on one grid: '
+                                    + ', '.join(f'{k} {s}' for k,s in shapes.items()),
+                                    fix='Resample them to one grid first.')
         affine = np.eye(4) if affine is None else np.asarray(affine, float)
-        self.vols,self.title = {k: np.ascontiguousarray(as_ras(v, affine)[0]) for k,v in vols.items()},title    # a slice of a turned view would copy it all
+        # a slice of a turned view would copy it all
+        self.vols = {k: np.ascontiguousarray(as_ras(v, affine)[0]) for k,v in vols.items()}
+        self.title = title
         self.seg = None if seg is None else np.ascontiguousarray(as_ras(seg, affine)[0])
         first = next(iter(vols.values()))
         self.zooms,self.shape = as_ras(first, affine)[1],next(iter(self.vols.values())).shape
@@ -73,7 +80,10 @@ def voxel(self:Scans,
     return tuple(int(o) for o in np.clip(v, 0, np.array(self.shape)-1))
 
 # %% ../../nbs/visualization/01_viewer.ipynb #0b1335ef
-def _file(o): return o if isinstance(o, (str, Path)) else o.get_filename() if hasattr(o, 'dataobj') else getattr(o, 'path', None)     # SimpleITK's images know no file
+# SimpleITK's images know no file
+def _file(o):
+    return (o if isinstance(o, (str, Path)) else o.get_filename() if hasattr(o, 'dataobj')
+            else getattr(o, 'path', None))
 def _file_name(o): return Path(f).name if (f := _file(o)) else ''
 
 def _named(items):
@@ -94,25 +104,33 @@ def _from_images(items, seg, title):
     seg = own if seg is None else load_volume(seg, nonzero=False)
     check_same_grid(imgs | ({} if seg is None else {'the lesion mask': seg}))
     order = [q for q in SEQUENCES if q in imgs] + [k for k in imgs if k not in SEQUENCES]
-    return Scans({k: image_data(imgs[k]) for k in order}, imgs[order[0]].affine, None if seg is None else image_data(seg, None), title)
+    return Scans({k: image_data(imgs[k]) for k in order}, imgs[order[0]].affine,
+                 None if seg is None else image_data(seg, None), title)
 
 # %% ../../nbs/visualization/01_viewer.ipynb #fe6e4f51
 def _from_array(a, affine, seg, title):
     "`Scans` from an array (X,Y,Z) or (4,X,Y,Z)"
     if a.ndim == 3: return Scans({'scan': a}, affine, seg, title)
-    if a.ndim == 4 and len(a) == len(SEQUENCES): return Scans(dict(zip(SEQUENCES, a)), affine, seg, title)
-    raise InputError(f'an array of shape {a.shape} cannot be shown', fix=f'Give (X,Y,Z), or (4,X,Y,Z) in the order {", ".join(SEQUENCES)}.')
+    if a.ndim == 4 and len(a) == len(SEQUENCES):
+        return Scans(dict(zip(SEQUENCES, a)), affine, seg, title)
+    raise InputError(f'an array of shape {a.shape} cannot be shown',
+                     fix=f'Give (X,Y,Z), or (4,X,Y,Z) in the order {", ".join(SEQUENCES)}.')
 
 def _all_arrays(d): return bool(d) and all(isinstance(o, np.ndarray) for o in d.values())
 
 def _only_subject(folder):
     "The one subject in a folder"
     found = find_subjects(folder)
-    if len(found) > 1: raise NoSubjectsError(f'there are {len(found)} subjects here', path=folder, fix='Give the folder of one of them, or a Subject from find_subjects.')
+    if len(found) > 1:
+        raise NoSubjectsError(
+            f'there are {len(found)} subjects here', path=folder,
+            fix='Give the folder of one of them, or a Subject from find_subjects.')
     return found[0]
 
 def open_scans(
-    source, # Subject (also torchio's), folder of one, path, image (nibabel, SimpleITK or torchio), dict or list of such, array or dict of arrays, or `Scans`
+    # Subject (also torchio's), folder of one, path, image (nibabel, SimpleITK or torchio), dict or
+    # list of such, array or dict of arrays, or `Scans`
+    source,
     seg=None, # lesion mask: path, image, or array beside arrays; a Subject brings its own
     affine=None, # (4,4) voxel to mm, for arrays; RAS and 1 mm unless told
     title=None, # what to call them; the subject's name or the file's unless told
@@ -121,14 +139,20 @@ def open_scans(
     if isinstance(source, Scans): return source
     if isinstance(source, np.ndarray): return _from_array(source, affine, seg, title or '')
     if isinstance(source, (str, Path)) and Path(source).is_dir(): source = _only_subject(source)
-    if isinstance(source, Subject): return _from_images(source.paths, source.seg if seg is None else seg, source.id if title is None else title)
+    if isinstance(source, Subject):
+        return _from_images(source.paths, source.seg if seg is None else seg,
+                            source.id if title is None else title)
     one = is_image(source)        # torchio's images are dicts too
-    if isinstance(source, dict) and not one: return Scans(source, affine, seg, title or '') if _all_arrays(source) else _from_images(source, seg, title or '')
-    return _from_images(_named([source] if one else source), seg, (_file_name(source) if one else '') if title is None else title)
+    if isinstance(source, dict) and not one:
+        return Scans(source, affine, seg,
+                     title or '') if _all_arrays(source) else _from_images(source, seg, title or '')
+    return _from_images(_named([source] if one else source), seg,
+                        (_file_name(source) if one else '') if title is None else title)
 
 # %% ../../nbs/visualization/01_viewer.ipynb #32b866f7
 VIEWS = dict(a='A', b='B', curtain='A | B', difference='B − A', all='A, B, B − A')
-CONVENTIONS = dict(radiological="radiological: the patient's right is on the left", neurological="neurological: the patient's left is on the left")
+CONVENTIONS = dict(radiological="radiological: the patient's right is on the left",
+                   neurological="neurological: the patient's left is on the left")
 AUTO = (100., 50.)    # width and level of the automatic window, per cent
 
 @dataclass(frozen=True)
@@ -153,13 +177,15 @@ def start(self:Scans,
 ) -> ViewState: # crosshair in the lesion where it shows most, or in the middle of the brain
     "The state to begin with"
     brain = np.any([v != 0 for v in self.vols.values()], axis=0)
-    what = self.seg if self.seg is not None and self.seg.any() else brain if brain.any() else np.ones_like(brain)
+    what = (self.seg if self.seg is not None and self.seg.any() else brain if brain.any()
+            else np.ones_like(brain))
     k = best_slice(what)
     x,y = (int(np.median(i)) for i in np.nonzero(what[:,:,k]))
     state = ViewState(**dict(dict(cursor=(x, y, k)), **changes))
     if state.plane != 'all': check_plane(state.plane)
     for value,known in ((state.view, VIEWS), (state.convention, CONVENTIONS)):
-        if value not in known: raise InputError(f"there is no '{value}'", fix=f'Take {", ".join(known)}.')
+        if value not in known:
+            raise InputError(f"there is no '{value}'", fix=f'Take {", ".join(known)}.')
     return state
 
 @patch
@@ -179,7 +205,8 @@ def grey_window(
 ) -> tuple: # (black, white), intensities
     "The limits that a width and a level mean"
     lo,hi = auto
-    w,l = (hi-lo)*max(width, 1)/100, lo + (hi-lo)*level/100
+    w = (hi-lo)*max(width, 1)/100
+    l = lo + (hi-lo)*level/100
     return l-w/2, l+w/2
 
 def to_grey(
@@ -188,7 +215,8 @@ def to_grey(
 ) -> np.ndarray: # uint8, 0 black to 255 white
     "Intensities as grey levels"
     black,white = window
-    return (np.clip((np.asarray(values, np.float32)-black)/(white-black), 0, 1)*255 + .5).astype(np.uint8)
+    return (np.clip((np.asarray(values, np.float32)-black)/(white-black), 0, 1)*255
+            + .5).astype(np.uint8)
 
 # %% ../../nbs/visualization/01_viewer.ipynb #ad396a58
 @patch
@@ -199,9 +227,11 @@ def adjusted(self:Scans,
 ) -> ViewState: # with that window, or the automatic one again
     "Another width and level for the active sequence, or for all"
     names = list(self.vols) if state.active == 'all' else [state.active]
-    w,l = float(np.clip(width, 5, 400)),float(np.clip(level, -100, 200))
+    w = float(np.clip(width, 5, 400))
+    l = float(np.clip(level, -100, 200))
     kept = [o for o in state.windows if o[0] not in names]
-    return replace(state, windows=tuple(kept + ([] if (w, l) == AUTO else [(n, w, l) for n in names])))
+    return replace(
+        state, windows=tuple(kept + ([] if (w, l) == AUTO else [(n, w, l) for n in names])))
 
 @patch(as_prop=True)
 def auto(self:Scans) -> dict: # name -> (black, white)
@@ -236,7 +266,7 @@ def view_position(
     plane, # one of `PLANES`
     convention='radiological', # one of `CONVENTIONS`
 ) -> tuple: # row, column
-    "Row and column in the view of a voxel; the same function leads back from (row, column) to the two in-plane indices"
+    "Row and column in the view of a voxel, and from row and column back to in-plane indices"
     h,v = [i for i in range(3) if i != check_plane(plane)[0]]
     return shape[v]-1-voxel[v], voxel[h] if _mirrored(plane, convention) else shape[h]-1-voxel[h]
 
@@ -251,12 +281,15 @@ def voxel_at_view(
     "The voxel at a row and column of the view, in the slice of the cursor"
     h,v = [i for i in range(3) if i != check_plane(plane)[0]]
     out = list(cursor)
-    out[h],out[v] = (col if _mirrored(plane, convention) else shape[h]-1-col),shape[v]-1-row
+    out[h] = col if _mirrored(plane, convention) else shape[h]-1-col
+    out[v] = shape[v]-1-row
     return tuple(int(np.clip(o, 0, n-1)) for o,n in zip(out, shape))
 
 # %% ../../nbs/visualization/01_viewer.ipynb #b8857d7f
 Panel = namedtuple('Panel', 'name plane kind x y w h frame')
-Panel.__doc__ = "A panel of a picture: sequence, plane, 'a', 'b', 'curtain' or 'difference', box in pixels, frame (left, top, right, bottom) in the view's pixels"
+Panel.__doc__ = (
+    "A panel of a picture: sequence, plane, 'a', 'b', 'curtain' or "
+    "'difference', box in pixels, frame (left, top, right, bottom) in the " "view's pixels")
 
 @patch
 def frame(self:Scans,
@@ -264,15 +297,22 @@ def frame(self:Scans,
     convention='radiological', # one of `CONVENTIONS`
 ) -> tuple: # (left, top, right, bottom)
     "The part of a view that holds the brain: left, top, right, bottom, in whole pixels"
-    if not hasattr(self, '_brain'): self._brain,self._frames = np.any([v != 0 for v in self.vols.values()], axis=0),{}
+    if not hasattr(self, '_brain'):
+        self._brain = np.any([v != 0 for v in self.vols.values()], axis=0)
+        self._frames = {}
     if plane not in self._frames: self._frames[plane] = brain_frame(self._brain, self.zooms, plane)
     l,r,b,t = self._frames[plane]
     h,v = [n for i,n in enumerate(self.shape) if i != check_plane(plane)[0]]
-    l,t,r,b = max(0, int(l+.5)),max(0, int(t+.5)),min(h, int(np.ceil(r+.5))),min(v, int(np.ceil(b+.5)))
+    l = max(0, int(l+.5))
+    t = max(0, int(t+.5))
+    r = min(h, int(np.ceil(r+.5)))
+    b = min(v, int(np.ceil(b+.5)))
     return (h-r, t, h-l, b) if _mirrored(plane, convention) else (l, t, r, b)
 
 # %% ../../nbs/visualization/01_viewer.ipynb #6bd0ccea
-HEAD,FOOT,GAP = 26,26,4      # pixels: above the panels, below them, between them
+HEAD = 26   # pixels: above the panels, below them, between them
+FOOT = 26
+GAP = 4
 
 def lay_out(
     scans:Scans, # whose sequences are the columns
@@ -281,13 +321,17 @@ def lay_out(
     tallest=820, # pixels that all rows may take together
 ) -> tuple: # list of `Panel`, (width, height) of the picture
     "Where every panel of a picture stands"
-    names,planes = list(scans.vols),list(PLANES) if state.plane == 'all' else [state.plane]
-    rows = [(p, k) for p in planes for k in (('a', 'b', 'difference') if state.view == 'all' else (state.view,))]
+    names = list(scans.vols)
+    planes = list(PLANES) if state.plane == 'all' else [state.plane]
+    rows = [(p, k) for p in planes
+            for k in (('a', 'b', 'difference') if state.view == 'all' else (state.view,))]
     frames = {p: scans.frame(p, state.convention) for p in planes}
     ratio = {p: (f[3]-f[1])*view_aspect(scans.zooms, p)/(f[2]-f[0]) for p,f in frames.items()}
     w = (width-GAP*(len(names)-1))/len(names)
     w = int(min(w, (tallest-GAP*(len(rows)-1))/sum(ratio[p] for p,_ in rows), 520))
-    panels,y,left = [],HEAD,(width-len(names)*(w+GAP)+GAP)//2
+    panels = []
+    y = HEAD
+    left = (width-len(names)*(w+GAP)+GAP)//2
     for p,k in rows:
         h = max(8, round(w*ratio[p]))
         panels += [Panel(n, p, k, left+i*(w+GAP), y, w, h, frames[p]) for i,n in enumerate(names)]
@@ -324,11 +368,14 @@ def voxel_of(
 ) -> tuple: # (3,) right, front, top
     "Which voxel is at a place in a panel"
     l,t,r,b = panel.frame
-    return voxel_at_view(int(t + (y-panel.y)*(b-t)/panel.h), int(l + (x-panel.x)*(r-l)/panel.w), cursor, shape, panel.plane, convention)
+    return voxel_at_view(int(t + (y-panel.y)*(b-t)/panel.h), int(l + (x-panel.x)*(r-l)/panel.w),
+                         cursor, shape, panel.plane, convention)
 
 # %% ../../nbs/visualization/01_viewer.ipynb #6788248d
 @lru_cache
-def _lut(kind): return (np.asarray((DIFFERENCE if kind == 'difference' else GREYS)(np.arange(256)))[:,:3]*255 + .5).astype(np.uint8)
+def _lut(kind):
+    return (np.asarray((DIFFERENCE if kind == 'difference' else GREYS)(np.arange(256)))[:,:3]*255
+            + .5).astype(np.uint8)
 
 def _grey_view(scans, name, state, plane, window):
     "A slice of one volume as grey levels; the background of z-scores is black too"
@@ -347,10 +394,13 @@ def _difference_view(a, b, p, state):
     "B − A in a slice, as levels of the two-sided scale, and the end of that scale"
     mask = a.vols[p.name] != 0
     if not hasattr(a, '_limits'): a._limits = {}
-    if (key := (p.name, id(b))) not in a._limits: a._limits[key] = difference_limit(mask, (b.vols[p.name]-a.vols[p.name])[None]) if mask.any() else 1e-6
+    if (key := (p.name, id(b))) not in a._limits:
+        a._limits[key] = (difference_limit(mask, (b.vols[p.name]-a.vols[p.name])[None])
+                          if mask.any() else 1e-6)
     lim = a._limits[key]*state.window(p.name)[0]/100
-    cut = lambda o: view_of(o, state.cursor[check_plane(p.plane)[0]], p.plane, state.convention)
-    return to_grey(np.where(cut(mask), cut(b.vols[p.name])-cut(a.vols[p.name]), 0), (-lim, lim)), lim
+    def cut(o): return view_of(o, state.cursor[check_plane(p.plane)[0]], p.plane, state.convention)
+    return to_grey(np.where(cut(mask), cut(b.vols[p.name])-cut(a.vols[p.name]), 0),
+                   (-lim, lim)), lim
 
 def panel_pixels(
     p:Panel, # of `lay_out`
@@ -362,10 +412,13 @@ def panel_pixels(
     if p.kind == 'difference':
         v,lim = _difference_view(a, b, p, state)
         return _resized(v, p, _lut('difference')), (-lim, lim)
-    window = lambda s: grey_window((a if state.share_windows else s).auto[p.name], *state.window(p.name))  # type: ignore[union-attr]
-    one = lambda s: _resized(_grey_view(s, p.name, state, p.plane, window(s)), p, _lut('grey'))
+    # type: ignore[union-attr]
+    def window(s):
+        return grey_window((a if state.share_windows else s).auto[p.name], *state.window(p.name))
+    def one(s): return _resized(_grey_view(s, p.name, state, p.plane, window(s)), p, _lut('grey'))
     if p.kind != 'curtain': return one(s := b if p.kind == 'b' else a), window(s)
-    at = int(np.clip(pixel_of(p, state.cursor, a.shape, state.convention)[0]-p.x, 0, p.w))      # the crosshair may lie outside the frame
+    # the crosshair may lie outside the frame
+    at = int(np.clip(pixel_of(p, state.cursor, a.shape, state.convention)[0]-p.x, 0, p.w))
     return np.concatenate([one(a)[:,:at], one(b)[:,at:]], 1), window(a)
 
 # %% ../../nbs/visualization/01_viewer.ipynb #48e5fa44
@@ -376,22 +429,30 @@ def _font(size, bold=False):
 
 def _text(draw, at, s, size=12, fill=INK, anchor='lt', bold=False, over=False):
     "Text; with a dark rim where it lies over a picture"
-    draw.text(at, s, font=_font(size, bold), fill=fill, anchor=anchor, stroke_width=int(over), stroke_fill=PANEL)
+    draw.text(at, s, font=_font(size, bold), fill=fill, anchor=anchor, stroke_width=int(over),
+              stroke_fill=PANEL)
 
 def _draw_crosshair(draw, p, state, shape, hole=9):
     "Two lines that leave free what they point at; a line outside the panel is not drawn"
-    (x,y),right,bottom = pixel_of(p, state.cursor, shape, state.convention),p.x+p.w-1,p.y+p.h-1
+    (x,y) = pixel_of(p, state.cursor, shape, state.convention)
+    right = p.x+p.w-1
+    bottom = p.y+p.h-1
     if p.kind == 'curtain': lines,color = [(x, p.y, x, bottom)],INK
-    else: lines,color = [(p.x, y, min(x-hole, right), y), (max(x+hole, p.x), y, right, y), (x, p.y, x, min(y-hole, bottom)), (x, max(y+hole, p.y), x, bottom)],'#3f7fb5'
+    else:
+        lines = [(p.x, y, min(x-hole, right), y), (max(x+hole, p.x), y, right, y),
+                 (x, p.y, x, min(y-hole, bottom)), (x, max(y+hole, p.y), x, bottom)]
+        color = '#3f7fb5'
     for x0,y0,x1,y1 in lines:
-        if p.x <= x0 <= x1 <= right and p.y <= y0 <= y1 <= bottom: draw.line([x0, y0, x1, y1], fill=color)
+        if p.x <= x0 <= x1 <= right and p.y <= y0 <= y1 <= bottom:
+            draw.line([x0, y0, x1, y1], fill=color)
 
 def _outlines(scans, state, plane):
-    "Outlines of the whole lesion and of the tumour core in the slice of the cursor: name, (points,2) row and column in the view"
+    "Outlines of whole lesion and tumour core in the slice: name, (points,2) row and column"
     if scans.seg is None or not state.contours: return []
     s = view_of(scans.seg, state.cursor[check_plane(plane)[0]], plane, state.convention)
     masks = dict(lesion=s > 0, core=(s > 0)&(s != 2))
-    return [(name, c-1) for name,m in masks.items() if m.any() for c in find_contours(np.pad(m, 1).astype(np.float32), .5)]
+    return [(name, c-1) for name,m in masks.items() if m.any()
+            for c in find_contours(np.pad(m, 1).astype(np.float32), .5)]
 
 def _draw_lesion(draw, p, outlines):
     "Outlines in a panel"
@@ -403,30 +464,43 @@ def _draw_lesion(draw, p, outlines):
 # %% ../../nbs/visualization/01_viewer.ipynb #97ccc0d4
 def _number(v): return (f'{v:.0f}' if abs(v) >= 100 else f'{v:.3g}').replace('-', '−')
 
-def _beside_letter(draw, p, s, font): return p.x+5+draw.textlength(s, font) < p.x+p.w/2-8     # does a text in a corner leave the letter in the middle free?
+# does a text in a corner leave the letter in the middle free?
+def _beside_letter(draw, p, s, font):
+    return p.x+5+draw.textlength(s, font) < p.x+p.w/2-8
 
 def _draw_scale(draw, p, window, small, bar=36):
     "The grey window of a panel, or the colours of a difference with what they mean"
-    lo,hi = (_number(o) for o in window); diff,font = p.kind == 'difference',_font(small)
-    x,y = p.x+5,p.y+p.h-(5 if _beside_letter(draw, p, f'{lo} {"—"*(bar//10)} +{hi}' if diff else f'{lo} to {hi}', font) else 19)
+    lo,hi = (_number(o) for o in window)
+    diff = p.kind == 'difference'
+    font = _font(small)
+    x = p.x+5
+    y = p.y+p.h-(
+        5 if _beside_letter(draw, p, f'{lo} {"—"*(bar//10)} +{hi}' if diff else f'{lo} to {hi}',
+                            font) else 19)
     _text(draw, (x, y), lo if diff else f'{lo} to {hi}', small, INK, 'lb', over=True)
     if not diff: return
     x += int(draw.textlength(lo, font))+4
-    for i,c in enumerate(_lut('difference')[np.linspace(0, 255, bar).astype(int)].tolist()): draw.line([x+i, y-8, x+i, y-3], fill=tuple(c))
+    for i,c in enumerate(_lut('difference')[np.linspace(0, 255, bar).astype(int)].tolist()):
+        draw.line([x+i, y-8, x+i, y-3], fill=tuple(c))
     _text(draw, (x+bar+4, y), f'+{hi}', small, INK, 'lb', over=True)
 
 def _draw_labels(draw, p, state, window, tag, small):
     "Side letters, the scale, and which set of scans it is"
-    for c,x,y,anchor in zip(edge_letters(p.plane, state.convention), (p.x+3, p.x+p.w-3, p.x+p.w/2, p.x+p.w/2), (p.y+p.h/2, p.y+p.h/2, p.y+3, p.y+p.h-4), ('lm', 'rm', 'mt', 'mb')):
+    for c,x,y,anchor in zip(edge_letters(p.plane, state.convention),
+                            (p.x+3, p.x+p.w-3, p.x+p.w/2, p.x+p.w/2),
+                            (p.y+p.h/2, p.y+p.h/2, p.y+3, p.y+p.h-4), ('lm', 'rm', 'mt', 'mb')):
         _text(draw, (x, y), c, small+1, INK, anchor, over=True)
     if state.numbers: _draw_scale(draw, p, window, small)
-    if tag: _text(draw, (p.x+5, p.y+(5 if _beside_letter(draw, p, tag, _font(small+1, True)) else 19)), tag, small+1, INK, 'lt', True, over=True)
+    if tag:
+        _text(draw, (p.x+5, p.y+(5 if _beside_letter(draw, p, tag, _font(small+1, True)) else 19)),
+              tag, small+1, INK, 'lt', True, over=True)
 
 def _draw_head(draw, panels, state, sets):
     "Above each column the sequence and the values under the crosshair"
     for p in [q for q in panels if q.y == HEAD]:
         on = state.active in ('all', p.name)
-        _text(draw, (p.x+2, 6), SEQUENCE_LABELS.get(p.name, p.name), 13, INK if on else FAINT, 'lt', True)
+        _text(draw, (p.x+2, 6), SEQUENCE_LABELS.get(p.name, p.name), 13, INK if on else FAINT, 'lt',
+              True)
         vals = [_number(s.vols[p.name][state.cursor]) for s in sets]
         if state.numbers: _text(draw, (p.x+p.w-2, 8), ' → '.join(vals), 11, FAINT, 'rt')
 
@@ -435,19 +509,28 @@ def position_text(
     state:ViewState, # whose crosshair is meant
 ) -> str: # millimetres with side letters, and the index in the file
     "Where the crosshair is, for the foot of a picture"
-    mm = [f'{abs(o):.1f} {pair[int(o > 0)]}' for o,pair in zip(scans.world(state.cursor), ('LR', 'PA', 'IS'))]
-    return f'{"   ".join(mm)} mm    voxel {", ".join(map(str, scans.stored(state.cursor)))} of the file'
+    mm = [f'{abs(o):.1f} {pair[int(o > 0)]}'
+          for o,pair in zip(scans.world(state.cursor), ('LR', 'PA', 'IS'))]
+    return (f'{"   ".join(mm)} mm    voxel '
+            f'{", ".join(map(str, scans.stored(state.cursor)))} of the file')
 
 def _draw_foot(draw, size, state, scans, outlined):
     "Under the panels: patient and position, what the outlines are, which side is which"
-    y,left = size[1]-7,'    '.join(o for o in (scans.title, position_text(scans, state) if state.numbers else '') if o)
+    y = size[1]-7
+    left = '    '.join(
+        o for o in (scans.title, position_text(scans, state) if state.numbers else '') if o)
     room = size[0] - draw.textlength(CONVENTIONS[state.convention], _font(11)) - 24
-    if draw.textlength(left, _font(11)) > room: left = left.partition('    voxel')[0]              # a narrow picture
-    _text(draw, (4, y), left, 11, FAINT, 'lb'); _text(draw, (size[0]-4, y), CONVENTIONS[state.convention], 11, FAINT, 'rb')
+    if draw.textlength(left, _font(11)) > room:
+        left = left.partition('    voxel')[0]   # a narrow picture
+    _text(draw, (4, y), left, 11, FAINT, 'lb')
+    _text(draw, (size[0]-4, y), CONVENTIONS[state.convention], 11, FAINT, 'rb')
     x = 4 + draw.textlength(left, _font(11)) + 24
-    words = {n: draw.textlength(LESION_LABELS[n], _font(11))+16 for n in LESION_LABELS if n in outlined}
+    words = {n: draw.textlength(LESION_LABELS[n], _font(11))+16
+             for n in LESION_LABELS if n in outlined}
     if x + sum(words.values()) > room: return         # nor for the legend
-    for n,w in words.items(): _text(draw, (x, y), LESION_LABELS[n], 11, LESION_COLORS[n], 'lb'); x += w
+    for n,w in words.items():
+        _text(draw, (x, y), LESION_LABELS[n], 11, LESION_COLORS[n], 'lb')
+        x += w
 
 # %% ../../nbs/visualization/01_viewer.ipynb #4bb9763e
 Picture = namedtuple('Picture', 'image panels')
@@ -464,25 +547,35 @@ def draw_view(
     "The picture of a state"
     if b is None and state.view != 'a': state = replace(state, view='a')
     panels,size = lay_out(a, state, width, tallest)
-    canvas = np.empty((size[1], size[0], 3), np.uint8); canvas[:] = tuple(int(PANEL[i:i+2], 16) for i in (1, 3, 5))
+    canvas = np.empty((size[1], size[0], 3), np.uint8)
+    canvas[:] = tuple(int(PANEL[i:i+2], 16) for i in (1, 3, 5))
     windows = []
     for p in panels:
-        canvas[p.y:p.y+p.h, p.x:p.x+p.w],w = panel_pixels(p, state, a, b); windows.append(w)
-    img = Image.fromarray(canvas); draw = ImageDraw.Draw(img)
-    tags = dict(a=names[0], b=names[1], curtain=f'{names[0]} | {names[1]}', difference=f'{names[1]} − {names[0]}')
+        canvas[p.y:p.y+p.h, p.x:p.x+p.w],w = panel_pixels(p, state, a, b)
+        windows.append(w)
+    img = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(img)
+    tags = dict(a=names[0], b=names[1], curtain=f'{names[0]} | {names[1]}',
+                difference=f'{names[1]} − {names[0]}')
     outlines = {plane: _outlines(a, state, plane) for plane in {p.plane for p in panels}}
     for p,w in zip(panels, windows):
         _draw_lesion(draw, p, outlines[p.plane])
         if state.crosshair or p.kind == 'curtain': _draw_crosshair(draw, p, state, a.shape)
-        _draw_labels(draw, p, state, w, tags[p.kind] if b is not None and p.name == panels[0].name else '', 10)
+        _draw_labels(draw, p, state, w,
+                     tags[p.kind] if b is not None and p.name == panels[0].name else '', 10)
     _draw_head(draw, panels, state, (a,) if b is None else (a, b))
     _draw_foot(draw, size, state, a, {n for o in outlines.values() for n,_ in o})
     return Picture(img, panels)
 
 # %% ../../nbs/visualization/01_viewer.ipynb #39ddd716
-KEYS = {'↑ ↓': 'next and previous slice', 'PgUp PgDn': 'ten slices', 'x y z': 'sagittal, coronal, axial', 'v': 'all three planes', 'space': 'flick between A and B', 'a b': 'A, B', 'c': 'curtain A | B',
-        'd': 'difference', 'e': 'A, B and difference', '[ ]': 'narrower, wider window', '- =': 'lower, higher level', 'r': 'automatic windows', 'w': "B in A's windows or its own", 'l': 'lesion outline', 'h': 'crosshair'}
-_PLANE_KEYS,_VIEW_KEYS = dict(x='sagittal', y='coronal', z='axial', v='all'),dict(a='a', b='b', c='curtain', d='difference', e='all')
+KEYS = {'↑ ↓': 'next and previous slice', 'PgUp PgDn': 'ten slices',
+        'x y z': 'sagittal, coronal, axial', 'v': 'all three planes',
+        'space': 'flick between A and B', 'a b': 'A, B', 'c': 'curtain A | B', 'd': 'difference',
+        'e': 'A, B and difference', '[ ]': 'narrower, wider window', '- =': 'lower, higher level',
+        'r': 'automatic windows', 'w': "B in A's windows or its own", 'l': 'lesion outline',
+        'h': 'crosshair'}
+_PLANE_KEYS = dict(x='sagittal', y='coronal', z='axial', v='all')
+_VIEW_KEYS = dict(a='a', b='b', c='curtain', d='difference', e='all')
 _STEPS = dict(ArrowUp=1, ArrowDown=-1, PageUp=10, PageDown=-10)
 _FLAG_KEYS = dict(l='contours', h='crosshair', w='share_windows')
 _WINDOW_KEYS = {'[': (.87, 0), ']': (1/.87, 0), '-': (1, -4), '=': (1, 4)}
@@ -492,7 +585,8 @@ def _scroll(scans, state, steps, plane=None):
     axis = check_plane(plane or (state.plane if state.plane != 'all' else 'axial'))[0]
     return scans.moved(state, **{'xyz'[axis]: state.cursor[axis]+int(steps)})
 
-def _reference(scans, state): return state.window(next(iter(scans.vols)) if state.active == 'all' else state.active)
+def _reference(scans, state):
+    return state.window(next(iter(scans.vols)) if state.active == 'all' else state.active)
 
 def press(
     scans:Scans, # what is looked at
@@ -507,7 +601,8 @@ def press(
     if two and k in _VIEW_KEYS: return replace(state, view=_VIEW_KEYS[k])
     if two and k == ' ': return replace(state, view='a' if state.view == 'b' else 'b')
     if k in _WINDOW_KEYS:
-        (f,d),(w,l) = _WINDOW_KEYS[k],_reference(scans, state)
+        (f,d) = _WINDOW_KEYS[k]
+        (w,l) = _reference(scans, state)
         return scans.adjusted(state, w*f, l+d)
     if k == 'r': return replace(state, windows=())
     flag = _FLAG_KEYS.get(k) if two or k != 'w' else None
@@ -518,12 +613,15 @@ def press(
 def react(
     scans:Scans, # what is looked at
     state:ViewState, # before the event
-    event:dict, # type: 'key' with key; 'click', 'wheel' or 'drag' with x, y in fractions of the picture, steps, or dx, dy
+    # type: 'key' with key; 'click', 'wheel' or 'drag' with x, y in fractions of the picture, steps,
+    # or dx, dy
+    event:dict,
     picture:Picture, # what was on the screen
     two=False, # is there a B to look at?
 ) -> ViewState: # the same for an event that means nothing
     "The state after an event"
-    kind,(w,h) = event.get('type'),picture.image.size
+    kind = event.get('type')
+    (w,h) = picture.image.size
     if kind == 'key': return press(scans, state, str(event.get('key', '')), two)
     if kind == 'drag':
         width,level = _reference(scans, state)
@@ -531,7 +629,8 @@ def react(
     p = panel_at(picture.panels, event.get('x', -1)*w, event.get('y', -1)*h)
     if kind == 'wheel': return _scroll(scans, state, event['steps'], p.plane if p else None)
     if kind != 'click' or p is None: return state
-    return replace(state, cursor=voxel_of(p, event['x']*w, event['y']*h, state.cursor, scans.shape, state.convention))
+    return replace(state, cursor=voxel_of(p, event['x']*w, event['y']*h, state.cursor, scans.shape,
+                                          state.convention))
 
 # %% ../../nbs/visualization/01_viewer.ipynb #d5fc858a
 _ESM = '''
@@ -579,20 +678,24 @@ def _stage_class():
     except ImportError: return None
     class Stage(anywidget.AnyWidget):
         "An image that sends keys, clicks and the wheel to Python"
-        _esm,_css = _ESM,_CSS
-        png,alt = traitlets.Bytes(b'').tag(sync=True),traitlets.Unicode('').tag(sync=True)
+        _esm = _ESM
+        _css = _CSS
+        png = traitlets.Bytes(b'').tag(sync=True)
+        alt = traitlets.Unicode('').tag(sync=True)
     return Stage
 
 class Screen:
-    "An image in the notebook that can be redrawn, and that tells of keys and clicks where anywidget is installed"
+    "A redrawable image in the notebook; tells of keys and clicks where anywidget is installed"
     def __init__(self,
         on_event, # called with each event, a dict
         alt='scans', # what a screen reader says
     ):
         import ipywidgets as W
         cls = _stage_class()
-        self.listens,self.on_event = cls is not None,on_event
-        self.widget = cls(alt=alt) if cls else W.Image(format='png', layout=W.Layout(max_width='100%'))
+        self.listens = cls is not None
+        self.on_event = on_event
+        self.widget = cls(alt=alt) if cls else W.Image(format='png',
+                                                       layout=W.Layout(max_width='100%'))
         if cls: self.widget.on_msg(self._heard)
 
     def _heard(self, _, content, buffers):
@@ -600,32 +703,38 @@ class Screen:
         finally: self.widget.send({'type': 'done'})
 
     def show(self, png:bytes): setattr(self.widget, 'png' if self.listens else 'value', png)
-    def focus(self): self.listens and self.widget.send({'type': 'focus'})      # so that keys reach the picture after a click elsewhere
+    # so that keys reach the picture after a click elsewhere
+    def focus(self):
+        self.listens and self.widget.send({'type': 'focus'})
 
 # %% ../../nbs/visualization/01_viewer.ipynb #b7ebf49c
 def has_front_end() -> bool: # judged by the environment variables that front ends set
     "Was this kernel started by a notebook front end that widgets can talk to?"
-    known = ('JPY_SESSION_NAME', 'VSCODE_PID', 'KAGGLE_KERNEL_RUN_TYPE', 'DATABRICKS_RUNTIME_VERSION')
-    return 'google.colab' in sys.modules or sys.platform == 'emscripten' or any(k in os.environ for k in known)
+    known = ('JPY_SESSION_NAME', 'VSCODE_PID', 'KAGGLE_KERNEL_RUN_TYPE',
+             'DATABRICKS_RUNTIME_VERSION')
+    return 'google.colab' in sys.modules or sys.platform == 'emscripten' or any(
+        k in os.environ for k in known)
 
 def png_bytes(
     image:Image.Image, # of PIL
     fast=False, # larger, but sooner there
 ) -> bytes: # a whole PNG file
     "An image as PNG"
-    buf = io.BytesIO(); image.save(buf, 'PNG', compress_level=1 if fast else 6)
+    buf = io.BytesIO()
+    image.save(buf, 'PNG', compress_level=1 if fast else 6)
     return buf.getvalue()
 
 class Shown:
     "What can be shown as widgets where a front end listens, and as a picture everywhere"
     def _repr_png_(self): return png_bytes(self.picture())
     def _repr_mimebundle_(self, include=None, exclude=None):
-        still = {'image/png': base64.b64encode(self._repr_png_()).decode(), 'text/plain': repr(self)}
+        still = {'image/png': base64.b64encode(self._repr_png_()).decode(),
+                 'text/plain': repr(self)}
         return still | self.widget._repr_mimebundle_() if has_front_end() else still
 
 # %% ../../nbs/visualization/01_viewer.ipynb #338904d4
 class VolumeViewer(Shown):
-    "Four sequences side by side: linked slices and crosshair, window and level, a second set to compare with"
+    "Four sequences side by side: linked slices and crosshair, windows, a second set to compare"
     def __init__(self,
         source, # Subject, folder, path, image, dict or list of such, array, or `Scans`
         other=None, # a second set on the same grid, for A | B and the difference
@@ -640,21 +749,33 @@ class VolumeViewer(Shown):
         self.a = open_scans(source, seg, affine, title)
         self.b = None if other is None else open_scans(other, None, affine)
         if self.b is not None: self._check_pair()
-        self.names,self.width,self.tallest,self._widget,self.on_key = tuple(names),width,tallest,None,None
+        self.names = tuple(names)
+        self.width = width
+        self.tallest = tallest
+        self._widget = None
+        self.on_key = None
         if self.b is not None: state.setdefault('view', 'all')
         self.state = self.a.start(**state)
 
-    def __repr__(self): return f'VolumeViewer({", ".join(self.a.vols)}; {"×".join(map(str, self.a.shape))} voxels{"" if self.b is None else "; A and B"})'
+    def __repr__(self):
+        return (f'VolumeViewer({", ".join(self.a.vols)}; ' f'{"×".join(map(str, self.a.shape))} '
+                f'voxels{"" if self.b is None else "; A and B"})')
 
 # %% ../../nbs/visualization/01_viewer.ipynb #bd0966e6
 @patch
 def _check_pair(self:VolumeViewer):
     "A and B have to be comparable voxel by voxel"
     miss = [k for k in self.a.vols if k not in self.b.vols]
-    if miss: raise InputError(f'the second set has no {", ".join(miss)}', fix='Give the same sequences in both.')
+    if miss:
+        raise InputError(f'the second set has no {", ".join(miss)}',
+                         fix='Give the same sequences in both.')
     corners = np.array(np.meshgrid(*[(0, n-1) for n in self.a.shape])).reshape(3, -1).T
-    if self.a.shape != self.b.shape or np.abs(apply_affine(self.a.affine, corners) - apply_affine(self.b.affine, corners)).max() > .05:
-        raise GridMismatchError(f'the two sets lie on different grids ({self.a.shape} and {self.b.shape} voxels)', fix='Resample the second onto the first.')
+    if (self.a.shape != self.b.shape
+        or np.abs(apply_affine(self.a.affine, corners) - apply_affine(self.b.affine, corners)).max()
+        > .05):
+        raise GridMismatchError(
+            f'the two sets lie on different grids ({self.a.shape} and {self.b.shape} voxels)',
+            fix='Resample the second onto the first.')
 
 @patch
 def view(self:VolumeViewer) -> Picture: # the image, and where its panels are
@@ -679,11 +800,14 @@ def save(self:VolumeViewer,
 # %% ../../nbs/visualization/01_viewer.ipynb #39b1e795
 def _toggles(options, value, **kw):
     import ipywidgets as W
-    return W.ToggleButtons(options=[(label, k) for k,label in options.items()], value=value, style=dict(button_width='auto'), **kw)
+    return W.ToggleButtons(options=[(label, k) for k,label in options.items()], value=value,
+                           style=dict(button_width='auto'), **kw)
 
 def _slider(label, lo, hi, value, kind='IntSlider', width='272px', label_width='76px', **kw):
     import ipywidgets as W
-    return getattr(W, kind)(value=value, min=lo, max=hi, description=label, layout=W.Layout(width=width), style=dict(description_width=label_width), **kw)
+    return getattr(W, kind)(value=value, min=lo, max=hi, description=label,
+                            layout=W.Layout(width=width), style=dict(description_width=label_width),
+                            **kw)
 
 def keys_html(
     keys:dict, # key -> what it does
@@ -691,24 +815,38 @@ def keys_html(
     more='', # HTML before the table
 ) -> str: # HTML
     "A table of keys that unfolds"
-    rows = ''.join(f'<span style="white-space:nowrap;margin-right:1.6em"><kbd style="opacity:.75;font-family:inherit;border:1px solid #8886;border-radius:3px;padding:0 4px">{k}</kbd> {v}</span> ' for k,v in keys.items())
-    return f'<details style="opacity:.85;line-height:1.9;font-size:12px"><summary style="cursor:pointer">{summary}</summary>{more}{rows}</details>'
+    rows = ''.join('<span style="white-space:nowrap;margin-right:1.6em"><kbd '
+                   'style="opacity:.75;font-family:inherit;border:1px solid '
+                   f'#8886;border-radius:3px;padding:0 4px">{k}</kbd> {v}</span> '
+                   for k,v in keys.items())
+    return ('<details style="opacity:.85;line-height:1.9;font-size:12px"><summary '
+            f'style="cursor:pointer">{summary}</summary>{more}{rows}</details>')
 
 # %% ../../nbs/visualization/01_viewer.ipynb #fd64e328
 @patch
 def _make_controls(self:VolumeViewer):
     "The widgets, by the field of the state that they change"
     import ipywidgets as W
-    s,n = self.state,self.a.shape
+    s = self.state
+    n = self.a.shape
     width,level = _reference(self.a, s)
-    c = dict(plane=_toggles(dict(axial='Axial', coronal='Coronal', sagittal='Sagittal', all='All three'), s.plane),
-             z=_slider('Axial', 0, n[2]-1, s.cursor[2]), y=_slider('Coronal', 0, n[1]-1, s.cursor[1]), x=_slider('Sagittal', 0, n[0]-1, s.cursor[0]),
-             width=_slider('Window %', 5, 400, width, 'FloatSlider', step=1, readout_format='.0f'), level=_slider('Level %', -100, 200, level, 'FloatSlider', step=1, readout_format='.0f'),
-             active=W.Dropdown(options=[('all sequences', 'all'), *[(SEQUENCE_LABELS.get(k, k), k) for k in self.a.vols]], value=s.active, layout=W.Layout(width='130px')),
-             contours=W.ToggleButton(s.contours, description='Lesion', tooltip='outline of the lesion', layout=W.Layout(width='auto')),
-             crosshair=W.ToggleButton(s.crosshair, description='Crosshair', layout=W.Layout(width='auto')))
-    names = dict(a=self.names[0], b=self.names[1], curtain=f'{self.names[0]} | {self.names[1]}', difference=f'{self.names[1]} − {self.names[0]}', all='All')
-    if self.b is not None: c |= dict(view=_toggles(names, s.view), share_windows=W.ToggleButton(s.share_windows, description='Same windows', tooltip=f'show {self.names[1]} in the grey windows of {self.names[0]}', layout=W.Layout(width='auto')))
+    c = dict(
+        plane=_toggles(dict(axial='Axial', coronal='Coronal', sagittal='Sagittal', all='All three'),
+                       s.plane), z=_slider('Axial', 0, n[2]-1, s.cursor[2]),
+        y=_slider('Coronal', 0, n[1]-1, s.cursor[1]), x=_slider('Sagittal', 0, n[0]-1, s.cursor[0]),
+        width=_slider('Window %', 5, 400, width, 'FloatSlider', step=1, readout_format='.0f'),
+        level=_slider('Level %', -100, 200, level, 'FloatSlider', step=1, readout_format='.0f'),
+        active=W.Dropdown(options=[('all sequences', 'all'),
+                                   *[(SEQUENCE_LABELS.get(k, k), k) for k in self.a.vols]],
+                          value=s.active, layout=W.Layout(width='130px')),
+        contours=W.ToggleButton(s.contours, description='Lesion', tooltip='outline of the lesion',
+                                layout=W.Layout(width='auto')),
+        crosshair=W.ToggleButton(s.crosshair, description='Crosshair',
+                                 layout=W.Layout(width='auto')))
+    names = dict(a=self.names[0], b=self.names[1], curtain=f'{self.names[0]} | {self.names[1]}',
+                 difference=f'{self.names[1]} − {self.names[0]}', all='All')
+    if self.b is not None:
+        c |= dict(view=_toggles(names, s.view), share_windows=W.ToggleButton(s.share_windows, description='Same windows', tooltip=f'show {self.names[1]} in the grey windows of {self.names[0]}', layout=W.Layout(width='auto')))
     return c
 
 @patch
@@ -733,9 +871,12 @@ def update(self:VolumeViewer,
     if self._widget is None or self._busy: return self
     self._busy = True
     try:
-        s,c = self.state,self.controls
+        s = self.state
+        c = self.controls
         w,l = _reference(self.a, s)
-        for k,v in dict(zip('xyz', s.cursor), plane=s.plane, view=s.view, width=w, level=l, active=s.active, share_windows=s.share_windows, contours=s.contours, crosshair=s.crosshair).items():
+        for k,v in dict(zip('xyz', s.cursor), plane=s.plane, view=s.view, width=w, level=l,
+                        active=s.active, share_windows=s.share_windows, contours=s.contours,
+                        crosshair=s.crosshair).items():
             if k in c and c[k].value != v: c[k].value = v
         self.screen.show(png_bytes(self.picture(), fast=True))
     finally: self._busy = False
@@ -759,16 +900,30 @@ def widget(self:VolumeViewer):
     "The viewer as a widget: picture above, controls below"
     if self._widget is None:
         import ipywidgets as W
-        self.controls,self.screen,self._busy = self._make_controls(),Screen(self._event, f'Slices of {", ".join(SEQUENCE_LABELS.get(k, k) for k in self.a.vols)}'),False
+        self.controls,self.screen,self._busy = self._make_controls(),Screen(
+            self._event,
+            f'Slices of {", ".join(SEQUENCE_LABELS.get(k, k) for k in self.a.vols)}'),False
         c = self.controls
         for k,o in c.items(): o.observe(self._observed(k), 'value')
-        reset = W.Button(description='Automatic', tooltip='automatic grey windows', layout=W.Layout(width='auto'))
+        reset = W.Button(description='Automatic', tooltip='automatic grey windows',
+                         layout=W.Layout(width='auto'))
         reset.on_click(lambda _: self.update(windows=()))
-        row = lambda *ws: W.HBox([w for w in ws if w is not None], layout=W.Layout(flex_flow='row wrap', align_items='center', grid_gap='2px 14px'))
+        def row(*ws):
+            return W.HBox(
+                [w for w in ws if w is not None],
+                layout=W.Layout(flex_flow='row wrap', align_items='center', grid_gap='2px 14px'))
         flags = [c['crosshair'], *([c['contours']] if self.a.seg is not None else [])]
-        mouse = 'Click on the picture first. Click or drag moves the crosshair, the wheel goes through slices, a drag with the right button (or shift) changes window and level.<br>'
-        keys = {k: v for k,v in KEYS.items() if self.b is not None or not (set(k.split()) & {'a', 'c', 'd', 'e', 'w', 'space'})}
-        self._widget = W.VBox([self.screen.widget, row(c['plane'], c.get('view'), *flags), row(c['z'], c['y'], c['x']), row(c['width'], c['level'], c['active'] if len(self.a.vols) > 1 else None, reset, c.get('share_windows')),
-                               *([W.HTML(keys_html(keys, more=mouse))] if self.screen.listens else [])], layout=W.Layout(grid_gap='4px'))
+        mouse = ('Click on the picture first. Click or drag moves the crosshair, the wheel '
+                 'goes through slices, a drag with the right button (or shift) changes '
+                 'window and level.<br>')
+        keys = {k: v for k,v in KEYS.items() if self.b is not None
+                or not (set(k.split()) & {'a', 'c', 'd', 'e', 'w', 'space'})}
+        self._widget = W.VBox(
+            [self.screen.widget, row(c['plane'], c.get('view'), *flags),
+             row(c['z'], c['y'], c['x']),
+             row(c['width'], c['level'], c['active'] if len(self.a.vols) > 1 else None, reset,
+                 c.get('share_windows')), *([W.HTML(keys_html(keys, more=mouse))]
+                                            if self.screen.listens else [])],
+            layout=W.Layout(grid_gap='4px'))
         self.update()
     return self._widget
