@@ -17,7 +17,7 @@ import nibabel as nib, numpy as np, pandas as pd, torch, torchio as tio
 from scipy import ndimage as ndi
 
 from neuroscope.core import SEQUENCES
-from neuroscope.preprocessing import quality as Q
+from neuroscope import quality as Q
 from neuroscope.simulate import scan, simulate_subject
 
 RESULTS,SEEDS,CLEAN_SEEDS = Path(__file__).parent/'results',range(200, 208),range(100, 104)

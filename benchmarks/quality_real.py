@@ -15,7 +15,7 @@ from scipy import ndimage as ndi
 
 from faults import moved, swap
 from neuroscope.core import SEQUENCES, find_subjects, shared_data
-from neuroscope.preprocessing import quality as Q
+from neuroscope import quality as Q
 
 RESULTS = Path(__file__).parent/'results'
 FOLDERS = 'two_sites/upenn', 'two_sites/tcga', 'glioma'

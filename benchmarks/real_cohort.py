@@ -21,13 +21,14 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import binary_erosion
 
-from neuroscope.core import SEQUENCES, find_subjects, image_data, peak_mb, shared_data, stack_sequences
+from neuroscope.core import (SEQUENCES, find_subjects, image_data, peak_mb, shared_data,
+                             stack_sequences)
 from neuroscope.evaluation.baselines import HistogramMatching, Identity, Nyul
 from neuroscope.imaging.sharpness import inner_healthy, neighbour_difference
 from neuroscope.imaging.tissues import ALL_TISSUES, TISSUES, tissue_codes, tissue_medians
 from neuroscope.models.site_match import apply_site_match, fit_site_match, summarize_scan
 from neuroscope.preprocessing.slices import to_ras
-from neuroscope.preprocessing.skull_strip import subject_mask
+from neuroscope.imaging.brain import subject_mask
 from neuroscope.utils import normalize_sequences
 
 RESULTS = Path(__file__).parent/'results'
@@ -41,7 +42,8 @@ def coarser(volume, factor):
     if factor == 1: return volume
     n = [s - s % factor for s in volume.shape[-3:]]
     cut = volume[..., :n[0], :n[1], :n[2]]
-    blocks = cut.reshape(*cut.shape[:-3], n[0]//factor, factor, n[1]//factor, factor, n[2]//factor, factor)
+    blocks = cut.reshape(*cut.shape[:-3], n[0]//factor, factor, n[1]//factor, factor, n[2]//factor,
+                         factor)
     return blocks.mean((-5, -3, -1))
 
 
@@ -56,10 +58,13 @@ def read(subject, factor):
         share = coarser(mask.astype(np.float32), factor)
         vol = coarser(vol*mask, factor)/np.maximum(share, 1e-6)
         labels = np.unique(seg)
-        seg = labels[np.stack([coarser((seg == v).astype(np.float32), factor) for v in labels]).argmax(0)]
+        seg = labels[np.stack([coarser((seg == v).astype(np.float32), factor)
+                               for v in labels]).argmax(0)]
         mask = share > .5
     box = tuple(slice(i.min(), i.max() + 1) for i in np.nonzero(mask))
-    vol, mask, seg = vol[(slice(None), *box)], mask[box], seg[box]
+    vol = vol[(slice(None), *box)]
+    mask = mask[box]
+    seg = seg[box]
     return normalize_sequences(vol, mask)[0], mask, seg
 
 
@@ -86,7 +91,8 @@ def measure(cohorts, factor, store, again=False):
     old = done if again else {}
     if again: done = {}
     people = {k: [s for f in FOLDERS[k] for s in find_subjects(cohorts/f)] for k in FOLDERS}
-    summaries, pairs = {}, {}
+    summaries = {}
+    pairs = {}
     def scan(k, i):
         if (k, i) not in pairs: pairs[k, i] = read(people[k][i], factor)
         return pairs[k, i]
@@ -95,13 +101,16 @@ def measure(cohorts, factor, store, again=False):
             summaries[k, i] = summarize_scan(subject.id, *scan(k, i))
             if factor == 1: pairs.pop((k, i))
     for fold in range(FOLDS):
-        todo = [(k, i) for k in people for i in range(len(people[k])) if fold_of(i) == fold and people[k][i].id not in done]
+        todo = [(k, i) for k in people
+                for i in range(len(people[k])) if fold_of(i) == fold
+                and people[k][i].id not in done]
         if not todo: continue
         train = {k: [i for i in range(len(people[k])) if fold_of(i) != fold] for k in people}
         match = fit_site_match(*([summaries[k, i] for i in train[k]] for k in 'ab'))
         print(f'fold {fold}:', match.choice, match.remarks, flush=True)
         thin = {} if again else {k: [thinned(*scan(k, i)[:2]) for i in train[k]] for k in people}
-        plain = {} if again else {m.name: m.fit(thin['a'], thin['b']) for m in (Identity(), Nyul(), HistogramMatching())}
+        plain = {} if again else {m.name: m.fit(thin['a'], thin['b'])
+                                  for m in (Identity(), Nyul(), HistogramMatching())}
         for k, i in todo:
             before = old.get(people[k][i].id, {}).get('methods', {})
             new = measure_one(scan(k, i), f'{k}2{"b" if k == "a" else "a"}', plain, match)
@@ -129,7 +138,8 @@ def measure_one(scan, direction, plain, match):
         done = {}
         if name == 'site_match': out, done = apply_site_match(match, vol, mask, direction, seg)
         else: out = method.translate(vol, mask, direction)
-        rows[name] = dict(medians=tissue_medians(out, codes).tolist(), features=np.array(features(out, mask, codes), float).tolist(),
+        rows[name] = dict(medians=tissue_medians(out, codes).tolist(),
+                          features=np.array(features(out, mask, codes), float).tolist(),
                           seconds=time.process_time() - start, done=done)
     return dict(methods=rows)
 
@@ -138,14 +148,18 @@ def distances(done):
     "Mean distance of tissue medians to the target site's, by direction, method, tissue and sequence"
     rows = []
     for direction in DIRECTIONS:
-        source, target = direction[0], direction[-1]
-        real = np.nanmean([r['methods']['identity']['medians'] for r in done.values() if r['site'] == target], axis=0)
+        source = direction[0]
+        target = direction[-1]
+        real = np.nanmean([r['methods']['identity']['medians']
+                           for r in done.values() if r['site'] == target], axis=0)
         for id, r in done.items():
             if r['site'] != source: continue
             for method, m in r['methods'].items():
                 gap = np.abs(np.array(m['medians'], float) - real)
-                rows += [(direction, id, method, s, t, gap[q, j]) for q, s in enumerate(SEQUENCES) for j, t in enumerate(TISSUES)]
-    return pd.DataFrame(rows, columns=['direction', 'subject', 'method', 'sequence', 'tissue', 'distance'])
+                rows += [(direction, id, method, s, t, gap[q, j]) for q, s in enumerate(SEQUENCES)
+                         for j, t in enumerate(TISSUES)]
+    return pd.DataFrame(
+        rows, columns=['direction', 'subject', 'method', 'sequence', 'tissue', 'distance'])
 
 
 def contrasts(done):
@@ -155,8 +169,10 @@ def contrasts(done):
         for method, m in r['methods'].items():
             medians = np.array(m['medians'], float)
             for j, part in enumerate(ALL_TISSUES[3:], start=3):
-                rows += [(f"{r['site']}2{'b' if r['site'] == 'a' else 'a'}", id, method, s, part, medians[q, j] - medians[q, 2]) for q, s in enumerate(SEQUENCES)]
-    return pd.DataFrame(rows, columns=['direction', 'subject', 'method', 'sequence', 'part', 'contrast']).dropna()
+                rows += [(f"{r['site']}2{'b' if r['site'] == 'a' else 'a'}", id, method, s, part,
+                          medians[q, j] - medians[q, 2]) for q, s in enumerate(SEQUENCES)]
+    return pd.DataFrame(rows, columns=['direction', 'subject', 'method', 'sequence', 'part',
+                                       'contrast']).dropna()
 
 
 def classifier():
@@ -164,12 +180,15 @@ def classifier():
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-    return make_pipeline(StandardScaler(), LogisticRegression(C=.1, class_weight='balanced', max_iter=1000))
+    return make_pipeline(StandardScaler(),
+                         LogisticRegression(C=.1, class_weight='balanced', max_iter=1000))
 
 
 def balanced(figures, label):
     "Balanced accuracy, each patient judged by a classifier trained on the others"
-    said = np.array([classifier().fit(np.delete(figures, i, 0), np.delete(label, i)).predict(figures[i:i+1])[0] for i in range(len(label))])
+    said = np.array(
+        [classifier().fit(np.delete(figures, i, 0), np.delete(label, i)).predict(figures[i:i+1])[0]
+         for i in range(len(label))])
     return np.mean([(said[label == k] == k).mean() for k in (0, 1)])
 
 
@@ -177,37 +196,50 @@ def told_apart(done, permutations=200):
     "How well a classifier, trained anew, tells harmonized scans from the target's real ones"
     rows = []
     for direction in DIRECTIONS:
-        real = [r['methods']['identity']['features'] for r in done.values() if r['site'] == direction[-1]]
+        real = [r['methods']['identity']['features']
+                for r in done.values() if r['site'] == direction[-1]]
         for method in next(iter(done.values()))['methods']:
-            made = [r['methods'][method]['features'] for r in done.values() if r['site'] == direction[0]]
-            figures, label = np.array(made + real), np.repeat([0, 1], [len(made), len(real)])
+            made = [r['methods'][method]['features']
+                    for r in done.values() if r['site'] == direction[0]]
+            figures = np.array(made + real)
+            label = np.repeat([0, 1], [len(made), len(real)])
             value = balanced(figures, label)
             random = np.random.default_rng(0)
             null = [balanced(figures, random.permutation(label)) for _ in range(permutations)]
-            chance, p = np.nan, np.nan
+            chance = np.nan
+            p = np.nan
             if null:
                 chance = float(np.quantile(null, .95))
                 p = (1 + np.sum(np.array(null) >= value - 1e-9))/(1 + permutations)
             rows.append((direction, method, value, chance, p))
-    return pd.DataFrame(rows, columns=['direction', 'method', 'balanced accuracy', '95 % of chance', 'p'])
+    return pd.DataFrame(
+        rows, columns=['direction', 'method', 'balanced accuracy', '95 % of chance', 'p'])
 
 
 def kept(table, floor=.03):
     "Lesion contrast over that of Nyúl's map: smallest and largest over patients, where Nyúl's shows one"
-    wide = table.pivot_table(index=['direction', 'sequence', 'part', 'subject'], columns='method', values='contrast')
+    wide = table.pivot_table(index=['direction', 'sequence', 'part', 'subject'], columns='method',
+                             values='contrast')
     wide = wide[wide.nyul.abs() > floor]
     ratio = wide.div(wide.nyul, axis=0).groupby(['direction', 'sequence', 'part'], sort=False)
-    return pd.concat({name: ratio[name].agg(['min', 'median', 'max', 'count']) for name in ('site_match', 'histogram_matching', 'identity')}, axis=1)
+    return pd.concat({name: ratio[name].agg(['min', 'median', 'max', 'count'])
+                      for name in ('site_match', 'histogram_matching', 'identity')}, axis=1)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--data', type=Path, default=shared_data(), help='folder with two_sites/ and glioma/')
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--data', type=Path, default=shared_data(),
+                        help='folder with two_sites/ and glioma/')
     parser.add_argument('--spacing', type=int, default=1, help='mm; the scans have 1')
-    parser.add_argument('--store', type=Path, help='file for what was measured (default: in benchmarks/results)')
-    parser.add_argument('--again', action='store_true', help='measure the site match anew, and keep the rest')
-    parser.add_argument('--permutations', type=int, default=200, help='of the site labels, for the classifier')
-    parser.add_argument('--segmentation', action='store_true', help='measure a lesion segmentation across the sites, and nothing else')
+    parser.add_argument('--store', type=Path,
+                        help='file for what was measured (default: in benchmarks/results)')
+    parser.add_argument('--again', action='store_true',
+                        help='measure the site match anew, and keep the rest')
+    parser.add_argument('--permutations', type=int, default=200,
+                        help='of the site labels, for the classifier')
+    parser.add_argument('--segmentation', action='store_true',
+                        help='measure a lesion segmentation across the sites, and nothing else')
     args = parser.parse_args()
     if args.data is None: parser.error('no real scans here; name their folder with --data')
     if args.segmentation:
@@ -216,14 +248,17 @@ def main():
     store = args.store or RESULTS/f'real_cohort_{args.spacing}mm.json'
     done = measure(args.data, args.spacing, store, args.again)
     table = distances(done)
-    print('\nDistance of tissue medians to the target site, normalized units, mean over patients left out')
-    print(table.pivot_table(index=['direction', 'method'], columns=['sequence', 'tissue'], values='distance', sort=False).round(3).to_string())
+    print('\nDistance of tissue medians to the target site, normalized units, mean '
+          'over patients left out')
+    print(table.pivot_table(index=['direction', 'method'], columns=['sequence', 'tissue'],
+                            values='distance', sort=False).round(3).to_string())
     print(table.groupby(['direction', 'method'], sort=False).distance.mean().round(4).to_string())
     print('\nLesion contrast over what Nyul\'s map gives, over patients')
     print(kept(contrasts(done)).round(2).to_string())
     print('\nSite classifier, trained anew')
     print(told_apart(done, args.permutations).round(3).to_string(index=False))
-    seconds = pd.DataFrame([{m: v['seconds'] for m, v in r['methods'].items()} for r in done.values()])
+    seconds = pd.DataFrame(
+        [{m: v['seconds'] for m, v in r['methods'].items()} for r in done.values()])
     print('\nCPU seconds a patient:', seconds.mean().round(1).to_dict())
 
 

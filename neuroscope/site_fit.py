@@ -11,15 +11,16 @@ __all__ = ['read_scan', 'summarize_cohort', 'confounds', 'scan_marks', 'lone_pat
 import numpy as np
 import pandas as pd
 
-from .core import (LESION_PARTS, Cohort, InputError, NeuroscopeError, NoSubjectsError, file_hash,
-                             get_logger, image_data, progress_bar, sequences_said, stack_sequences)
+from .core import (LESION_PARTS, Cohort, InputError, NeuroscopeError, NoSubjectsError,
+                             file_hash, get_logger, image_data, progress_bar, sequences_said,
+                             stack_sequences)
 from .data.patients import patient_table, patients_differ
 from .imaging.coverage import fill_gaps, find_gaps
 from .imaging.tissues import TISSUE_CODES, lesion_codes
 from .models.direction import site_figures
 from .models.site_match import SiteMatch, fit_site_match, summarize_scan
 from .preprocessing.slices import to_ras
-from .preprocessing.skull_strip import subject_mask
+from .imaging.brain import subject_mask
 from .utils import normalize_sequences
 
 _log = get_logger('site_fit')

@@ -20,7 +20,7 @@ from .core import (SEQUENCES, Cohort, EmptyVolumeError, InputError, MissingSeque
                              get_logger, image_data, is_image, load_volume, new_like, read_sidecar,
                              save_volume, sidecar_path, write_sidecar)
 from .imaging.coverage import STAND_INS, fill_gaps, find_gaps, gap_words
-from .preprocessing.skull_strip import brain_mask, subject_mask
+from .imaging.brain import brain_mask, subject_mask
 from .preprocessing.normalization import PercentileNormalizer
 from .preprocessing.pipeline import _clear_stale
 from .preprocessing.slices import (PLANES, brain_box, extract_slices, from_model_range,

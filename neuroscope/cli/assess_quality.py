@@ -14,7 +14,7 @@ import pandas as pd
 
 from . import CommandParser, jobs, run_command, say, shortened
 from ..core import SEQUENCES, check_output, find_subjects
-from ..preprocessing.quality import write_quality
+from ..quality import write_quality
 
 # %% ../../nbs/cli/04_assess_quality.ipynb #bfef5bc3
 def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope assess`

@@ -20,7 +20,7 @@ from fastai.data.all import (DataBlock, DataLoaders, L, Tensor, TensorImageBase,
 from ..core import (SEQUENCES, SEQUENCE_LABELS, Cohort, GridMismatchError, InputError,
                              NoSubjectsError, find_subjects, read_json, same_grid, stack_sequences)
 from ..preprocessing.pipeline import preprocess_cohort
-from ..preprocessing.skull_strip import subject_mask
+from ..imaging.brain import subject_mask
 from ..preprocessing.slices import (SliceStore, center_in, extract_slices, to_model_range,
                                              to_ras, write_slice_store)
 

@@ -21,7 +21,7 @@ from ..core import (LESION_PARTS, SEQUENCES, Subject, InputError, NeuroscopeErro
                              check_same_grid, find_subjects, get_logger, image_data, progress_bar,
                              stack_sequences)
 from ..preprocessing.normalization import white_matter_mode
-from ..preprocessing.skull_strip import subject_mask
+from ..imaging.brain import subject_mask
 from ..preprocessing.slices import part_labels
 from ..models.tone_map import fit_tone_maps, sample_voxels
 from .image_quality import check_mask, subject_metrics

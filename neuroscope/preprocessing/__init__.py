@@ -8,8 +8,8 @@ Docs: https://ishrith-gowda.github.io/neuroscope/preprocessing/index.html.md"""
 __all__ = []
 
 # %% ../../nbs/preprocessing/index.ipynb #63044043
-from .skull_strip import (brain_mask, is_stripped, skull_strip,
-                                                  strip_backends, strip_subject)
+from ..imaging.brain import brain_mask, is_stripped
+from .skull_strip import skull_strip, strip_backends, strip_subject
 from .bias_correction import N4BiasFieldCorrection
 from .registration import MRIRegistration, register_subject
 from .normalization import (NyulNormalizer, PercentileNormalizer,

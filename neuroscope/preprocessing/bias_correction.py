@@ -19,8 +19,7 @@ from scipy import ndimage as ndi
 
 from ..core import (EmptyVolumeError, GridMismatchError, InputError, check_same_grid,
                              from_sitk, get_logger, image_data, load_volume, new_like, to_sitk)
-from .skull_strip import (brain_mask, fill_holes, is_stripped,
-                                                  largest_component)
+from ..imaging.brain import brain_mask, fill_holes, is_stripped, largest_component
 
 _log = get_logger('bias_correction')
 

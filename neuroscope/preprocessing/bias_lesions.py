@@ -15,9 +15,9 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from ..core import image_data, new_like, same_grid
-from .quality import tissue_classes
+from ..imaging.regions import tissue_classes
 from .registration import apply_transform
-from .skull_strip import brain_mask, is_stripped
+from ..imaging.brain import brain_mask, is_stripped
 
 # %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #00a75087
 def near(

@@ -20,7 +20,7 @@ from ..core import (EmptyVolumeError, GridMismatchError, InputError, MissingSequ
 from .normalization import normalizer_from
 from .pipeline import world_matrix
 from .registration import apply_transform
-from .skull_strip import subject_mask
+from ..imaging.brain import subject_mask
 
 # %% ../../nbs/preprocessing/09_native.ipynb #dcf3136e
 def denormalized(

@@ -22,7 +22,7 @@ from scipy.signal import find_peaks
 from ..core import (SEQUENCES, EmptyVolumeError, GridMismatchError, InputError,
                              NeuroscopeError, NoSubjectsError, NonFiniteError, get_logger,
                              image_data, new_like, read_json, write_json)
-from .skull_strip import subject_mask
+from ..imaging.brain import subject_mask
 
 _log = get_logger('normalization')
 

@@ -40,8 +40,8 @@ from .normalization import (
     NyulNormalizer, PercentileNormalizer, WhiteStripeNormalizer, ZScoreNormalizer, load_nyul)
 from .registration import (apply_transform, compose, register_subject,
                                                    save_transform, to_matrix)
-from .skull_strip import (brain_mask, brainmask_path, is_stripped,
-                                                  skull_strip, strip_plan)
+from ..imaging.brain import brain_mask, brainmask_path, is_stripped
+from .skull_strip import skull_strip, strip_plan
 
 log = get_logger('pipeline')
 from .slices import to_ras

@@ -30,7 +30,7 @@ from scipy.linalg import expm, logm
 from ..core import (SEQUENCES, InputError, MissingSequenceError, NeuroscopeError,
                              atomic_path, from_sitk, get_logger, image_data, load_volume, new_like,
                              same_grid, sitk_affine, strip_suffix, to_sitk, write_json)
-from .skull_strip import fill_holes, largest_component
+from ..imaging.brain import fill_holes, largest_component
 
 log = get_logger('registration')
 

@@ -24,7 +24,7 @@ from ..core import (LESION_PARTS, SEQUENCES, Cohort, EmptyVolumeError, GridMisma
                              InputError, NeuroscopeError, NoSubjectsError, Subject, atomic_path,
                              get_logger, image_data, lesion_labels, progress_bar, read_json,
                              stack_sequences, write_json)
-from .skull_strip import subject_mask
+from ..imaging.brain import subject_mask
 
 log = get_logger('slices')
 

@@ -21,7 +21,7 @@ from ..core import (EmptyVolumeError, InputError, from_sitk, image_data, load_vo
                              new_like, to_sitk)
 from ..preprocessing.bias_correction import N4BiasFieldCorrection, head_mask
 from ..preprocessing.normalization import PercentileNormalizer
-from ..preprocessing.skull_strip import brain_mask, is_stripped
+from ..imaging.brain import brain_mask, is_stripped
 from .figures import (COLORS, FAINT, INK, PANEL, as_ras, best_slice,
                                               brain_frame, check_plane, display_range,
                                               picture_style, show_slice)
