@@ -15,19 +15,24 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 
 RESULTS = Path(__file__).parent/'results'
-PARTS = (0,0,0,2,3,1)                           # part of the lesion (necrosis, edema, enhancing) of each simulated tissue
+# part of the lesion (necrosis, edema, enhancing) of each simulated tissue
+PARTS = (0,0,0,2,3,1)
 FAST = ('fast, without restoration','fast, before training','fast, two planes')
-SPACING,TRAIN,MORE,TRAVELLING = 2.5,6,12,8      # mm; training patients a site, and where more are to help; travelling patients
+SPACING = 2.5   # mm; training patients a site, and where more are to help; travelling patients
+TRAIN = 6
+MORE = 12
+TRAVELLING = 8
 
 # The cohort
 
 def preprocessed(images, mask):
     "Four normalized sequences (4,X,Y,Z), background 0; and the offset and scale (4,2) that were taken off the scanner's values after N4"
     from neuroscope.core import stack_sequences
-    from neuroscope.preprocessing.pipeline import n4_step, percentile_step
+    from neuroscope.preprocessing.steps import n4_step, percentile_step
     images,*_ = n4_step(images, mask)
     images,_,found = percentile_step(images, mask)
-    return stack_sequences(images).astype(np.float32)*mask, np.array([(found[q]['offset'], found[q]['scale']) for q in images])
+    return stack_sequences(images).astype(np.float32)*mask, np.array(
+        [(found[q]['offset'], found[q]['scale']) for q in images])
 
 def scan_of(group, i, sites, draws=(0,)):
     "One simulated patient: site and draw -> (4,X,Y,Z); and their scales, and which part of the lesion most of a voxel is"
@@ -43,12 +48,16 @@ def cohort(cache):
         path = cache/f'{group}-{i}.npz'
         if not path.exists():
             vols,more = scan_of(group, i, sites, draws)
-            np.savez(tmp := path.with_suffix('.tmp.npz'), **more, **{k: v.astype(np.float16) for k,v in vols.items()})
+            np.savez(tmp := path.with_suffix('.tmp.npz'), **more,
+                     **{k: v.astype(np.float16) for k,v in vols.items()})
             tmp.replace(path)
-        with np.load(path) as f: return {k: f[k].astype(np.float32) if f[k].dtype==np.float16 else f[k] for k in f.files}
+        with np.load(path) as f:
+            return {k: f[k].astype(np.float32) if f[k].dtype==np.float16 else f[k] for k in f.files}
     travelling = [get('travelling', i, 'ab', (0,1)) for i in range(TRAVELLING)]
     people = {s: [get(s, i, s) for i in range(MORE)] for s in 'ab'}
-    return {s: [p[f'{s}0'] for p in people[s]] for s in 'ab'},travelling,cache,{s: [p['labels'] for p in people[s]] for s in 'ab'},people
+    return {s: [p[f'{s}0'] for p in people[s]]
+            for s in 'ab'},travelling,cache,{s: [p['labels'] for p in people[s]]
+                                             for s in 'ab'},people
 
 def store_of(vols, plane, size=None, labels=None):
     "Slices and their subjects, as a loader takes them; with the lesion's labels, where they are given"
@@ -56,8 +65,13 @@ def store_of(vols, plane, size=None, labels=None):
     from neuroscope.preprocessing.slices import extract_slices
     slices = [extract_slices(v, (v!=0).any(0), plane=plane)[0] for v in vols]
     size = size or common_size(*[x.shape for x in slices])
-    if labels: labels = np.concatenate([pad_crop(extract_slices(l[None], (v!=0).any(0), plane=plane)[0][:,0], size) for l,v in zip(labels, vols)]).astype(np.uint8)
-    return SliceSource(np.concatenate([pad_crop(x, size) for x in slices]), np.repeat([f's{i}' for i in range(len(vols))], [len(x) for x in slices]), plane=plane, labels=labels)
+    if labels:
+        labels = (
+            np.concatenate([pad_crop(extract_slices(l[None], (v!=0).any(0), plane=plane)[0][:,0],
+                                     size) for l,v in zip(labels, vols)]).astype(np.uint8))
+    return SliceSource(np.concatenate([pad_crop(x, size) for x in slices]),
+                       np.repeat([f's{i}' for i in range(len(vols))], [len(x) for x in slices]),
+                       plane=plane, labels=labels)
 
 # Measuring
 
@@ -74,33 +88,51 @@ def judge(translate, travelling):
     rows = []
     for i,t in enumerate(travelling):
         for d in ('a2b','b2a'):
-            back = t.get(f'{d[-1]}0_back')          # from another normalization to the percentiles of the true scan
-            on = lambda v: v if back is None else (v*back[0]+back[1])*(v!=0).any(0)
-            truth,mask = on(t[f'{d[-1]}0']),(t['a0']!=0).any(0) & (t['b0']!=0).any(0)
+            # from another normalization to the percentiles of the true scan
+            back = t.get(f'{d[-1]}0_back')
+            def on(v): return v if back is None else (v*back[0]+back[1])*(v!=0).any(0)
+            truth = on(t[f'{d[-1]}0'])
+            mask = (t['a0']!=0).any(0) & (t['b0']!=0).any(0)
             out = on(translate(t[f'{d[0]}0'], (t[f'{d[0]}0']!=0).any(0), d))
-            mean = lambda f, m=mask, k=(1,)*4: float(np.mean([f(x*s, y, m, 1.) for x,y,s in zip(out, truth, k)]))
+            def mean(f, m=mask, k=(1,) * 4):
+                return float(np.mean([f(x*s, y, m, 1.) for x,y,s in zip(out, truth, k)]))
             best = [(x*y)[mask].sum()/(x*x)[mask].sum() for x,y in zip(out, truth)]
             rim,edema,normal = (mask & (t['labels']==k) for k in (3, 2, 0))
-            off = lambda q, part: float(contrast(out[q], w[q], part, normal) - contrast(truth[q], w[q], part, normal))
+            def off(q, part):
+                return float(
+                    contrast(out[q], w[q], part, normal) - contrast(truth[q], w[q], part, normal))
             w = t[f'{d[-1]}0_scale']
-            rows.append(dict(subject=i, direction=d, psnr=mean(psnr), ssim=mean(ssim), psnr_scaled=mean(psnr, k=best),
-                             psnr_lesion=mean(psnr, mask & (t['labels']>0)), rim_t1ce=float((out[1]-truth[1])[rim].mean()),
-                             psnr_normal=mean(psnr, normal), rim_contrast=off(1, rim), edema_contrast=off(3, edema)))
+            rows.append(
+                dict(subject=i, direction=d, psnr=mean(psnr), ssim=mean(ssim),
+                     psnr_scaled=mean(psnr, k=best), psnr_lesion=mean(psnr, mask & (t['labels']>0)),
+                     rim_t1ce=float((out[1]-truth[1])[rim].mean()), psnr_normal=mean(psnr, normal),
+                     rim_contrast=off(1, rim), edema_contrast=off(3, edema)))
     return rows
 
 # Other normalizations
 
-NORMALIZATIONS = ('percentiles','percentiles outside the lesion','90th percentile in T1ce and FLAIR','white matter','median outside the lesion')
-# where each puts its landmark, so that a tumour that is brighter stays within the models' range, which ends at 1.25: the high percentile of normal tissue; in T1, T1ce, T2, FLAIR
-TOP,HIGH,AT,WHITE,MEDIAN = .75,(99.5,90,99.5,90),(1.,.7,1.,.65),(.8,.65,.3,.5),(.62,.55,.5,.55)
+NORMALIZATIONS = ('percentiles','percentiles outside the lesion',
+                  '90th percentile in T1ce and FLAIR','white matter','median outside the lesion')
+# where each puts its landmark, so that a tumour that is brighter stays within the models' range,
+# which ends at 1.25: the high percentile of normal tissue; in T1, T1ce, T2, FLAIR
+TOP = .75
+HIGH = (99.5,90,99.5,90)
+AT = (1.,.7,1.,.65)
+WHITE = (.8,.65,.3,.5)
+MEDIAN = (.62,.55,.5,.55)
 
 def scale_of(name, values, lesion):
     "Offset and scale (4,) of a scan, from its brain after N4 (4,N) and where its lesion is (N,)"
     from neuroscope.evaluation.baselines import white_stripe
     from neuroscope.preprocessing.normalization import PercentileNormalizer
-    if name=='white matter': return np.zeros(4), np.median(values[:,white_stripe(values[0])], axis=1)/WHITE
-    if name=='median outside the lesion': return np.zeros(4), np.median(values[:,~lesion], axis=1)/MEDIAN
-    if name=='percentiles outside the lesion': values,high,top = values[:,~lesion],(99.5,)*4,(TOP,)*4
+    if name=='white matter':
+        return np.zeros(4), np.median(values[:,white_stripe(values[0])], axis=1)/WHITE
+    if name=='median outside the lesion':
+        return np.zeros(4), np.median(values[:,~lesion], axis=1)/MEDIAN
+    if name=='percentiles outside the lesion':
+        values = values[:,~lesion]
+        high = (99.5,)*4
+        top = (TOP,)*4
     else: high,top = (HIGH,AT) if name.startswith('90th') else ((99.5,)*4,(1.,)*4)
     fitted = [PercentileNormalizer(.5, h, (0, t)).fit(v) for v,h,t in zip(values, high, top)]
     return np.array([(n.offset, n.scale) for n in fitted]).T
@@ -108,19 +140,27 @@ def scale_of(name, values, lesion):
 def renormalized(data, name):
     "The cohort under another normalization. A patient gets `a0_back` and so on, for `judge`: factors and offsets from there to the percentiles' scale"
     def again(vol, scale, labels):
-        brain,(offset,width) = (vol!=0).any(0),scale.T[...,None]
+        brain = (vol!=0).any(0)
+        (offset,width) = scale.T[...,None]
         values = vol[:,brain].astype(np.float64)*width + offset
         o,w = scale_of(name, values, labels[brain]>0)
-        out = np.zeros_like(vol); out[:,brain] = (values-o[:,None])/w[:,None]
-        return out, np.stack([w/width[:,0], (o-offset[:,0])/width[:,0]])[...,None,None,None].astype(np.float32)
-    new = lambda p: p | {n: x for k in p if f'{k}_scale' in p for n,x in zip((k, f'{k}_back'), again(p[k], p[f'{k}_scale'], p['labels']))}
+        out = np.zeros_like(vol)
+        out[:,brain] = (values-o[:,None])/w[:,None]
+        return out, np.stack(
+            [w/width[:,0], (o-offset[:,0])/width[:,0]])[...,None,None,None].astype(np.float32)
+    def new(p):
+        return p | {n: x for k in p if f'{k}_scale' in p
+                    for n,x in zip((k, f'{k}_back'), again(p[k], p[f'{k}_scale'], p['labels']))}
     (cache := data[2]/name.replace(' ', '_')).mkdir(exist_ok=True)
     people = {s: [new(p) for p in data[4][s]] for s in 'ab'}
-    return {s: [p[f'{s}0'] for p in people[s]] for s in 'ab'},[new(t) for t in data[1]],cache,data[3],people
+    return {
+        s: [p[f'{s}0'] for p in people[s]] for s in 'ab'},[new(t)
+                                                           for t in data[1]],cache,data[3],people
 
 def rescan(travelling):
     "The ceiling: the target site's second scan against its first"
-    by_shape = {(t[f'{d[0]}0']).tobytes(): t[f'{d[-1]}1'] for t in travelling for d in ('a2b','b2a')}
+    by_shape = {(t[f'{d[0]}0']).tobytes(): t[f'{d[-1]}1'] for t in travelling
+                for d in ('a2b','b2a')}
     return lambda vol, mask, direction: by_shape[vol.tobytes()]
 
 # Training
@@ -130,7 +170,8 @@ def iterations(n):
     from fastai.basics import Callback, CancelFitException
     from fastai.callback.all import ParamScheduler
     class Iterations(Callback):
-        order,done = ParamScheduler.order-5,0
+        order = ParamScheduler.order-5
+        done = 0
         def before_batch(self): self.learn.pct_train = self.done/n
         def after_batch(self):
             self.done += 1
@@ -158,7 +199,9 @@ def blind_to_noise(model, sigma=1.):
         def forward(self, x):
             for w in (k, k.mT): x = torch.nn.functional.conv2d(x, w, padding='same', groups=4)
             return x
-    for s in 'ab': setattr(model, f'discriminator_{s}', torch.nn.Sequential(Blur(), getattr(model, f'discriminator_{s}')))
+    for s in 'ab':
+        setattr(model, f'discriminator_{s}',
+                torch.nn.Sequential(Blur(), getattr(model, f'discriminator_{s}')))
 
 def informative(store, seed, n=4):
     "The slices drawn anew, `n` times as many, with weights of brain area times entropy"
@@ -178,10 +221,14 @@ _MAPS = {}
 def tone_maps(vols, seed):
     "The joint tone maps of a seed, fitted once"
     from neuroscope.models.tone_map import fit_tone_maps, sample_voxels
-    if seed not in _MAPS: _MAPS[seed] = fit_tone_maps(*(sample_voxels(vols[s], seed=seed+k) for k,s in enumerate('ab')), seed=seed)
+    if seed not in _MAPS:
+        _MAPS[seed] = fit_tone_maps(
+            *(sample_voxels(vols[s], seed=seed+k) for k,s in enumerate('ab')), seed=seed)
     return copy.deepcopy(_MAPS[seed])
 
-def document(data, seed, n=50, lr=(1e-4,4e-4), filters=8, blocks=3, bs=2, pool=50, r1=10., identity=5., adversarial=1., spectral=True, tone_map=True, progressive=False, sampling=False, blind=False, features=False, **loss):
+def document(data, seed, n=50, lr=(1e-4,4e-4), filters=8, blocks=3, bs=2, pool=50, r1=10.,
+             identity=5., adversarial=1., spectral=True, tone_map=True, progressive=False,
+             sampling=False, blind=False, features=False, **loss):
     "The document's recipe with small networks on axial slices, and what can be changed in it. `loss`: further arguments of `CycleGANLoss`"
     from neuroscope.data.loaders import unpaired_dataloaders
     from neuroscope.models.components import ResnetGenerator
@@ -192,15 +239,20 @@ def document(data, seed, n=50, lr=(1e-4,4e-4), filters=8, blocks=3, bs=2, pool=5
     vols = {s: data[0][s][:TRAIN] for s in 'ab'}
     maps = tone_maps(vols, seed) if tone_map else ()
     torch.manual_seed(seed)
-    gens = {f'generator_{d}': ToneMapGenerator(m, ResnetGenerator(4, 4, filters, blocks)) for d,m in zip(('a2b','b2a'), maps)}
-    model = CycleGAN(4, filters, filters, blocks, pool_size=pool, identity=bool(identity), features=features, **gens)
+    gens = {f'generator_{d}': ToneMapGenerator(m, ResnetGenerator(4, 4, filters, blocks))
+            for d,m in zip(('a2b','b2a'), maps)}
+    model = CycleGAN(4, filters, filters, blocks, pool_size=pool, identity=bool(identity),
+                     features=features, **gens)
     if not spectral: without_spectral_norm(model)
     if blind: blind_to_noise(model)
     stores = [store_of(vols[s], 'axial') for s in 'ab']
     if sampling: stores = [informative(s, seed) for s in stores]
-    loaders = lambda stores: unpaired_dataloaders(*stores, bs=bs, valid_pct=0, seed=seed)
-    learn = cyclegan_learner(loaders([halved(s) for s in stores] if progressive else stores), model, CycleGANLoss(identity=identity, adversarial=adversarial, **loss), *lr, r1=r1)
-    if progressive:                               # half of the pixels are seen at half the resolution, in four times as many slices
+    def loaders(stores): return unpaired_dataloaders(*stores, bs=bs, valid_pct=0, seed=seed)
+    learn = cyclegan_learner(loaders([halved(s) for s in stores] if progressive else stores), model,
+                             CycleGANLoss(identity=identity, adversarial=adversarial, **loss), *lr,
+                             r1=r1)
+    # half of the pixels are seen at half the resolution, in four times as many slices
+    if progressive:
         train(learn, 2*n, lr, (0., .5))
         learn.dls = loaders(stores)
         train(learn, n//2, lr, (.5, 1.))
@@ -215,24 +267,33 @@ def translator(model, planes=None):
 
 def fast(data, seed, patients=TRAIN, names=(), blur=True, masks=False, **kwargs):
     "The fast preset before training: name -> method. Names, as far as wanted: without restoration, whole, in two planes"
-    from neuroscope.trainers.presets import degradations, fit_restoration, site_slices, start_generators
-    a,b = (site_slices(store_of(data[0][s][:patients], 'coronal', labels=data[3][s][:patients] if masks else None)) for s in 'ab')
+    from neuroscope.trainers.presets import (degradations, fit_restoration, site_slices,
+                                             start_generators)
+    a,b = (site_slices(store_of(data[0][s][:patients], 'coronal',
+                                labels=data[3][s][:patients] if masks else None)) for s in 'ab')
     gens = start_generators(a, b, seed, blur=blur, **kwargs)
     started = translator(coronal_cyclegan(copy.deepcopy(gens), seed))
-    for g,y,d in zip(gens, (b[0],a[0]), degradations(gens, a[0], b[0])): fit_restoration(g, y, d, 600 if any(d.blur) else 300, seed=seed)
+    for g,y,d in zip(gens, (b[0],a[0]), degradations(gens, a[0], b[0])):
+        fit_restoration(g, y, d, 600 if any(d.blur) else 300, seed=seed)
     restored = coronal_cyclegan(gens, seed)
-    if blur and not kwargs: restored.save_model(data[2]/f"{'parts' if masks else 'fast'}{'' if patients==TRAIN else patients}_{seed}")
-    return {k: v for k,v in zip(names, (started, translator(restored), translator(restored, ('coronal','sagittal')))) if k}
+    if blur and not kwargs:
+        restored.save_model(
+            data[2]/f"{'parts' if masks else 'fast'}{'' if patients==TRAIN else patients}_{seed}")
+    return {
+        k: v for k,v in zip(names, (started, translator(restored),
+                                    translator(restored, ('coronal','sagittal')))) if k}
 
 def coronal_cyclegan(gens, seed):
     "A model of two generators that work on coronal slices"
     from neuroscope.models.implementations import CycleGAN
     torch.manual_seed(seed)
-    model = CycleGAN(generator_a2b=gens[0], generator_b2a=gens[1], discriminator_filters=8, identity=False)
+    model = CycleGAN(generator_a2b=gens[0], generator_b2a=gens[1], discriminator_filters=8,
+                     identity=False)
     model.meta['plane'] = 'coronal'
     return model
 
-def fast_trained(data, seed, adversarial=0., n=60, blind=False, start='fast', free=True, patients=TRAIN):
+def fast_trained(data, seed, adversarial=0., n=60, blind=False, start='fast', free=True,
+                 patients=TRAIN):
     "The fast preset, trained on from where `fast` ended, which is made here where nobody has yet; `free`: the tone maps too"
     from neuroscope.data.loaders import unpaired_dataloaders
     from neuroscope.models.implementations import load_model
@@ -240,25 +301,30 @@ def fast_trained(data, seed, adversarial=0., n=60, blind=False, start='fast', fr
     from neuroscope.trainers.losses import CycleGANLoss
     from neuroscope.trainers.presets import Restoration, degradations, site_slices
     stores = [store_of(data[0][s][:patients], 'coronal') for s in 'ab']
-    if not (saved := data[2]/f'{start}_{seed}').exists(): fast(data, seed, patients, masks=start.startswith('parts'))
+    if not (saved := data[2]/f'{start}_{seed}').exists():
+        fast(data, seed, patients, masks=start.startswith('parts'))
     gens = load_model(saved).generators()
     for g in gens: g.tone_map.requires_grad_(free)
     degrade = degradations(gens, *(site_slices(s)[0] for s in stores))
-    model,dls = coronal_cyclegan(gens, seed).train(),unpaired_dataloaders(*stores, bs=4, valid_pct=0, seed=seed)
+    model = coronal_cyclegan(gens, seed).train()
+    dls = unpaired_dataloaders(*stores, bs=4, valid_pct=0, seed=seed)
     if blind: blind_to_noise(model)
-    train(cyclegan_learner(dls, model, CycleGANLoss(cycle=1., identity=0., adversarial=adversarial), 2e-4, 4e-4, r1=0., cbs=[Restoration(degrade, 10.)]), n, (2e-4,4e-4))
+    train(cyclegan_learner(dls, model, CycleGANLoss(cycle=1., identity=0., adversarial=adversarial),
+                           2e-4, 4e-4, r1=0., cbs=[Restoration(degrade, 10.)]), n, (2e-4,4e-4))
     return translator(model)
 
 def mean_of_seeds(data):
     "The mean of what the restored models of all seeds say, in two planes"
     from neuroscope.models.implementations import load_model
-    each = [translator(load_model(f), ('coronal','sagittal')) for f in sorted(data[2].glob('fast_*'))]
+    each = [translator(load_model(f), ('coronal','sagittal'))
+            for f in sorted(data[2].glob('fast_*'))]
     return lambda *x: np.mean([t(*x) for t in each], 0)
 
 def baseline(name, patients=TRAIN):
     def f(data, seed):
         from neuroscope.evaluation import baselines as B
-        m = dict(identity=B.Identity, histogram_matching=B.HistogramMatching, nyul=B.Nyul, joint_tone_map=lambda: B.JointToneMapBaseline(seed=seed))[name]()
+        m = dict(identity=B.Identity, histogram_matching=B.HistogramMatching, nyul=B.Nyul,
+                 joint_tone_map=lambda: B.JointToneMapBaseline(seed=seed))[name]()
         pairs = [[(v, (v!=0).any(0)) for v in data[0][s][:patients]] for s in 'ab']
         return m.fit(*pairs).translate
     return f
@@ -267,7 +333,8 @@ def tone_map_by_part(data, seed, **kwargs):
     "The joint tone map, fitted to normal tissue and to each part of the lesion"
     from neuroscope.models.tone_map import fit_tone_maps
     from neuroscope.trainers.presets import sample_by_part
-    clouds = (sample_by_part(data[0][s][:TRAIN], data[3][s][:TRAIN], [{1}, {2}, {3}], seed=seed+k) for k,s in enumerate('ab'))
+    clouds = (sample_by_part(data[0][s][:TRAIN], data[3][s][:TRAIN], [{1}, {2}, {3}], seed=seed+k)
+              for k,s in enumerate('ab'))
     normal,*lesions = zip(*clouds)
     maps = dict(zip(('a2b','b2a'), fit_tone_maps(*normal, lesions=lesions, seed=seed, **kwargs)))
     return lambda vol, mask, d: maps[d].map_volume(vol, mask)
@@ -325,20 +392,28 @@ RUNS = {   # names of the methods -> function that gives them
 }
 MEAN = 'fast, two planes, mean of seeds'
 CORE = {('identity',), ('histogram matching',), ('Nyúl',), ('rescan',), ('joint tone map',), FAST}
-SCALED = ('identity','joint tone map','joint tone map, by part of the lesion','fast, by part of the lesion','rescan')     # what is run under each normalization
+# what is run under each normalization
+SCALED = ('identity','joint tone map','joint tone map, by part of the lesion',
+          'fast, by part of the lesion','rescan')
 UNSEEDED = ('identity','histogram matching','Nyúl','rescan')
 
 def record(path, name, seed, seconds, rows, **more):
     "Append a finished run and say how it went"
     with open(path, 'a') as out:
-        out.write(json.dumps(dict(method=name, seed=seed, **more, cpu_seconds=round(seconds, 1), rows=rows))+'\n')
-        out.flush(); os.fsync(out.fileno())
+        out.write(json.dumps(dict(method=name, seed=seed, **more, cpu_seconds=round(seconds, 1),
+                                  rows=rows))+'\n')
+        out.flush()
+        os.fsync(out.fileno())
     t = pd.DataFrame(rows).groupby('direction')[['psnr','ssim']].mean()
-    print(f'{name} (seed {seed}): ' + '  '.join(f'{d} {r.psnr:.2f} / {r.ssim:.3f}' for d,r in t.iterrows()) + f'  {seconds:.0f} s', flush=True)
+    print(f'{name} (seed {seed}): '
+          + '  '.join(f'{d} {r.psnr:.2f} / {r.ssim:.3f}' for d,r in t.iterrows())
+          + f'  {seconds:.0f} s', flush=True)
 
 def run(f, data, seed):
     "What a function of `RUNS` gives, and its seconds of processor time"
-    random.seed(seed); np.random.seed(seed); torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
     t = time.process_time()
     return f(data, seed),time.process_time()-t
 
@@ -346,45 +421,72 @@ def compare_normalizations(data, names, seeds, methods, path):
     "Some methods under several normalizations"
     for seed,name in ((s,n) for s in range(seeds) for n in names):
         there = {r['method'] for r in done(path) if (r['normalization'],r['seed'])==(name,seed)}
-        wanted = {m: (k,f) for k,f in RUNS.items() for m in k if m in methods and m not in there and not (seed and m in UNSEEDED)}
+        wanted = {m: (k,f) for k,f in RUNS.items()
+                  for m in k if m in methods and m not in there and not (seed and m in UNSEEDED)}
         if not wanted: continue
-        _MAPS.clear(); scaled = renormalized(data, name)
+        _MAPS.clear()
+        scaled = renormalized(data, name)
         for m,(k,f) in wanted.items():
             method,seconds = run(f, scaled, seed)
-            record(path, m, seed, seconds, judge(method[m] if isinstance(method, dict) else method, scaled[1]), normalization=name)
+            record(path, m, seed, seconds,
+                   judge(method[m] if isinstance(method, dict) else method, scaled[1]),
+                   normalization=name)
 
-def done(path): return [json.loads(l) for l in path.read_text().splitlines()] if path.exists() else []
+def done(path):
+    return [json.loads(l) for l in path.read_text().splitlines()] if path.exists() else []
 
 def write_csv(runs, path):
     "A row a run, patient and direction"
     rows = [{k: v for k,v in r.items() if k!='rows'} | o for r in runs for o in r['rows']]
-    pd.DataFrame(rows).round(dict(psnr=3, ssim=4, cpu_seconds=1, psnr_scaled=3, psnr_lesion=3, rim_t1ce=4, psnr_normal=3, rim_contrast=4, edema_contrast=4)).to_csv(path, index=False)
+    pd.DataFrame(rows).round(dict(psnr=3, ssim=4, cpu_seconds=1, psnr_scaled=3, psnr_lesion=3,
+                                  rim_t1ce=4, psnr_normal=3, rim_contrast=4,
+                                  edema_contrast=4)).to_csv(path, index=False)
     print(f'{len(runs)} runs written to {path}')
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--results', type=Path, default=RESULTS/'quality.jsonl', help='a line for each finished run (benchmarks/results/quality.jsonl)')
-    p.add_argument('--cache', type=Path, default=Path.home()/'.cache/neuroscope/quality', help='where the simulated cohort is kept')
+    p = argparse.ArgumentParser(description=__doc__,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--results', type=Path, default=RESULTS/'quality.jsonl',
+                   help='a line for each finished run (benchmarks/results/quality.jsonl)')
+    p.add_argument('--cache', type=Path, default=Path.home()/'.cache/neuroscope/quality',
+                   help='where the simulated cohort is kept')
     p.add_argument('--seeds', type=int, default=3)
-    p.add_argument('--only', nargs='+', choices=[n for names in RUNS for n in names if n], metavar='METHOD', help='these methods alone')
-    p.add_argument('--normalizations', nargs='*', choices=NORMALIZATIONS, metavar='NORMALIZATION', help=f'instead of the table of methods: a few methods under these normalizations ({", ".join(NORMALIZATIONS)}), into quality.normalization.jsonl')
-    p.add_argument('--csv', action='store_true', help='write quality.csv beside the results, of what is there, and do nothing else')
+    p.add_argument('--only', nargs='+', choices=[n for names in RUNS for n in names if n],
+                   metavar='METHOD', help='these methods alone')
+    p.add_argument(
+        '--normalizations', nargs='*', choices=NORMALIZATIONS, metavar='NORMALIZATION',
+        help='instead of the table of methods: a few methods under these '
+             f'normalizations ({", ".join(NORMALIZATIONS)}), into ' 'quality.normalization.jsonl')
+    p.add_argument(
+        '--csv', action='store_true',
+        help='write quality.csv beside the results, of what is there, and do nothing else')
     p.add_argument('--minutes', type=float, default=1e9, help='start no run after so many minutes')
     a = p.parse_args()
-    if a.csv: return [write_csv(done(f), f.with_suffix('.csv')) for f in (a.results, a.results.with_suffix('.normalization.jsonl')) if f.exists()]
+    if a.csv:
+        return [write_csv(done(f), f.with_suffix('.csv'))
+                for f in (a.results, a.results.with_suffix('.normalization.jsonl')) if f.exists()]
     torch.set_num_threads(1)
-    start,data = time.perf_counter(),cohort(a.cache)
+    start = time.perf_counter()
+    data = cohort(a.cache)
     print(f'cohort ready after {time.process_time():.0f} s of processor time', flush=True)
     a.results.parent.mkdir(parents=True, exist_ok=True)
-    if a.normalizations is not None: return compare_normalizations(data, a.normalizations or NORMALIZATIONS, a.seeds, a.only or SCALED, a.results.with_suffix('.normalization.jsonl'))
-    for group in (CORE, set(RUNS)-CORE):          # what matters most comes first, with all its seeds
-        for seed,(names,f) in ((s,r) for s in range(a.seeds) for r in RUNS.items() if r[0] in group):
+    if a.normalizations is not None:
+        return compare_normalizations(data, a.normalizations or NORMALIZATIONS, a.seeds,
+                                      a.only or SCALED,
+                                      a.results.with_suffix('.normalization.jsonl'))
+    # what matters most comes first, with all its seeds
+    for group in (CORE, set(RUNS)-CORE):
+        for seed,(names,f) in ((s,r) for s in range(a.seeds)
+                               for r in RUNS.items() if r[0] in group):
             wanted = [n for n in names if n]
             if a.only and not set(a.only)&set(wanted) or seed and wanted[0] in UNSEEDED: continue
-            if {(n,seed) for n in wanted} <= {(r['method'],r['seed']) for r in done(a.results)}: continue
+            if {(n,seed) for n in wanted} <= {(r['method'],r['seed']) for r in done(a.results)}:
+                continue
             if time.perf_counter()-start>60*a.minutes: return
             methods,seconds = run(f, data, seed)
-            for name,m in (methods if isinstance(methods, dict) else {wanted[0]: methods}).items(): record(a.results, name, seed, seconds, judge(m, data[1]))
-    if not a.only and (MEAN,0) not in {(r['method'],r['seed']) for r in done(a.results)}: record(a.results, MEAN, 0, 0., judge(mean_of_seeds(data), data[1]))
+            for name,m in (methods if isinstance(methods, dict) else {wanted[0]: methods}).items():
+                record(a.results, name, seed, seconds, judge(m, data[1]))
+    if not a.only and (MEAN,0) not in {(r['method'],r['seed']) for r in done(a.results)}:
+        record(a.results, MEAN, 0, 0., judge(mean_of_seeds(data), data[1]))
 
 if __name__=='__main__': main()

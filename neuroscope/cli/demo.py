@@ -31,7 +31,8 @@ from ..evaluation.tissues import tissue_alarms, tissue_table, worst_tissue
 from ..evaluation.report import (METRIC_COLUMNS, STYLE, figure_uri, flat_settings, mean_sd,
                                           summary_table, write_metrics_csv, write_report)
 from ..data.loaders import subject_counts
-from ..preprocessing.pipeline import default_preprocessor, preprocess_cohort
+from ..preprocessing.preprocessor import default_preprocessor
+from ..preprocessing.pipeline import preprocess_cohort
 from ..preprocessing.slices import write_slice_store
 from ..simulate import simulate_cohort
 from ..models.site_match import save_site_match

@@ -13,7 +13,9 @@ import argparse, sys
 from . import CommandParser, jobs, run_command, say
 from .preprocess_volumes import summary
 from ..core import check_output, find_subjects
-from ..preprocessing.pipeline import NAMES, VolumePreprocessor, preprocess_cohort
+from ..preprocessing.subject_folders import NAMES
+from ..preprocessing.preprocessor import VolumePreprocessor
+from ..preprocessing.pipeline import preprocess_cohort
 
 # %% ../../nbs/cli/06_n4_bias_correction.ipynb #22d69703
 def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope n4`

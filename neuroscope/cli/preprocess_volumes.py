@@ -16,7 +16,9 @@ import pandas as pd
 from . import CommandParser, jobs, run_command, say, shortened
 from ..core import (SEQUENCES, Cohort, InputError, check_output, find_subjects,
                              require_extra)
-from ..preprocessing.pipeline import NAMES, VolumePreprocessor, preprocess_cohort
+from ..preprocessing.subject_folders import NAMES
+from ..preprocessing.preprocessor import VolumePreprocessor
+from ..preprocessing.pipeline import preprocess_cohort
 from ..preprocessing.skull_strip import check_backend
 
 # %% ../../nbs/cli/05_preprocess_volumes.ipynb #854197dc

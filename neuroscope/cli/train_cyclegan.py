@@ -31,7 +31,7 @@ from ..data.patients import patient_table, patients_differ, read_grades
 from ..data.splits import read_splits
 from ..models.implementations import CycleGAN
 from ..models.site_match import distance_table, save_site_match
-from ..preprocessing.pipeline import VolumePreprocessor, default_preprocessor
+from ..preprocessing.preprocessor import VolumePreprocessor, default_preprocessor
 from ..trainers.losses import CycleGANLoss
 from ..trainers.presets import fast_cyclegan, site_slices
 from ..trainers.techniques import ClipPerNetwork, GeneratorEMA, ProgressiveResize

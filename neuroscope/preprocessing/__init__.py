@@ -17,8 +17,8 @@ from .normalization import (NyulNormalizer, PercentileNormalizer,
                                                     ZScoreNormalizer, learn_nyul, load_nyul)
 from .augmentation import DataAugmentation
 from .slices import SliceStore, extract_slices, write_slice_store
-from .pipeline import (VolumePreprocessor, default_preprocessor,
-                                               preprocess_cohort)
+from .preprocessor import VolumePreprocessor, default_preprocessor
+from .pipeline import preprocess_cohort
 from .native import subject_to_native, to_native
 
 # %% ../../nbs/preprocessing/index.ipynb #ad27ba5a

@@ -18,7 +18,7 @@ from ..core import (EmptyVolumeError, GridMismatchError, InputError, MissingSequ
                              Subject, check_same_grid, image_data, load_volume, new_like,
                              read_sidecar, same_grid, save_volume, strip_suffix, write_sidecar)
 from .normalization import normalizer_from
-from .pipeline import world_matrix
+from .steps import world_matrix
 from .registration import apply_transform
 from ..imaging.brain import subject_mask
 
