@@ -8,6 +8,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/testing.html.md"""
 __all__ = ['BONE', 'SCALP', 'put_head_around']
 
 # %% ../nbs/02_testing.ipynb #3c1f709b
+import nibabel as nib
 import numpy as np
 from scipy import ndimage as ndi
 
@@ -22,7 +23,7 @@ def put_head_around(
     noise=8., # standard deviation of each channel
     zeroed=False, # is the air exactly zero, as some scanners leave it?
     seed=0, # of the noise
-): # nibabel image on the same grid
+) -> 'nib.Nifti1Image': # on the same grid
     "A simulated whole head around a brain"
     values = image_data(brain)
     mean = values[values > 0].mean()
