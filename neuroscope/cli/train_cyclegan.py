@@ -6,14 +6,18 @@ Docs: https://ishrith-gowda.github.io/neuroscope/cli/train_cyclegan.html.md"""
 
 # %% auto #0
 __all__ = ['SITE_NAMES', 'OPTIONS', 'TYPES', 'CHOICES', 'find_cohorts', 'needs_preprocessing', 'open_stores', 'parser',
-           'settings_of', 'build_model', 'build_loaders', 'UnrelatedSlices', 'with_sequences', 'ProgressLine',
-           'said_row', 'seed_everything', 'start_run', 'named_sites', 'held_out', 'run_training', 'preset_of',
-           'fit_folder', 'checked_cohorts', 'folder_names', 'run_fit', 'fit_summary', 'summary', 'main']
+           'run_folder', 'settings_of', 'build_model', 'build_loaders', 'UnrelatedSlices', 'with_sequences',
+           'ProgressLine', 'said_row', 'seed_everything', 'start_run', 'named_sites', 'held_out', 'run_training',
+           'preset_of', 'fit_folder', 'checked_cohorts', 'at_both_sites', 'folder_names', 'run_fit', 'fit_summary',
+           'summary', 'main']
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #279d00d5
-import argparse, random, sys
+import argparse
+import random
+import sys
 from functools import partial
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import torch
@@ -22,8 +26,8 @@ from fastai.callback.all import GradientAccumulation, ParamScheduler, ProgressCa
 
 from . import CommandParser, run_command, say
 from ..core import (SEQUENCES, Cohort, InputError, MissingSequenceError, NoSubjectsError,
-                             check_output, find_subjects, image_data, progress_bar, read_json,
-                             require_extra, sequences_said, shared_sequences, write_json)
+                             check_output, file_hash, find_subjects, image_data, progress_bar,
+                             read_json, require_extra, sequences_said, shared_sequences, write_json)
 from ..data.loaders import (PairedSlices, ReadSlice, common_size, paired_slices,
                                      ready_cohort, site_store, slice_source, unpaired_dataloaders)
 from ..data.folders import check_complete, cohort_notes
@@ -124,18 +128,37 @@ def open_stores(
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #60568186
 OPTIONS = dict( # name: (default, help)
-    n_epochs=(None, 'passes through the slices of site A (200; preset joint: by the clock)'), minutes=(None, 'train for so many minutes instead (preset joint: 2)'),
-    n_epochs_decay=(None, 'of n_epochs, those with falling learning rates (half)'), batch_size=(4, 'slices of each site in a batch'),
-    preset=('document', "'document': the source document's recipe; 'fast': a curve and a filter for each sequence, recommended, seconds a patient; 'joint': blur, joint tone map and restoration, minutes on a CPU"),
-    lr_g=(None, 'learning rate of the generators (1e-4; joint: 2e-4)'), lr_d=(4e-4, 'learning rate of the discriminators'),
-    filters=(64, 'channels of the generators\' first layer'), discriminator_filters=(64, 'channels of the discriminators\' first layer'), n_blocks=(9, 'residual blocks'),
-    lambda_cycle=(10., 'weight of the cycle'), lambda_identity=(5., 'weight of the identity'), lambda_adversarial=(1., 'weight of the adversary'),
-    r1=(10., 'weight of the gradient penalty; preset joint: none'), r1_every=(16, 'updates from one penalty to the next'), clip=(0., 'largest gradient norm of a network (0: any)'),
-    accumulate=(1, 'batches whose gradients make one update'), ema=(0., 'decay of the averaged generators, .999 for instance (0: none)'),
-    small_until=(0., 'share of the training that runs on slices of half the size (0: none)'), informative=(False, 'show slices with lesions more often'),
-    bf16=(False, 'compute in bfloat16, where the machine has it'), plane=(None, 'axial, coronal or sagittal (axial; joint: coronal)'),
-    valid_pct=(.2, 'share of the patients, 0 to 1, that validate, where none are given'), seed=(0, 'of everything random'), tracking=(None, 'also write the figures for one of these (neither)'),
-    images=(True, 'write a picture after each epoch'), n_jobs=(1, 'subjects preprocessed at a time, -1: one per core'))
+    n_epochs=(None, 'passes through the slices of site A (200; preset joint: by the clock)'),
+    minutes=(None, 'train for so many minutes instead (preset joint: 2)'),
+    n_epochs_decay=(None, 'of n_epochs, those with falling learning rates (half)'),
+    batch_size=(4, 'slices of each site in a batch'),
+    preset=('document', "'fast': a curve and a filter for each sequence, recommended, seconds a "
+                        "patient; 'joint': blur, joint tone map and restoration, minutes on a "
+                        "CPU; 'document': CycleGAN by the source document's recipe, which wants a"
+                        ' GPU (document)'),
+    lr_g=(None, 'learning rate of the generators (1e-4; joint: 2e-4)'),
+    lr_d=(0.0004, 'learning rate of the discriminators'),
+    filters=(64, "channels of the generators' first layer"),
+    discriminator_filters=(64, "channels of the discriminators' first layer"),
+    n_blocks=(9, 'residual blocks'),
+    lambda_cycle=(10.0, 'weight of the cycle'),
+    lambda_identity=(5.0, 'weight of the identity'),
+    lambda_adversarial=(1.0, 'weight of the adversary'),
+    r1=(10.0, 'weight of the gradient penalty; preset joint: none'),
+    r1_every=(16, 'updates from one penalty to the next'),
+    clip=(0.0, 'largest gradient norm of a network (0: any)'),
+    accumulate=(1, 'batches whose gradients make one update'),
+    ema=(0.0, 'decay of the averaged generators, .999 for instance (0: none)'),
+    small_until=(0.0, 'share of the training that runs on slices of half the size (0: none)'),
+    informative=(False, 'show slices with lesions more often'),
+    bf16=(False, 'compute in bfloat16, where the machine has it'),
+    plane=(None, 'axial, coronal or sagittal (axial; joint: coronal)'),
+    valid_pct=(0.2, 'share of the patients, 0 to 1, that validate, where none are given'),
+    seed=(0, 'of everything random'),
+    tracking=(None, 'also write the figures for one of these (neither)'),
+    images=(True, 'write a picture after each epoch'),
+    n_jobs=(1, 'subjects preprocessed at a time, -1: one per core'),
+)
 TYPES = dict(n_epochs=int, minutes=float, n_epochs_decay=int, lr_g=float, plane=str, tracking=str)
 CHOICES = dict(preset=('document','fast','joint'), plane=('axial','coronal','sagittal'),
                tracking=('tensorboard','mlflow'))
@@ -146,14 +169,18 @@ def _metavar(k, default):
     return None if k in CHOICES else {int: 'N', float: 'X'}.get(
         TYPES.get(k, type(default)), k.split('_')[-1].upper())
 
+_OF_THE_FIT = ('preset', 'seed', 'n_jobs')   # options that mean something without a network
+
 def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope train`
     "The arguments of the command"
     p = CommandParser(
         'neuroscope train',
-        'Train a CycleGAN between two sites. A run that was interrupted goes on ' 'with --resume.',
-        'neuroscope train --data-root splits --name a_to_b --preset '
-        'fast\nneuroscope train --data-root study --checkpoints-dir checkpoints '
-        '--name brats2upenn --n-epochs 200 --batch-size 4',
+        'Fit what brings the scans of one site to the look of another, and back. '
+        'Recommended is --preset fast: each sequence by itself, no network, minutes in all. '
+        'Without --preset a CycleGAN is trained, as the source document has it; such a run goes '
+        'on with --resume after an interruption.',
+        'neuroscope train --data-root splits --name a_to_b --preset fast\n'
+        'neuroscope train --data-root study --name brats2upenn --n-epochs 200 --batch-size 4',
         '0; 1 when subjects were left out; 2 when the input cannot be used or '
         'training diverged.')
     p.add_argument('--data-root', required=True, metavar='DIR',
@@ -171,15 +198,26 @@ def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope trai
                    help='sequences that the study uses, the same at both sites (those that there '
                         'are; fewer than four need preset fast)')
     p.add_argument('--quiet', action='store_true', help='no progress, no summary')
+    networks = p.add_argument_group('for networks (presets document and joint)')
     for k,(default,text) in OPTIONS.items():
+        group = p if k in _OF_THE_FIT else networks
         shown = (f'{text} ({default})' if default is not None and not isinstance(default, bool)
                  and '(' not in text else text)
         kw = dict(action=argparse.BooleanOptionalAction) if isinstance(default, bool) else dict(
             type=TYPES.get(k, type(default)), metavar=_metavar(k, default), choices=CHOICES.get(k))
-        p.add_argument('--'+k.replace('_', '-'), default=None, help=shown, **kw)
+        group.add_argument('--'+k.replace('_', '-'), default=None, help=shown, **kw)
     return p
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #99d3c8da
+def run_folder(
+    args, # parsed
+)->Path: # of the run
+    "The folder that a run is written to; its name is a name, and no path"
+    if Path(args.name).name != args.name or args.name in ('', '.', '..'):
+        raise InputError(f"--name is '{args.name}', and has to be a name without folders",
+                         fix='Say where runs are written with --checkpoints-dir.')
+    return Path(args.checkpoints_dir)/args.name
+
 def settings_of(
     args, # parsed
     folder, # of the run
@@ -329,7 +367,7 @@ def start_run(
     args, # parsed
 )->tuple: # folder of the run; option -> value
     "Folder and settings of the run, checked"
-    folder = Path(args.checkpoints_dir)/args.name
+    folder = run_folder(args)
     if (folder/'checkpoint.safetensors').exists() and not args.resume:
         raise InputError('there is a run of this name', path=folder,
                          fix='Go on with it by --resume, or give another --name.')
@@ -394,13 +432,11 @@ def run_training(
     return trainer,folder,left_out
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #ee616903
-_OF_THE_FIT = ('preset', 'seed', 'n_jobs')   # options that mean something without a network
-
 def preset_of(
     args, # parsed
 )->str: # one of 'document', 'fast', 'joint'
     "The preset that is asked for, or that the run to be resumed has"
-    folder = Path(args.checkpoints_dir)/args.name
+    folder = run_folder(args)
     preset = args.preset
     if preset is None and args.resume and (folder/'settings.json').exists():
         preset = read_json(folder/'settings.json').get('preset')
@@ -412,7 +448,7 @@ def fit_folder(
     args, # parsed, of preset fast
 )->Path: # of the run
     "The folder of a fit, checked"
-    folder = Path(args.checkpoints_dir)/args.name
+    folder = run_folder(args)
     given = [k for k in OPTIONS if k not in _OF_THE_FIT and getattr(args, k) is not None]
     if given:
         raise InputError(
@@ -441,9 +477,27 @@ def checked_cohorts(
     cohorts = with_sequences(cohorts, args, fewer)
     roles = ('train_a', 'train_b')
     for k in roles: check_complete(cohorts[k], k[-1].upper())
-    return cohorts, paired, notes + [n
-                                     for n in cohort_notes([cohorts[k] for k in roles])
-                                     if n not in notes]
+    sites = [cohorts[k] for k in roles]
+    notes += [n for n in cohort_notes(sites) if n not in notes] + at_both_sites(*sites)
+    return cohorts, paired, notes
+
+def at_both_sites(
+    site_a, # `Cohort`
+    site_b, # `Cohort`
+)->list: # sentences about patients of the same name
+    "Raise if a scan is at both sites; say which names are"
+    seen = {file_hash(p): (s, p) for s in site_a for p in s.paths.values()}
+    for subject in site_b:
+        for path in subject.paths.values():
+            if (mark := file_hash(path)) in seen:
+                other,first = seen[mark]
+                raise InputError(f'this is the same file as {first.name} of {other.id} at site A',
+                                 path=path, fix='One of the two is a copy: find out which site '
+                                                'the scan is from, and remove the other.')
+    shared = sorted({s.patient for s in site_a} & {s.patient for s in site_b})
+    if not shared: return []
+    return [f'{", ".join(shared)}: a patient of this name is at each site. If that is one person, '
+            'nothing can be judged on them']
 
 def folder_names(
     cohorts, # role -> `Cohort`
@@ -497,7 +551,8 @@ def fit_summary(
               for d, chosen in model.choice.items()]
     lines += [*model.remarks, f'Written to {folder}: config.json, README.md, settings.json',
               'It can be used at once:',
-              f'  neuroscope translate --model {folder} --input-dir DIR --output-dir DIR']
+              f'  neuroscope translate --model {quote(str(folder))} --input-dir DIR '
+              '--output-dir DIR']
     return '\n'.join(lines)
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #3497ebdd
@@ -521,7 +576,8 @@ def summary(
     files = [f.name for f in sorted(folder.iterdir()) if not f.name.startswith('.')]
     return '\n'.join([*out, f'Written to {folder}: {", ".join(files)}',
                       f"It can be loaded with Translator('{folder}'), or used at once:",
-                      f'  neuroscope translate --model {folder} --input-dir DIR --output-dir DIR'])
+                      f'  neuroscope translate --model {quote(str(folder))} --input-dir DIR '
+                      '--output-dir DIR'])
 
 def _run(argv):
     args = parser().parse_args(argv)
@@ -534,9 +590,10 @@ def _run(argv):
 
 def main(argv=None, # default: the arguments of the process
         )->int: # exit status
-    "Train a CycleGAN from the command line"
+    "Fit or train a harmonizer from the command line"
     return run_command(_run, argv, 'neuroscope train',
-                       'The same command with --resume goes on after the last whole epoch')
+                       'A network goes on after its last whole epoch with --resume; preset fast '
+                       'begins again with the same command')
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #9ce7633d
 if __name__=='__main__': sys.exit(main())
