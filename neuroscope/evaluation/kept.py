@@ -156,14 +156,14 @@ LONE = np.log(2)   # without truth, one or two patients must depart by a factor 
 HOPELESS = .5      # of `unlike`: no contrast is judged without truth
 
 def _log_ratio(value, reference):
-    "Logarithm of a ratio; a changed sign counts as a twentieth"
+    "Logarithm of a ratio; a changed sign counts as a twentieth, and is told apart by `turned`"
     value, reference = (np.asarray(v, float) for v in (value, reference))
     known = (reference != 0) & np.isfinite(reference)
     ratio = np.divide(value, reference, out=np.full(value.shape, np.nan), where=known)
     return np.log(np.clip(ratio, .05, 20))
 
 def departures(table, # of `kept_figures`, of one method and direction
-              )->pd.DataFrame: # its rows with 'departure' and 'tolerance'; small contrasts left out
+              )->pd.DataFrame: # its rows with 'departure', 'tolerance', 'turned'; small ones left out
     "How far contrasts and borders are from the truth, or from the carried source"
     rows = table[table.figure.isin(['contrast', 'border'])].copy()
     has_truth = rows.truth.notna()
@@ -177,11 +177,12 @@ def departures(table, # of `kept_figures`, of one method and direction
     little = np.abs(as_before) <= rows.figure.map(TOLERANCE_BLIND)
     left_alone = has_truth & (rows.unlike < A_CURVE) & little
     rows.loc[left_alone, 'departure'] = 0.
+    rows['turned'] = (rows.figure == 'contrast') & (rows.value*reference < 0) & ~left_alone
     return rows[shows & np.isfinite(rows.departure)]
 
 def kept_summary(table, # of `kept_figures`, of one direction
                  method='harmonized', # who is judged
-                )->pd.DataFrame: # figure, part, sequence, n, beyond, ratio, low, high, alarm
+                )->pd.DataFrame: # figure, part, sequence, n, beyond, ratio, low, high, alarm, turned
     "Each contrast and border as a ratio with an interval over patients, the worst first"
     rows = []
     far = departures(table[table.method == method])
@@ -193,8 +194,9 @@ def kept_summary(table, # of `kept_figures`, of one direction
         least = LONE if n < MIN_SUBJECTS and group.truth.isna().all() else 0.
         limit = max(group.tolerance.mean(), least)
         alarm = bool(beyond >= MAJORITY*n and abs(middle) > limit and sure)
-        rows.append((*key, n, beyond, *np.exp([middle, low, high]), alarm))
-    columns = ['figure', 'part', 'sequence', 'n', 'beyond', 'ratio', 'low', 'high', 'alarm']
+        turned = int(group.turned.sum())
+        rows.append((*key, n, beyond, *np.exp([middle, low, high]), alarm, turned))
+    columns = ['figure', 'part', 'sequence', 'n', 'beyond', 'ratio', 'low', 'high', 'alarm', 'turned']
     out = pd.DataFrame(rows, columns=columns)
     order = np.log(out.ratio.astype(float)).abs().sort_values(ascending=False, kind='stable').index
     return out.loc[order].reset_index(drop=True)
@@ -247,9 +249,13 @@ def _figure_words(row, has_truth):
     origin = 'the true scan' if has_truth else 'a curve of the scan before'
     ratio = f'{row.ratio:.2f} times{_interval_words(row)}'
     who = f'{row.beyond} of {row.n} patients'
+    place = place_words(row.part, row.sequence)
+    if 2*row.turned > row.n:
+        return (f'{place} is turned round: its contrast to white matter has the opposite sign of '
+                f'what {origin} gives it, {row.turned} of {row.n} patients')
     if row.figure == 'contrast':
-        return (f'{place_words(row.part, row.sequence)} has {ratio} the contrast that '
-                f'{origin} gives it, {who}')
+        some = f', turned round in {row.turned}' if row.turned else ''
+        return f'{place} has {ratio} the contrast that {origin} gives it, {who}{some}'
     what = 'lesion' if row.part == 'lesion' else 'enhancing tumour'
     return (f'the border of the {what} has moved in {SEQUENCE_WORDS[row.sequence]}: '
             f'{ratio} the volume at half contrast, {who}')
