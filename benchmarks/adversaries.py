@@ -24,6 +24,7 @@ from scipy import ndimage as ndi
 from neuroscope.core import find_subjects, image_data, shared_data
 from neuroscope.evaluation.baselines import HistogramMatching, JointToneMapBaseline, Nyul
 from neuroscope.evaluation.carried import masked_blur
+from neuroscope.evaluation.ceiling import ceiling_alarms, ceilings
 from neuroscope.evaluation.kept import find_places, kept_alarms, kept_figures
 from neuroscope.evaluation.lesions import LesionCase, normal_tissue, patient_axis, simulated_case
 from neuroscope.evaluation.local_change import local_change
@@ -263,8 +264,8 @@ def scans_of(case, cohort):
 
 
 def measured(cohort):
-    "Local changes of every scan of every patient, and what is kept of lesions"
-    rows, kept = [], []
+    "Local changes of every scan of every patient, what is kept of lesions, and ceilings"
+    rows, kept, tops = [], [], []
     for case in cohort.cases:
         places = {}
         for base, group, kind, strength, scan, source, truth in scans_of(case, cohort):
@@ -280,17 +281,20 @@ def measured(cohort):
                                      peak=found.peak.max()))
                 else: rows.append(dict(own, certain=0, possible=0, peak=np.nan))
                 figures = kept_figures(places[id(source)][1], source, scan, known)
-                kept.append(figures.assign(**own, method='harmonized', direction='a2b'))
+                judged = dict(own, method='harmonized', direction='a2b')
+                kept.append(figures.assign(**judged))
+                tops.append(ceilings(source, scan, case.mask, case.seg).assign(**judged))
         print(cohort.name, case.id, flush=True)
-    return pd.DataFrame(rows), pd.concat(kept)
+    return pd.DataFrame(rows), pd.concat(kept), pd.concat(tops)
 
 
-def summed(cohort, rows, kept):
+def summed(cohort, rows, kept, tops):
     "A row a cohort, scan and knowledge of the truth"
     keys = ['base', 'group', 'kind', 'strength', 'knows']
-    lesions = dict(list(kept.groupby(keys, sort=False)))
+    lesions, limits = (dict(list(t.groupby(keys, sort=False))) for t in (kept, tops))
     for key, group in rows.groupby(keys, sort=False):
         said, grave = kept_alarms(lesions[key]) if key in lesions else ([], False)
+        said = said + ceiling_alarms(limits[key])
         certain, possible = int((group.certain > 0).sum()), int((group.possible > 0).sum())
         yield dict(data=cohort.data, cohort=cohort.name, **dict(zip(keys, key)), n=len(group),
                    certain=certain, possible=possible, said='; '.join(said),
@@ -299,8 +303,8 @@ def summed(cohort, rows, kept):
 
 def run(cohort):
     "Measure a cohort and add it to the tables"
-    rows, kept = measured(cohort)
-    for name, table in (('adversaries', pd.DataFrame(summed(cohort, rows, kept))),
+    rows, kept, tops = measured(cohort)
+    for name, table in (('adversaries', pd.DataFrame(summed(cohort, rows, kept, tops))),
                         ('adversaries_patients', rows.assign(data=cohort.data, cohort=cohort.name))):
         path = RESULTS/f'{name}.csv'
         old = [pd.read_csv(path)] if path.exists() else []

@@ -176,7 +176,8 @@ def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
     fit, fitted = _whom_to_fit(source, target, got['fit_source'], got['fit_target'], problems)
     again, others_again = _rescanned(rescan, truth, target, matched, problems)
     used = source[0].sequences
-    rows = fit_baselines(*fit, baselines, problems, progress) | _as_methods(methods, used)
+    fitted_rows = fit_baselines(fit[0], fit[1], baselines, problems, progress)
+    rows = fitted_rows | _as_methods(methods, used)
     rows[JUDGED] = FolderMethod({'a2b': harmonized.folder}, JUDGED, used)
     if simulated is None: simulated = _is_simulated(source)
     said = fitted if set(baselines) - {'identity'} else {}

@@ -42,19 +42,20 @@ CEILING_SHARE = .01   # of the brain outside the marked lesion
 CEILING_TIMES = 3     # as much as in the scan before
 _WORDS = ('{sequence} is cut off at {value:.2f}: {share:.1f} % of the brain outside the marked '
           'lesion stand at this one value, before {before:.1f} %, in {n} patient{s}, worst in '
-          '{subject}')
+          '{subject}{more}')
 
 def ceiling_alarms(table, # rows of `ceilings` of all patients, `CEILING_COLUMNS`
                    method='harmonized', # who is judged
-                  )->list: # sentences, one a sequence
-    "Sequences that were cut off, in words"
+                  )->list: # one sentence, or none
+    "What was cut off, in words: the worst sequence, and how many more"
     rows = table[table.method == method]
     found = rows[(rows.share > CEILING_SHARE) & (rows.share > CEILING_TIMES*rows.before)]
-    said = []
-    for sequence, group in found.groupby('sequence', sort=False):
-        worst = group.sort_values('share').iloc[-1]
-        n = group.subject.nunique()
-        said.append(_WORDS.format(sequence=SEQUENCE_WORDS[sequence], value=worst.value, n=n,
-                                  s='s'*(n != 1), share=100*worst.share,
-                                  before=100*worst.before, subject=worst.subject))
-    return said
+    if not len(found): return []
+    worst = found.sort_values('share').iloc[-1]
+    n = found[found.sequence == worst.sequence].subject.nunique()
+    others = found.sequence.nunique() - 1
+    more = f', and {others} more sequence{"s"*(others != 1)}' if others else ''
+    return [_WORDS.format(sequence=SEQUENCE_WORDS[worst.sequence], value=worst.value, n=n,
+                          share=100*worst.share, before=100*worst.before, s='s'*(n != 1),
+                          subject=worst.subject, more=more)]
+

@@ -249,13 +249,13 @@ def _figure_words(row, has_truth):
     origin = 'the true scan' if has_truth else 'a curve of the scan before'
     ratio = f'{row.ratio:.2f} times{_interval_words(row)}'
     who = f'{row.beyond} of {row.n} patients'
-    place = place_words(row.part, row.sequence)
     if 2*row.turned > row.n:
-        return (f'{place} is turned round: its contrast to white matter has the opposite sign of '
-                f'what {origin} gives it, {row.turned} of {row.n} patients')
+        return (f'{place_words(row.part, row.sequence)} is turned round: its contrast to white matter '
+                f'has the opposite sign of what {origin} gives it, {row.turned} of {row.n} patients')
     if row.figure == 'contrast':
         some = f', turned round in {row.turned}' if row.turned else ''
-        return f'{place} has {ratio} the contrast that {origin} gives it, {who}{some}'
+        return (f'{place_words(row.part, row.sequence)} has {ratio} the contrast that '
+                f'{origin} gives it, {who}{some}')
     what = 'lesion' if row.part == 'lesion' else 'enhancing tumour'
     return (f'the border of the {what} has moved in {SEQUENCE_WORDS[row.sequence]}: '
             f'{ratio} the volume at half contrast, {who}')
