@@ -1,13 +1,14 @@
 #!/usr/bin/env python
-"""Which spoiled scans the verdict catches, by kind and strength, beside how often it blames honest ones.
+"""Which spoiled scans the verdict catches, by kind and strength, and how often it blames honest ones.
 
-Simulated cohorts (4 mm, patients and as many other people of the target site; seeds from 41000, where
-no limit was set) and real patients of two sites (2 mm, glioma scans beside the project). Adversaries
-are made on top of the true scan, and on top of Nyúl's map of the scan before. Two files are written:
+Simulated cohorts (4 mm, patients and as many other people of the target site; seeds from 41000,
+where no limit was set) and real patients of two sites (2 mm, glioma scans beside the project).
+Adversaries are made on top of the true scan, and on top of Nyúl's map of the scan before. Two
+files are written:
 
 `adversaries.csv` has a row for each cohort, scan and knowledge of the truth: in how many patients a
-local change is certain or possible, what the lesion alarms say, and whether the page would sound an
-alarm. `adversaries_patients.csv` has the local changes patient by patient.
+local change is certain or possible, what the lesion alarms and the ceiling say, and whether the
+page would sound an alarm. `adversaries_patients.csv` has the local changes patient by patient.
 
 A simulated patient takes about a minute of processor time, a real one some four minutes. Cohorts in
 the table are not run again.
@@ -84,7 +85,8 @@ def blend(scan, look, weight):
 def painted(case, scan, seed):
     "Blobs, whole and at half their contrast, and cysts, of several sizes"
     random = np.random.default_rng(seed)
-    top, bottom = (np.percentile(scan[:, case.mask], p, axis=1)[:, None, None, None] for p in (98, 2))
+    top, bottom = (np.percentile(scan[:, case.mask], p, axis=1)[:, None, None, None]
+                   for p in (98, 2))
     cyst = bottom.copy()
     cyst[2] = top[2]
     for size in SIZES:
@@ -144,8 +146,8 @@ def second_lesion(case, scans, codes, seed, size=16):
     for scan in scans:
         tissue = (codes == TISSUE_CODES['gm']) | (codes == TISSUE_CODES['wm'])
         look = np.median(scan[:, oedema], axis=1)[:, None, None, None]
-        brighter = (np.median(scan[:, tissue], axis=1) + 3.5*scan[:, tissue].std(1))[:, None, None, None]
-        look[3] = max(look[3], brighter[3])
+        brighter = np.median(scan[3, tissue]) + 3.5*scan[3, tissue].std()
+        look[3] = max(look[3], brighter)
         yield blend(scan, look, weight)
 
 
@@ -198,7 +200,8 @@ def honest(cases, others, direction):
 def simulated(seed, n, spacing=4.):
     "A cohort of the simulator"
     cases = [masked(simulated_case(seed + k, spacing)) for k in range(n)]
-    others = [masked(simulated_case(seed + 50 + k, spacing, sites='b', rescan=False)) for k in range(n)]
+    others = [masked(simulated_case(seed + 50 + k, spacing, sites='b', rescan=False))
+              for k in range(n)]
     return Cohort('simulated', f'S{seed}', seed, cases, honest(cases, others, 'a2b'))
 
 
@@ -269,7 +272,7 @@ def measured(cohort):
     for case in cohort.cases:
         places = {}
         for base, group, kind, strength, scan, source, truth in scans_of(case, cohort):
-            if id(source) not in places:                 # the source is kept, so its id stays its own
+            if id(source) not in places:        # the source is kept, so its id stays its own
                 places[id(source)] = source, find_places(source, case.mask, case.seg, case.affine)
             # on top of Nyúl's map there is no truth to depart from but the scanner's
             for known in ([truth, None] if truth is not None and base != 'nyul' else [None]):

@@ -252,10 +252,12 @@ def _figure_words(row, has_truth):
     if 2*row.turned > row.n:
         return (f'{place_words(row.part, row.sequence)} is turned round: its contrast to white matter '
                 f'has the opposite sign of what {origin} gives it, {row.turned} of {row.n} patients')
+    if row.turned:
+        return (f'{place_words(row.part, row.sequence)} has another contrast than {origin} gives it, '
+                f'{who}, turned round in {row.turned}')
     if row.figure == 'contrast':
-        some = f', turned round in {row.turned}' if row.turned else ''
         return (f'{place_words(row.part, row.sequence)} has {ratio} the contrast that '
-                f'{origin} gives it, {who}{some}')
+                f'{origin} gives it, {who}')
     what = 'lesion' if row.part == 'lesion' else 'enhancing tumour'
     return (f'the border of the {what} has moved in {SEQUENCE_WORDS[row.sequence]}: '
             f'{ratio} the volume at half contrast, {who}')

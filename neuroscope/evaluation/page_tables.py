@@ -170,16 +170,17 @@ def tissue_section(ev, # `Evaluation`, its tissues measured
                 caption=_TISSUE_CAPTION.format(origin), contrasts=_contrast_rows(table))
 
 # %% ../../nbs/evaluation/08f_page_tables.ipynb #5626c14e
-_KEPT_CAPTION = ("Each contrast and border over that of {}, geometric mean over patients with "
-                 "Student's 95 % interval; 1 is right. Turned round: in most patients the "
-                 "contrast has the opposite sign. Marked with !: an alarm.")
+_KEPT_CAPTION = ('Each contrast and border over that of {}, geometric mean over patients with '
+                 "Student's 95 % interval; 1 is right. Turned round: the contrast has the opposite "
+                 'sign in so many patients. Marked with !: an alarm.')
 _FIGURE_WORDS = dict(contrast='contrast to white matter', border='volume at half contrast')
 _NOTHING_FOUND = 'Nothing that the scan before does not explain was found.'
 
 def _kept_cell(row):
     "The cell of one contrast or border"
-    if 2*row.turned > row.n: return f'turned round in {row.turned} of {row.n} !'
-    return interval_text(row.ratio, row.low, row.high) + ' !'*bool(row.alarm)
+    mark = ' !'*bool(row.alarm)
+    if row.turned: return f'turned round in {row.turned} of {row.n}{mark}'
+    return interval_text(row.ratio, row.low, row.high) + mark
 
 def kept_section(ev, # `Evaluation`, what is kept measured
                 )->dict: # head, rows, caption, say
