@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Which spoiled scans the verdict catches, by kind and strength, and how often it blames honest ones.
+"""Which spoiled scans the verdict catches, by kind and strength, and how it blames honest ones.
 
 Simulated cohorts (4 mm, patients and as many other people of the target site; seeds from 41000,
 where no limit was set) and real patients of two sites (2 mm, glioma scans beside the project).

@@ -43,6 +43,7 @@ def _rivals(ev, method):
     "What a method is held against: all others for the one under trial, the baselines for any other"
     return [m for m in ev.methods if m != method and (method == JUDGED or m in MORE_BASELINES)]
 
+# %% ../../nbs/evaluation/08d_answers.ipynb #97e9b3fc
 def _quality_answer(evs, method=JUDGED):
     "Is the image right?"
     seen = [e for e in evs if 'quality' in e.tables]
@@ -63,6 +64,7 @@ def _gap_row(ev, method, metric='auc', features='patches'):
     rows = table[(table.method == method) & (table.metric == metric) & (table.features == features)]
     return rows.iloc[0] if len(rows) else None
 
+# %% ../../nbs/evaluation/08d_answers.ipynb #9f7012b6
 def _patch_answer(ev, method=JUDGED):
     "Is the site effect gone, by wavelet features of patches?"
     if 'site_effect' not in ev.tables or _gap_row(ev, method) is None:
@@ -98,6 +100,7 @@ def _left_out_answer(ev, method, family):
     less = raw is not None and own.value < raw.value
     return Answer('mixed' if less else 'loses', say, alarms)
 
+# %% ../../nbs/evaluation/08d_answers.ipynb #a6c153cc
 def _site_answer(ev, method=JUDGED):
     "Is the site effect gone? By patches, by slices and by grey values"
     first = _patch_answer(ev, method)
@@ -123,6 +126,7 @@ def _anatomy_words(ev, method):
     beside = f', {" and ".join(known)}' if known else ''
     return is_strange(own, true, floor), say_of('foretold', own=own, beside=beside)
 
+# %% ../../nbs/evaluation/08d_answers.ipynb #5cdeab6b
 def _downstream_words(ev, method=JUDGED):
     "Is a segmentation worse off by more than chance? And a sentence about it"
     if 'downstream' not in ev.tables: return False, ''
@@ -150,11 +154,13 @@ def _lesion_figures(table, method):
     for k in ('lost_rate', 'false_rate'): found[1][k] = np.nan_to_num(found[1][k])
     return found
 
+# %% ../../nbs/evaluation/08d_answers.ipynb #7aa85afd
 def _above_raw(own, raw):
     "By how much figures are above those of the raw scan"
     above = {k: own[k] - raw[k] for k in ('lost_rate', 'false_rate', 'contrast_error')}
     return above | dict(false_patients=(own['hit'] - raw['hit'])/max(own['n'], 1))
 
+# %% ../../nbs/evaluation/08d_answers.ipynb #f1e74a1a
 def _lesion_text(own, raw, has_truth):
     "The figures of the lesions, in sentences"
     lost, false = own['lost_rate'], own['false_rate']
@@ -172,6 +178,7 @@ def _lesion_text(own, raw, has_truth):
     origin = 'true scan' if has_truth else 'scan before'
     return say + '.' + (say_of('kept', origin=origin, said=' and '.join(kept)) if kept else '')
 
+# %% ../../nbs/evaluation/08d_answers.ipynb #a348ec47
 def _lesion_answer(ev, method=JUDGED):
     "Are the lesions still there? Outcome None where there is no mask to measure with"
     if 'lesions' not in ev.tables: return Answer(None, say_of('no_masks'), [])
@@ -184,6 +191,7 @@ def _lesion_answer(ev, method=JUDGED):
     outcome = 'loses' if grave else 'mixed' if softer else 'beats' if has_truth else 'ahead'
     return Answer(outcome, _lesion_text(own, raw, has_truth), grave or softer)
 
+# %% ../../nbs/evaluation/08d_answers.ipynb #7b16bd18
 SEGMENTED_WORSE = 'a segmentation does worse'
 
 def _biology_answer(ev, method=JUDGED):
@@ -222,6 +230,7 @@ def lesion_parts(ev, # `Evaluation`
     if 'ceilings' in ev.tables: alarms = alarms + ceiling_alarms(ev.tables['ceilings'], method)
     return alarms, grave, loose
 
+# %% ../../nbs/evaluation/08d_answers.ipynb #08e8b249
 def _tissue_answer(ev, method):
     "Outcome (None: nothing wrong), alarms, and sentences of one direction"
     alarms, grave, loose = lesion_parts(ev, method)
@@ -236,6 +245,7 @@ def _tissue_answer(ev, method):
         worst = worst_tissue(table, method)
     return ('loses' if grave else 'mixed' if alarms else None), alarms, worst, loose
 
+# %% ../../nbs/evaluation/08d_answers.ipynb #d2299d25
 def _with_tissues(answers, evs, method):
     "The answer about the biology, with what was seen tissue by tissue"
     biology, worst, unseen = answers[2], [], []
@@ -252,6 +262,7 @@ def _with_tissues(answers, evs, method):
     if worst: biology['worst_tissue'] = worst
     return answers
 
+# %% ../../nbs/evaluation/08d_answers.ipynb #f33cde0d
 def _nothing_green(answers):
     "No plain yes while an alarm stands, two questions are open, or a classifier got better"
     unknown = sum(a['outcome'] == 'unknown' for a in answers)
@@ -273,6 +284,7 @@ def _of_all(answer, evs, method):
     alarms = dict.fromkeys(alarm for a in said for alarm in a.alarms)
     return Answer(worst_of(*(a.outcome for a in said)), text, list(alarms))
 
+# %% ../../nbs/evaluation/08d_answers.ipynb #a5c02157
 def answers_of(evs, # `Evaluation`s, of one study in its directions
                readers=None, # dict accuracy, low, high: of a reader study
                method=JUDGED, # who is asked about
@@ -308,6 +320,7 @@ _SUMS = dict(
     good='The image is nearer to the truth, the site effect is gone and the biology is there.',
     fair='Nothing speaks against these scans, though not every figure is beyond chance.')
 
+# %% ../../nbs/evaluation/08d_answers.ipynb #372a5b23
 def _sum_of(image, site, biology):
     "The sentence that three answers come to, without the worst tissue"
     alarms = biology['alarms'] + site['alarms']
@@ -336,6 +349,7 @@ def fitted_cell(ev, # `Evaluation`
     if method not in MORE_BASELINES or method == 'identity' or not ev.fitted: return {}
     return dict(fitted_on='judged subjects' if ev.flattered else 'training patients')
 
+# %% ../../nbs/evaluation/08d_answers.ipynb #459e1927
 def _figures(tables):
     "The main figures of all methods: name -> figure of each method"
     def mean(part, metric):
@@ -352,6 +366,7 @@ def _figures(tables):
         out |= {figure: group.set_index('method')['mean'] for figure, group in by}
     return out
 
+# %% ../../nbs/evaluation/08d_answers.ipynb #fa160945
 @patch
 def standings(self:Evaluation)->pd.DataFrame: # a row a method: figures and outcomes
     "Every method by its main figures, and how each question is answered for it"

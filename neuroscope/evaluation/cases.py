@@ -119,6 +119,7 @@ def _left_out(source, matched, truth):
                  for s in source if s.id in matched and s.id not in with_truth]
     return said
 
+# %% ../../nbs/evaluation/08a_cases.ipynb #d131d8be
 def _rescanned(rescan, truth, target, matched, problems):
     "The rescans of the truth's people, and those of other people of the target site"
     own = _only(rescan, matched & {s.id for s in truth})
@@ -130,6 +131,7 @@ def _rescanned(rescan, truth, target, matched, problems):
         problems.append('The rescan is not used: none of its people is in the truth or the target.')
     return own, again
 
+# %% ../../nbs/evaluation/08a_cases.ipynb #1e4c5c1c
 def _is_simulated(cohort):
     "Does `simulation.json` lie in the cohort's folder, or above it?"
     if cohort.folder is None: return False
@@ -142,6 +144,9 @@ def _as_methods(methods, sequences):
             for k, m in (methods or {}).items()}
 
 # %% ../../nbs/evaluation/08a_cases.ipynb #6337e9dd
+_FIRST_SCANS = 'Name the folder of the first scans as truth'
+_SAME_NAMES = 'Harmonized scans keep the names of their source'
+
 def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
                     harmonized, # folder or `Cohort`: what was made of them, same names
                     target, # folder or `Cohort`: scans of other people from the target site
@@ -162,22 +167,20 @@ def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
     source, harmonized, target = (_cohort(got[k], k, problems)
                                   for k in ('source', 'harmonized', 'target'))
     if rescan is not None and truth is None:
-        raise InputError('a rescan needs the truth that it repeats',
-                         fix='Name the folder of the first scans as truth')
+        raise InputError('a rescan needs the truth that it repeats', fix=_FIRST_SCANS)
     truth, rescan = (Cohort() if got[k] is None else _cohort(got[k], k, problems)
                      for k in ('truth', 'rescan'))
     matched = {s.id for s in source} & {s.id for s in harmonized}
     if not matched:
         raise NoSubjectsError(f'no subject of {source.folder} was harmonized',
-                              path=harmonized.folder,
-                              fix='Harmonized scans keep the names of their source')
+                              path=harmonized.folder, fix=_SAME_NAMES)
     problems += _left_out(source, matched, truth)
     check_no_leak([(s.id, s) for s in source], target)
     fit, fitted = _whom_to_fit(source, target, got['fit_source'], got['fit_target'], problems)
     again, others_again = _rescanned(rescan, truth, target, matched, problems)
     used = source[0].sequences
-    fitted_rows = fit_baselines(fit[0], fit[1], baselines, problems, progress)
-    rows = fitted_rows | _as_methods(methods, used)
+    rows = fit_baselines(fit[0], fit[1], baselines, problems, progress)
+    rows |= _as_methods(methods, used)
     rows[JUDGED] = FolderMethod({'a2b': harmonized.folder}, JUDGED, used)
     if simulated is None: simulated = _is_simulated(source)
     said = fitted if set(baselines) - {'identity'} else {}
@@ -196,6 +199,7 @@ def _seg_of(subject, truth, shape):
         error.path = error.path or subject.seg
         raise
 
+# %% ../../nbs/evaluation/08a_cases.ipynb #7e4f1aaf
 def _marked(subject, truth, shape, problems):
     "The lesion labels of a subject; None, and a sentence, where they cannot be used"
     try: seg = _seg_of(subject, truth, shape)
@@ -206,6 +210,7 @@ def _marked(subject, truth, shape, problems):
         problems.append(f'{subject.id}: the lesion mask is empty, only false lesions are counted')
     return seg
 
+# %% ../../nbs/evaluation/08a_cases.ipynb #13d30331
 def case_of(subject, # `Subject`
             truth, # `Subject`: the same person at the target site, or None
             problems, # list that takes sentences
@@ -242,6 +247,7 @@ def cases(self:Evaluation)->Iterator: # of `LesionCase`
             yield case
             break
 
+# %% ../../nbs/evaluation/08a_cases.ipynb #20339d02
 @patch
 def _target_cases(self:Evaluation):
     "The target's people, one at a time"
@@ -260,6 +266,7 @@ def _target_cases(self:Evaluation):
                                  f'{error}')
         yield case
 
+# %% ../../nbs/evaluation/08a_cases.ipynb #eb52de10
 @patch
 def _others_again(self:Evaluation):
     "People of the target site who were scanned there twice: the first scan is source and truth"

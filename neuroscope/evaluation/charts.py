@@ -83,6 +83,7 @@ def _agreement(ax, own, true, color, label):
     ax.axhspan(off.mean() - 1.96*off.std(), off.mean() + 1.96*off.std(), color=color, alpha=.12,
                lw=0)
 
+# %% ../../nbs/evaluation/08e_charts.ipynb #cfa895d4
 def bland_altman(table, # of radiomic features, with truth
                  method=JUDGED, # compared with the truth
                  sequence='t1ce', # one of `SEQUENCES`

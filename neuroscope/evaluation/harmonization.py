@@ -33,6 +33,7 @@ def _turned_round(direction, fit_source, fit_target, source, target):
 
 def _as_dict(option): return option if isinstance(option, dict) else {}
 
+# %% ../../nbs/evaluation/09_harmonization.ipynb #74130899
 def evaluate_harmonization(source, # folder or `Cohort`: preprocessed scans of one site
                            harmonized, # folder or `Cohort`: what was made of them, same names
                            target, # folder or `Cohort`: scans of other people from the target site

@@ -38,6 +38,7 @@ OWN = ('source', 'truth')    # scans that are looked at beside what the methods 
 _LOOK: dict = {}             # part -> function of one volume
 _TABLE: dict = {}            # part -> function of all that was found
 
+# %% ../../nbs/evaluation/08b_measuring.ipynb #618837ed
 def _outputs(ev, case):
     "The scans of a subject and what each method makes of it, one at a time"
     vol, mask = case.vols['a'], case.masks['a']
@@ -57,6 +58,7 @@ def _kept_for(case, opts, key, find):
     if opts.get(key, (None,))[0] is not case: opts[key] = case, find()
     return opts[key][1]
 
+# %% ../../nbs/evaluation/08b_measuring.ipynb #92acc297
 def _reference(case, opts):
     "The lesions of a patient, before and in truth"
     def find():
@@ -97,6 +99,7 @@ def _look(ev, case, name, vol, got, opts):
     some = values[:, ::max(1, values.shape[1]//MOST_GREYS), None, None]
     ev.greys.setdefault(name, []).append(some.copy())   # a view would keep every voxel
 
+# %% ../../nbs/evaluation/08b_measuring.ipynb #d2e142ab
 def _alone(ev, subject, role):
     "The evaluation of one subject of 'source' or 'target', to be handed to a worker"
     cohorts = dict(source=Cohort(), target=Cohort()) | {role: Cohort([subject])}
@@ -126,6 +129,7 @@ def _wanted(ev, parts, opts):
         opts['stranger'] = next(strangers, None)
     return got
 
+# %% ../../nbs/evaluation/08b_measuring.ipynb #63ef878a
 def _gather(ev, got, opts, n_jobs, each):
     "Fill `got`, subject by subject"
     people = [_alone(ev, s, k) for k in ('source', 'target') for s in getattr(ev, k)]
@@ -138,6 +142,7 @@ def _gather(ev, got, opts, n_jobs, each):
         ev.problems += problems
         if each and one.source: each(one.source[0].id)
 
+# %% ../../nbs/evaluation/08b_measuring.ipynb #01e215b2
 @patch
 def measure(self:Evaluation,
             *parts, # of 'quality', 'site_effect', 'anatomy', 'lesions', …; all unless told
@@ -300,6 +305,7 @@ def _look_kept(case, name, vol, opts):
     found = kept_figures(places, case.vols['a'], vol, case.vols.get('b'))
     return found.assign(subject=case.id, method=name)
 
+# %% ../../nbs/evaluation/08b_measuring.ipynb #5ad2d57b
 def _look_changes(case, name, vol, opts):
     "Clusters of new and lost contrast of one scan"
     if name in (*OWN, 'target', 'rescan') or name in MORE_BASELINES: return None
@@ -313,6 +319,7 @@ def _look_ceilings(case, name, vol, opts):
     found = ceilings(case.vols['a'], vol, case.masks['a'], case.seg, case.sequences)
     return found.assign(subject=case.id, method=name)
 
+# %% ../../nbs/evaluation/08b_measuring.ipynb #8ff28b43
 def _tidy(part, columns):
     "A function that makes one table of what was found"
     def table(ev, found, opts):

@@ -37,6 +37,7 @@ def _worst_first(ev):
     rows = table[(table.method == JUDGED) & (table.metric == 'psnr')]
     return list(rows.groupby('subject').value.mean().sort_values().index)
 
+# %% ../../nbs/evaluation/08g_page.ipynb #53e27cfd
 _SUBJECT = ('{label}{id}{worst}: as scanned, harmonized, the true scan, and the differences from '
             'it before and after.')
 _GREYS = ('{label}Grey values in the brain: source, target and harmonized; up to some 20,000 '
@@ -80,6 +81,8 @@ _HEAD = '''<!doctype html>
 {% if problems %}<h2>Left out, and not measured</h2>
 <ul>{% for p in problems %}<li>{{ p }}</li>{% endfor %}</ul>{% endif %}
 '''
+
+# %% ../../nbs/evaluation/08g_page.ipynb #da6b34f0
 _MACROS = '''
 {% macro row_class(r) %}{{ 'judged' if r.method==judged else 'reference' if r.method in references
 }}{% endmacro %}
@@ -181,6 +184,7 @@ def notes(self:Evaluation)->list: # sentences
         said += [way + p for p in _once(ev.problems)]
     return list(dict.fromkeys(said))
 
+# %% ../../nbs/evaluation/08g_page.ipynb #4e1976b2
 _WHO = ('{n} subject{s} harmonized, {true} of them with truth{rescans}; {others} other people of '
         'the target site; {methods} methods.')
 
@@ -222,6 +226,7 @@ def _with_bland(ev):
     known = {'source', 'truth', JUDGED} <= set(table.method)
     return feature_section(ev) | dict(bland=figure_uri(bland_altman(table)) if known else None)
 
+# %% ../../nbs/evaluation/08g_page.ipynb #0ff9d8bc
 def _all_sections(evs):
     "Every part of the page, by its name in the template"
     several = len(evs) > 1

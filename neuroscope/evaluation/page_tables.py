@@ -56,6 +56,7 @@ def glance_table(evs, # `Evaluation`s, of one study in its directions
         rows.append(dict(method=method, label=_row_label(evs[0], method), cells=cells))
     return dict(head=['image', 'site effect', 'biology', 'alarm'], rows=rows)
 
+# %% ../../nbs/evaluation/08f_page_tables.ipynb #3567413e
 _QUALITY_HEAD = dict(ssim='SSIM ↑', psnr='PSNR (dB) ↑', nmi='NMI ↑', mse='MSE ×10⁻³ ↓')
 
 def quality_table(evs, # `Evaluation`s
@@ -139,6 +140,7 @@ def _tissue_rows(ev, tissue, summary, worse):
         rows.append(dict(method=method, label=f'{TISSUE_WORDS[tissue]}: {name}', cells=cells))
     return rows
 
+# %% ../../nbs/evaluation/08f_page_tables.ipynb #1cd375c0
 def _contrast_rows(table):
     "Contrast ratios of the method under trial: a row a part and reference"
     ratios = contrast_ratios(table, JUDGED)
@@ -153,6 +155,7 @@ def _contrast_rows(table):
     return dict(head=[SEQUENCE_WORDS[q] for q in sequences], rows=rows,
                 caption=_CONTRAST_CAPTION.format(origin))
 
+# %% ../../nbs/evaluation/08f_page_tables.ipynb #9cc7f68f
 def tissue_section(ev, # `Evaluation`, its tissues measured
                   )->dict: # head, rows, caption, and contrasts: another table
     "Distances by tissue, and what has become of the contrasts"

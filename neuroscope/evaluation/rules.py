@@ -137,6 +137,7 @@ SAYINGS = dict(
     nothing='None of these scans could be measured.',
 )
 
+# %% ../../nbs/evaluation/08c_rules.ipynb #905e881d
 def say_of(key, # of `SAYINGS`
            **figures, # that stand in it
           )->str: # the sentence

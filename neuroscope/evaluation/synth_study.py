@@ -30,6 +30,7 @@ def _normalized(subject, folder, noise=0.):
         save_volume(nib.Nifti1Image(values.astype(np.float32), image.affine), path)
     shutil.copy(subject.seg, folder/subject.id/Path(subject.seg).name)
 
+# %% ../../nbs/evaluation/07a_synth_study.ipynb #ddc567e7
 def synth_study(folder, # the folders of the study are made in it
                 n=4, # patients of site A, who were scanned at B too
                 others=5, # other people of site B
@@ -47,6 +48,7 @@ def synth_study(folder, # the folders of the study are made in it
     shutil.copytree(folder/'a', folder/'nothing')
     return {k: find_subjects(folder/k) for k in ('a', 'b', 'truth', 'good', 'nothing')}
 
+# %% ../../nbs/evaluation/07a_synth_study.ipynb #5b6ebdd8
 def only(cohort, # `Cohort`
          *ids, # of the subjects that are wanted
         )->Cohort: # of the same folder
