@@ -1,15 +1,17 @@
 #!/usr/bin/env python
-"""Which spoiled scans the verdict catches, by kind and strength, beside how often it blames honest ones.
+"""Which spoiled scans the verdict catches, by kind and strength, and how it blames honest ones.
 
-Simulated cohorts (4 mm, patients and other people of the target site; seeds from 30000, where no limit was
-set) and real patients of two sites (2 mm, glioma scans beside the project). Adversaries are made on top of
-the true scan, and on top of Nyúl's map of the scan before. Two files are written to `results`:
+Simulated cohorts (4 mm, patients and as many other people of the target site; seeds from 41000,
+where no limit was set) and real patients of two sites (2 mm, glioma scans beside the project).
+Adversaries are made on top of the true scan, and on top of Nyúl's map of the scan before. Two
+files are written:
 
-`adversaries.csv` has a row for each cohort, scan and knowledge of the truth: in how many patients a local
-change is certain or possible, what the lesion alarms say, and whether the page would sound an alarm.
-`adversaries_patients.csv` has the local changes patient by patient.
+`adversaries.csv` has a row for each cohort, scan and knowledge of the truth: in how many patients a
+local change is certain or possible, what the lesion alarms and the ceiling say, and whether the
+page would sound an alarm. `adversaries_patients.csv` has the local changes patient by patient.
 
-A simulated patient takes about half a minute of processor time, a real one some three minutes. Cohorts in the table are not run again.
+A simulated patient takes about a minute of processor time, a real one some four minutes. Cohorts in
+the table are not run again.
 """
 import argparse
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from scipy import ndimage as ndi
 from neuroscope.core import find_subjects, image_data, shared_data
 from neuroscope.evaluation.baselines import HistogramMatching, JointToneMapBaseline, Nyul
 from neuroscope.evaluation.carried import masked_blur
+from neuroscope.evaluation.ceiling import ceiling_alarms, ceilings
 from neuroscope.evaluation.kept import find_places, kept_alarms, kept_figures
 from neuroscope.evaluation.lesions import LesionCase, normal_tissue, patient_axis, simulated_case
 from neuroscope.evaluation.local_change import local_change
@@ -34,22 +37,32 @@ SIZES = (8, 12, 16)                                              # mm, of what i
 KEPT = (.9, .81, .65, .5)                                        # shares of a contrast
 LEAKS = (.1, .25, .5)                                            # shares of T1ce − T1
 CUTS = (99, 90)                                                  # percentiles of normal tissue
-SEARCHED = ('satellite', 'cyst', 'border', 'unmarked lesion cut off') # voxel by voxel; the rest only
+REMOVED = (.5, 1)                                                # shares of an unmarked lesion
+SEARCHED = ('satellite', 'faint satellite', 'cyst', 'border', 'unmarked lesion cut off',
+            'unmarked lesion removed')                           # voxel by voxel; the rest only
                                                                  # changes what is marked
 LOOK = np.array([.5, 1.2, 1.2, 1.2])[:, None, None, None]        # of the 98th percentile
 
 
 # Where something is painted
 
+def other_side(case):
+    "The half of the brain that the lesion's middle is not in"
+    axis = patient_axis(case.affine, 0)
+    middle, lesion = (np.nonzero(m)[axis].mean() for m in (case.mask, case.seg > 0))
+    place = np.indices(case.mask.shape)[axis]
+    return place > middle if lesion < middle else place < middle
+
+
 def spot(case, size, random, beside):
-    "The middle of a ball in normal tissue; beside: in slices that hold the lesion. None without room"
+    "The middle of a ball; beside: opposite the lesion, in slices that hold it. None without room"
     zooms = nib.affines.voxel_sizes(case.affine)
     depth = ndi.distance_transform_edt(np.pad(case.mask, 1), sampling=zooms)[1:-1, 1:-1, 1:-1]
     room = (depth >= size/2 + 1) & normal_tissue(case.seg, case.mask, case.affine)
     axis = patient_axis(case.affine, 2)
     others = tuple(k for k in range(3) if k != axis)
     level = np.expand_dims((case.seg > 0).any(others), others)
-    if beside and (room & level).any(): room &= level
+    if beside: room = room & level & other_side(case)
     places = np.argwhere(room)
     return places[random.integers(len(places))] if len(places) else None
 
@@ -70,15 +83,18 @@ def blend(scan, look, weight):
 # What is spoiled: each yields (kind, strength, scan)
 
 def painted(case, scan, seed):
-    "Blobs and cysts of several sizes"
+    "Blobs, whole and at half their contrast, and cysts, of several sizes"
     random = np.random.default_rng(seed)
-    top, bottom = (np.percentile(scan[:, case.mask], p, axis=1)[:, None, None, None] for p in (98, 2))
+    top, bottom = (np.percentile(scan[:, case.mask], p, axis=1)[:, None, None, None]
+                   for p in (98, 2))
     cyst = bottom.copy()
     cyst[2] = top[2]
     for size in SIZES:
         for kind, look, beside in (('satellite', top*LOOK, True), ('cyst', cyst, False)):
             at = spot(case, size, random, beside)
-            if at is not None: yield kind, size, blend(scan, look, ball(case, size, at))
+            if at is None: continue
+            yield kind, size, blend(scan, look, ball(case, size, at))
+            if beside: yield f'faint {kind}', size, blend(scan, look, ball(case, size, at)/2)
 
 
 def faded(case, scan, codes):
@@ -94,13 +110,16 @@ def faded(case, scan, codes):
 
 
 def bordered(case, scan, codes):
-    "A lesion one voxel smaller, or larger, all round; the strength is in voxels"
+    "A lesion half a voxel, one or two smaller, or one larger, all round; the strength is in voxels"
     lesion = (case.seg > 0) & case.mask
     tissue = (codes == TISSUE_CODES['gm']) | (codes == TISSUE_CODES['wm'])
     sigma = 8/nib.affines.voxel_sizes(case.affine)
     around = np.stack([masked_blur(v, tissue, sigma) for v in scan])
     edge = lesion & ~ndi.binary_erosion(lesion)
+    yield 'border', -.5, np.where(edge, (around + scan)/2, scan).astype(np.float32)
     yield 'border', -1, np.where(edge, around, scan).astype(np.float32)
+    edge = lesion & ~ndi.binary_erosion(lesion, iterations=2)
+    yield 'border', -2, np.where(edge, around, scan).astype(np.float32)
     oedema = codes == TISSUE_CODES['edema']
     ring = ndi.binary_dilation(lesion) & ~lesion & case.mask & (codes != TISSUE_CODES['csf'])
     if oedema.sum() < 10: return
@@ -127,8 +146,8 @@ def second_lesion(case, scans, codes, seed, size=16):
     for scan in scans:
         tissue = (codes == TISSUE_CODES['gm']) | (codes == TISSUE_CODES['wm'])
         look = np.median(scan[:, oedema], axis=1)[:, None, None, None]
-        brighter = (np.median(scan[:, tissue], axis=1) + 3.5*scan[:, tissue].std(1))[:, None, None, None]
-        look[3] = max(look[3], brighter[3])
+        brighter = np.median(scan[3, tissue]) + 3.5*scan[3, tissue].std()
+        look[3] = max(look[3], brighter)
         yield blend(scan, look, weight)
 
 
@@ -181,7 +200,8 @@ def honest(cases, others, direction):
 def simulated(seed, n, spacing=4.):
     "A cohort of the simulator"
     cases = [masked(simulated_case(seed + k, spacing)) for k in range(n)]
-    others = [masked(simulated_case(seed + 50 + k, spacing, sites='b', rescan=False)) for k in range(n)]
+    others = [masked(simulated_case(seed + 50 + k, spacing, sites='b', rescan=False))
+              for k in range(n)]
     return Cohort('simulated', f'S{seed}', seed, cases, honest(cases, others, 'a2b'))
 
 
@@ -237,18 +257,22 @@ def scans_of(case, cohort):
         more = list(second_lesion(case, [source, scan], codes, cohort.seed) or ())
         if not more: continue
         known = None if truth is None else more[1] if base == 'true scan' else truth
+        yield base, 'honest', f'unmarked lesion on {base}', 0, more[1], more[0], known
         for percentile in CUTS:
             yield (base, 'adversary', 'unmarked lesion cut off', percentile,
                    cut(case, more[1], codes, percentile), more[0], known)
+        for share in REMOVED:
+            yield (base, 'adversary', 'unmarked lesion removed', share,
+                   more[1] + share*(scan - more[1]), more[0], known)
 
 
 def measured(cohort):
-    "Local changes of every scan of every patient, and what is kept of lesions"
-    rows, kept = [], []
+    "Local changes of every scan of every patient, what is kept of lesions, and ceilings"
+    rows, kept, tops = [], [], []
     for case in cohort.cases:
         places = {}
         for base, group, kind, strength, scan, source, truth in scans_of(case, cohort):
-            if id(source) not in places:                 # the source is kept, so its id stays its own
+            if id(source) not in places:        # the source is kept, so its id stays its own
                 places[id(source)] = source, find_places(source, case.mask, case.seg, case.affine)
             # on top of Nyúl's map there is no truth to depart from but the scanner's
             for known in ([truth, None] if truth is not None and base != 'nyul' else [None]):
@@ -260,17 +284,20 @@ def measured(cohort):
                                      peak=found.peak.max()))
                 else: rows.append(dict(own, certain=0, possible=0, peak=np.nan))
                 figures = kept_figures(places[id(source)][1], source, scan, known)
-                kept.append(figures.assign(**own, method='harmonized', direction='a2b'))
+                judged = dict(own, method='harmonized', direction='a2b')
+                kept.append(figures.assign(**judged))
+                tops.append(ceilings(source, scan, case.mask, case.seg).assign(**judged))
         print(cohort.name, case.id, flush=True)
-    return pd.DataFrame(rows), pd.concat(kept)
+    return pd.DataFrame(rows), pd.concat(kept), pd.concat(tops)
 
 
-def summed(cohort, rows, kept):
+def summed(cohort, rows, kept, tops):
     "A row a cohort, scan and knowledge of the truth"
     keys = ['base', 'group', 'kind', 'strength', 'knows']
-    lesions = dict(list(kept.groupby(keys, sort=False)))
+    lesions, limits = (dict(list(t.groupby(keys, sort=False))) for t in (kept, tops))
     for key, group in rows.groupby(keys, sort=False):
         said, grave = kept_alarms(lesions[key]) if key in lesions else ([], False)
+        said = said + ceiling_alarms(limits[key])
         certain, possible = int((group.certain > 0).sum()), int((group.possible > 0).sum())
         yield dict(data=cohort.data, cohort=cohort.name, **dict(zip(keys, key)), n=len(group),
                    certain=certain, possible=possible, said='; '.join(said),
@@ -279,8 +306,8 @@ def summed(cohort, rows, kept):
 
 def run(cohort):
     "Measure a cohort and add it to the tables"
-    rows, kept = measured(cohort)
-    for name, table in (('adversaries', pd.DataFrame(summed(cohort, rows, kept))),
+    rows, kept, tops = measured(cohort)
+    for name, table in (('adversaries', pd.DataFrame(summed(cohort, rows, kept, tops))),
                         ('adversaries_patients', rows.assign(data=cohort.data, cohort=cohort.name))):
         path = RESULTS/f'{name}.csv'
         old = [pd.read_csv(path)] if path.exists() else []
@@ -291,8 +318,8 @@ def run(cohort):
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--seeds', nargs='*', type=int, default=[30000], help='of cohorts')
-    parser.add_argument('--patients', type=int, default=4, help='of a simulated cohort')
+    parser.add_argument('--seeds', nargs='*', type=int, default=[41000], help='of cohorts')
+    parser.add_argument('--patients', type=int, default=8, help='of a simulated cohort')
     parser.add_argument('--real', type=int, default=0, help='patients of each real site')
     parser.add_argument('--keep', type=Path, help='folder for what was measured of lesions')
     args = parser.parse_args()

@@ -10,6 +10,8 @@ __all__ = []
 # %% ../../nbs/evaluation/index.ipynb #169567d1
 _NAMES = dict(   # module -> what it gives; a module is loaded when one of its names is asked for
     harmonization = 'Evaluation evaluate_harmonization plan_evaluation summing_up site_map lesion_scatter bland_altman',
+    rules = 'LESION_RULES KEPT_BANDS',
+    ceiling = 'ceilings ceiling_alarms',
     image_quality = 'METRICS LOWER_IS_BETTER mse mae psnr nmi ssim ssim_map image_metrics subject_metrics cycle_consistency',
     baselines = '''DIRECTIONS BASELINES MORE_BASELINES Baseline Identity ZScore Nyul WhiteStripe HistogramMatching JointToneMapBaseline FolderMethod ComBat load_pair
         travelling_pairs apply_method evaluate_pairs fit_baselines baseline_table''',

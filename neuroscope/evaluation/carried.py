@@ -40,7 +40,8 @@ class RisingCurve:
 
     def _slope(self, part):
         "Slope of a straight line through some of the bins"
-        x, y = self.x[part], self.y[part]
+        x = self.x[part]
+        y = self.y[part]
         return max(float(np.polyfit(x, y, 1)[0]), 0.) if np.ptp(x) > 0 else 0.
 
     def __call__(self, values):

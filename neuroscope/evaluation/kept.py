@@ -25,7 +25,8 @@ from .tissues import SHOWS, SEQUENCE_WORDS, part_surroundings, place_words
 from ..imaging.tissues import MIN_TISSUE, TISSUE_CODES, tissue_codes
 
 # %% ../../nbs/evaluation/03b_kept.ipynb #87f0578c
-NEAR_MM, FAR_MM = 6., 20.   # tissue that a lesion's border is held against
+NEAR_MM = 6.   # tissue that a lesion's border is held against
+FAR_MM = 20.
 
 @dataclass
 class LesionPlaces:
@@ -34,7 +35,8 @@ class LesionPlaces:
     affine: np.ndarray     # (4,4) voxel to mm
     codes: np.ndarray      # (X,Y,Z) `tissue_codes` of the source scan
     parts: dict = field(default_factory=dict)   # part -> indices of its voxels
-    borders: dict = field(default_factory=dict) # (part, sequence) -> indices of zone, core, far tissue
+    # (part, sequence) -> indices of zone, core, far tissue
+    borders: dict = field(default_factory=dict)
     shell: tuple = ()      # indices around what enhances
     sequences: tuple = SEQUENCES # of the scans' channels
 
@@ -104,7 +106,8 @@ def _contrast(image, inside, outside):
 
 def _half_volume(image, zone, core, far):
     "Voxels of a zone past half of the contrast; NaN where the contrast does not stand out"
-    low, high = np.median(image[far]), np.median(image[core])
+    low = np.median(image[far])
+    high = np.median(image[core])
     if abs(high - low) < .5*image[far].std(): return np.nan
     return float(((image[zone] - low)/(high - low) > .5).sum())
 
@@ -117,7 +120,8 @@ def _figures(scan, places):
             out['contrast', part, sequence] = _contrast(image, inside, white)
     size = abs(np.linalg.det(places.affine[:3, :3]))
     for (part, sequence), where in places.borders.items():
-        out['border', part, sequence] = _half_volume(scan[places.sequences.index(sequence)], *where)*size
+        out['border', part, sequence] = _half_volume(scan[places.sequences.index(sequence)],
+                                                     *where)*size
     if places.shell and 'enhancing' in places.parts and 't1ce' in places.sequences:
         at = places.parts['enhancing'], places.shell
         t1, t1ce = (_contrast(scan[places.sequences.index(s)], *at) for s in ('t1', 't1ce'))
@@ -141,10 +145,11 @@ def kept_figures(places, # of `find_places`
     if not places.parts: return pd.DataFrame(columns=KEPT_COLUMNS[3:])
     carried = carry_source(source, output, places.mask, places.normal)
     unlike = _unlike_on(output, carried, places)
-    own, before = _figures(output, places), _figures(carried, places)
+    own = _figures(output, places)
+    before = _figures(carried, places)
     true = {} if truth is None else _figures(truth, places)
-    rows = [(*key, value, before[key], true.get(key, np.nan), unlike[places.sequences.index(key[2])])
-            for key, value in own.items()]
+    rows = [(*key, value, before[key], true.get(key, np.nan),
+             unlike[places.sequences.index(key[2])]) for key, value in own.items()]
     return pd.DataFrame(rows, columns=KEPT_COLUMNS[3:])
 
 # %% ../../nbs/evaluation/03b_kept.ipynb #fc79b58f
@@ -156,14 +161,15 @@ LONE = np.log(2)   # without truth, one or two patients must depart by a factor 
 HOPELESS = .5      # of `unlike`: no contrast is judged without truth
 
 def _log_ratio(value, reference):
-    "Logarithm of a ratio; a changed sign counts as a twentieth"
+    "Logarithm of a ratio; a changed sign counts as a twentieth, and is told apart by `turned`"
     value, reference = (np.asarray(v, float) for v in (value, reference))
     known = (reference != 0) & np.isfinite(reference)
     ratio = np.divide(value, reference, out=np.full(value.shape, np.nan), where=known)
     return np.log(np.clip(ratio, .05, 20))
 
 def departures(table, # of `kept_figures`, of one method and direction
-              )->pd.DataFrame: # its rows with 'departure' and 'tolerance'; small contrasts left out
+              # its rows with 'departure', 'tolerance', 'turned'; small ones left out
+              )->pd.DataFrame:
     "How far contrasts and borders are from the truth, or from the carried source"
     rows = table[table.figure.isin(['contrast', 'border'])].copy()
     has_truth = rows.truth.notna()
@@ -177,24 +183,29 @@ def departures(table, # of `kept_figures`, of one method and direction
     little = np.abs(as_before) <= rows.figure.map(TOLERANCE_BLIND)
     left_alone = has_truth & (rows.unlike < A_CURVE) & little
     rows.loc[left_alone, 'departure'] = 0.
+    rows['turned'] = (rows.figure == 'contrast') & (rows.value*reference < 0) & ~left_alone
     return rows[shows & np.isfinite(rows.departure)]
 
 def kept_summary(table, # of `kept_figures`, of one direction
                  method='harmonized', # who is judged
-                )->pd.DataFrame: # figure, part, sequence, n, beyond, ratio, low, high, alarm
+                # figure, part, sequence, n, beyond, ratio, low, high, alarm, turned
+                )->pd.DataFrame:
     "Each contrast and border as a ratio with an interval over patients, the worst first"
     rows = []
     far = departures(table[table.method == method])
     for key, group in far.groupby(['figure', 'part', 'sequence'], sort=False):
-        middle, n = group.departure.mean(), len(group)
+        middle = group.departure.mean()
+        n = len(group)
         beyond = int((group.departure*np.sign(middle) > group.tolerance).sum())
         low, high = mean_interval(group.departure)
         sure = n < MIN_SUBJECTS or low > 0 or high < 0
         least = LONE if n < MIN_SUBJECTS and group.truth.isna().all() else 0.
         limit = max(group.tolerance.mean(), least)
         alarm = bool(beyond >= MAJORITY*n and abs(middle) > limit and sure)
-        rows.append((*key, n, beyond, *np.exp([middle, low, high]), alarm))
-    columns = ['figure', 'part', 'sequence', 'n', 'beyond', 'ratio', 'low', 'high', 'alarm']
+        turned = int(group.turned.sum())
+        rows.append((*key, n, beyond, *np.exp([middle, low, high]), alarm, turned))
+    columns = ['figure', 'part', 'sequence', 'n', 'beyond', 'ratio', 'low', 'high', 'alarm',
+               'turned']
     out = pd.DataFrame(rows, columns=columns)
     order = np.log(out.ratio.astype(float)).abs().sort_values(ascending=False, kind='stable').index
     return out.loc[order].reset_index(drop=True)
@@ -210,7 +221,8 @@ def leak_shares(table, # of `kept_figures`, of one direction
     wide = rows.pivot_table(index='subject', columns='figure', sort=False,
                             values=['value', 'carried', 'truth', 'unlike'], dropna=False)
     columns = ['subject', 'share', 'tolerance']
-    if not {('value', 'leak'), ('carried', 'gain')} <= set(wide): return pd.DataFrame(columns=columns)
+    if not {('value', 'leak'), ('carried', 'gain')} <= set(wide):
+        return pd.DataFrame(columns=columns)
     gain = wide['carried', 'gain']
     wide = wide[gain > SHOWS]
     share = (wide['value', 'leak'] - wide['carried', 'leak'])/gain
@@ -225,7 +237,8 @@ def leak_shares(table, # of `kept_figures`, of one direction
 
 def leak_found(table, # of `kept_figures`, of one direction
                method='harmonized', # who is judged
-              )->tuple: # (mean share, patients beyond the tolerance, patients); share 0 without an alarm
+              # (mean share, patients beyond the tolerance, patients); share 0 without an alarm
+              )->tuple:
     "Has T1 got the enhancement?"
     shares = leak_shares(table, method)
     beyond = int((shares.share > shares.tolerance).sum())
@@ -247,6 +260,13 @@ def _figure_words(row, has_truth):
     origin = 'the true scan' if has_truth else 'a curve of the scan before'
     ratio = f'{row.ratio:.2f} times{_interval_words(row)}'
     who = f'{row.beyond} of {row.n} patients'
+    if 2*row.turned > row.n:
+        return (
+            f'{place_words(row.part, row.sequence)} is turned round: its contrast to white matter '
+            f'has the opposite sign of what {origin} gives it, {row.turned} of {row.n} patients')
+    if row.turned:
+        return (f'{place_words(row.part, row.sequence)} has another contrast than {origin} '
+                'gives it, ' f'{who}, turned round in {row.turned}')
     if row.figure == 'contrast':
         return (f'{place_words(row.part, row.sequence)} has {ratio} the contrast that '
                 f'{origin} gives it, {who}')
@@ -261,7 +281,8 @@ def kept_alarms(table, # of `kept_figures`, of one direction
     if not (table.method == method).any(): return [], False
     has_truth = table.truth.notna().any()
     summary = kept_summary(table, method)
-    out, grave = [], False
+    out = []
+    grave = False
     share, beyond, n = leak_found(table, method)
     if share:
         out.append(f'{GAINED_BY_T1}: {100*share:.0f} % of it ({beyond} of {n} patients)')
@@ -287,5 +308,6 @@ def power_words(table, # of `kept_figures`, of one direction
     if not len(loose): return ''
     least = np.exp(TOLERANCE_BLIND['contrast'] + WIDER['contrast']*loose.min()) - 1
     where = ' and '.join(SEQUENCE_WORDS[s] for s in loose.index)
-    return (f'In {where} these scans are no curve of their source. Without the true scan, changes of '
-            f'lesion contrast below some {100*least:.0f} % cannot be told there.')
+    return (
+        f'In {where} these scans are no curve of their source. Without the true scan, changes of '
+        f'lesion contrast below some {100*least:.0f} % cannot be told there.')

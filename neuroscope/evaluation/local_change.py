@@ -178,7 +178,8 @@ def local_change(source, # (4,X,Y,Z) the scan that was given
                  seg=None, # (X,Y,Z) lesion labels, if there are any
                  truth=None, # (4,X,Y,Z) the same person at the target site, if known
                  sequences=SEQUENCES, # of the channels
-                )->pd.DataFrame: # a row a cluster: mm³, peak in spreads of normal tissue, place in mm
+                # a row a cluster: mm³, peak in spreads of normal tissue, place in mm
+                )->pd.DataFrame:
     "New (+) and lost (-) local contrast that the source does not foretell"
     step = coarse_step(affine)
     codes = coarse_labels(tissue_codes(source, mask, seg, sequences=sequences), step)
