@@ -6,8 +6,8 @@ Docs: https://ishrith-gowda.github.io/neuroscope/models/site_match.html.md"""
 
 # %% auto #0
 __all__ = ['FEWEST_FOR_TEST', 'METHODS', 'FEWEST_TO_JUDGE', 'ALPHA', 'FEWEST_TO_CHANGE', 'SITE_MATCH', 'scale_free',
-           'site_evidence', 'judge', 'choose', 'SiteMatch', 'fit_site_match', 'one_protocol', 'apply_site_match',
-           'save_site_match', 'load_site_match', 'distance_table', 'match_card']
+           'site_evidence', 'judge', 'choose', 'SiteMatch', 'fit_site_match', 'one_protocol', 'takes_routes',
+           'add_routes', 'apply_site_match', 'save_site_match', 'load_site_match', 'distance_table', 'match_card']
 
 # %% ../../nbs/models/03_site_match.ipynb #8da8df8f
 import json
@@ -176,6 +176,9 @@ _PROTOCOLS = {
     False: 'The scans of a site differ in sharpness, as from many protocols (or are too few '
            "to tell): each scan is brought to the other site's mean by itself."}
 
+_SHARED = ('The sites differ in sharpness by a known blur, so their curves are fitted at the sharpness '
+           'they share: the sharper scans are blurred, and the others get detail back by a filter.')
+
 _PLAINLY = dict(identity='nothing was better than doing nothing',
                 nyul="Nyúl's percentiles alone were better")
 
@@ -183,6 +186,23 @@ def _said_of(direction, chosen):
     "Sentences about the sequences in which a simpler method takes the place"
     return [f'{direction}, {sequence}: {_PLAINLY[method]}, and that is done.'
             for sequence, method in chosen.items() if method in _PLAINLY]
+
+# %% ../../nbs/models/03_site_match.ipynb #c441fcae
+def takes_routes(model, # `SiteMatch`
+                )->bool: # needs then `add_routes`
+    "Have both sites one protocol, and is the pooled curve used?"
+    pooled = any('pooled' in chosen.values() for chosen in model.choice.values())
+    return pooled and one_protocol(*model.looks.values())
+
+def add_routes(model, # `SiteMatch`; changed in place
+               samples_a, # `Sample`s of site A
+               samples_b, # of site B
+              )->SiteMatch: # the same
+    "Fit curves and filters at the resolution that two sites of one protocol share"
+    if not takes_routes(model): return model
+    model.routes = fit_routes(samples_a, samples_b)
+    if any(r.restoring for rows in model.routes.values() for r in rows): model.remarks.append(_SHARED)
+    return model
 
 # %% ../../nbs/models/03_site_match.ipynb #4039334e
 def _with_image(summary, image, mask, codes, q):
@@ -331,6 +351,9 @@ def _checked(model, path):
             raise InputError(f'the numbers of site {site} cannot be used', path=path,
                              fix='Save or copy the model again.')
     known = tuple(s for s in SEQUENCES if s in model.sequences)
+    if model.routes and not one_protocol(*model.looks.values()):
+        raise InputError('curves and filters for single protocols, and sites of many', path=path,
+                         fix='Save or copy the model again.')
     usable = {m for m in METHODS if m != 'pooled' or _can_pool(*model.looks.values())}
     if any(tuple(c) != known or not set(c.values()) <= usable for c in model.choice.values()):
         raise InputError('the methods of the sequences cannot be used', path=path,
