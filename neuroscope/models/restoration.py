@@ -10,14 +10,14 @@ __all__ = ['BOX', 'WIDTHS', 'LEAST_WIDTH', 'FAR', 'NEAR', 'BRIGHT', 'BENT', 'FEW
            'DetailFilter', 'fit_filter', 'apply_filter', 'Route', 'toned', 'along_route', 'noise_of', 'fit_routes',
            'part_contrasts', 'keeps_contrasts', 'guarded_route', 'route_numbers', 'read_routes']
 
-# %% ../../nbs/models/02c_restoration.ipynb #dfa849e3
+# %% ../../nbs/models/02c_restoration.ipynb #1d990af5
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from ..core import SEQUENCES, InputError
-from ..imaging.sharpness import (blur_along, inner_healthy, middle_box, tissue_contrast)
+from ..imaging.sharpness import blur_along, inner_healthy, middle_box
 from ..imaging.tissues import TISSUES, tissue_codes, tissue_medians
 from .site_looks import PooledCurve, pool_quantiles, tissue_quantiles
 
@@ -42,7 +42,7 @@ def take_sample(vol,  # (C,X,Y,Z) normalized, axes to right, front and top
     box = middle_box(mask, most)
     return Sample(np.array(vol[(slice(None), *box)], np.float32), mask[box].copy(), codes[box])
 
-# %% ../../nbs/models/02c_restoration.ipynb #f35d0b5e
+# %% ../../nbs/models/02c_restoration.ipynb #9bbbfdaf
 WIDTHS = np.linspace(0, 2.5, 11)   # standard deviations of the blurs tried, voxels
 
 def detail(image,  # (X,Y,Z) one sequence
@@ -60,34 +60,40 @@ def detail(image,  # (X,Y,Z) one sequence
     return float(square[1] - square[0])
 
 def detail_table(sample, # `Sample`
-                )->np.ndarray: # (C,3,11) for each axis and each of `WIDTHS`, over the squared tissue contrast
-    "Detail of each sequence along each axis, after blurs along it"
+                )->np.ndarray: # (C,3,11,3): along the last, how the detail is shared among the axes, natural logarithms
+    "Detail of each sequence along the three axes, after blurs along each"
     inside = inner_healthy(sample.codes)
-    contrast = tissue_contrast(tissue_medians(sample.vol, sample.codes))
-    table = [[[detail(blur_along(image, sample.mask, width, axis), inside, axis)
-               for width in WIDTHS] for axis in range(3)] for image in sample.vol]
-    return np.array(table)/np.maximum(contrast, 1e-6)[:, None, None]**2
+    table = np.zeros((len(sample.vol), 3, len(WIDTHS), 3))
+    for q, axis, w in np.ndindex(table.shape[:3]):
+        blurred = blur_along(sample.vol[q], sample.mask, WIDTHS[w], axis)
+        found = [detail(blurred, inside, k) for k in range(3)]
+        table[q, axis, w] = np.log(np.maximum(found, 1e-9))
+    return table - table.mean(-1, keepdims=True)
 
-# %% ../../nbs/models/02c_restoration.ipynb #f15b0304
+# %% ../../nbs/models/02c_restoration.ipynb #2f790b89
 LEAST_WIDTH = .4   # voxels: a blur below counts as none
 
-def _width_to(table, wanted):
-    "Width of the blur after which the detail of a table (11,) is what is wanted"
-    falling = np.minimum.accumulate(table)
-    return float(np.interp(-wanted, -falling, WIDTHS))
+_FINE = np.linspace(0, WIDTHS[-1], 101)
+
+def _best_blur(table, other):
+    "Axis, width and misfit of the blur that brings a table (3,11,3) nearest to another without blur"
+    fine = np.apply_along_axis(lambda rows: np.interp(_FINE, WIDTHS, rows), 1, table)
+    misfit = np.linalg.norm(fine - other[0, 0], axis=-1)
+    axis, w = np.unravel_index(np.argmin(misfit), misfit.shape)
+    return int(axis), float(_FINE[w]), float(misfit[axis, w])
 
 def shared_blurs(tables_a, # of `detail_table`, of site A's patients
                  tables_b, # of site B's
-                )->tuple: # (C,3) and (C,3): widths for A's and for B's scans, voxels; of each pair one is 0
-    "The blur along each axis that brings two sites to the resolution they share"
-    both = [np.nanmean(tables, axis=0) for tables in (tables_a, tables_b)]
-    widths = np.zeros((2, *both[0].shape[:2]))
-    for place in np.ndindex(both[0].shape[:2]):
-        a, b = (table[place] for table in both)
+                )->tuple: # (C,3) and (C,3): widths for A's and for B's scans, voxels; at most one is not 0 for a sequence
+    "The blur that brings two sites to the resolution they share"
+    sites = [np.median(tables, axis=0) for tables in (tables_a, tables_b)]
+    widths = np.zeros((2, len(sites[0]), 3))
+    for q, (a, b) in enumerate(zip(*sites)):
         if not (np.isfinite(a).all() and np.isfinite(b).all()): continue
-        sharper = int(b[0] > a[0])
-        width = _width_to((a, b)[sharper], min(a[0], b[0]))
-        if width >= LEAST_WIDTH: widths[(sharper, *place)] = round(width, 3)
+        found = _best_blur(a, b), _best_blur(b, a)
+        sharper = int(found[1][2] < found[0][2])
+        axis, width, _ = found[sharper]
+        if width >= LEAST_WIDTH: widths[sharper, q, axis] = round(width, 3)
     return tuple(widths)
 
 # %% ../../nbs/models/02c_restoration.ipynb #5ee862a5
