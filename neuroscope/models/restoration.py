@@ -10,11 +10,11 @@ __all__ = ['BOX', 'WIDTHS', 'LEAST_WIDTH', 'FAR', 'NEAR', 'BRIGHT', 'BENT', 'FEW
            'DetailFilter', 'fit_filter', 'apply_filter', 'Route', 'toned', 'along_route', 'noise_of', 'fit_routes',
            'part_contrasts', 'keeps_contrasts', 'guarded_route', 'route_numbers', 'read_routes']
 
-# %% ../../nbs/models/02c_restoration.ipynb #1d990af5
+# %% ../../nbs/models/02c_restoration.ipynb #0d7cc643
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from scipy.ndimage import maximum_filter, minimum_filter
+from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
 
 from ..core import SEQUENCES, InputError
 from ..imaging.sharpness import blur_along, inner_healthy, middle_box
@@ -201,7 +201,7 @@ def apply_filter(image, # (X,Y,Z) one sequence
     out[mask] = np.clip(image[mask] + change, low[mask], high[mask])
     return out
 
-# %% ../../nbs/models/02c_restoration.ipynb #3fcbc72c
+# %% ../../nbs/models/02c_restoration.ipynb #d3ff535b
 @dataclass
 class Route:
     "How one sequence gets from one site to the other, where both have a single protocol"
@@ -232,13 +232,10 @@ def toned(image, # (X,Y,Z) one sequence
 def along_route(image, # (X,Y,Z) one sequence
                 mask,  # (X,Y,Z) bool, brain
                 route, # `Route`
-                strength=1., # share of the blur and of the filter, 0 to 1
                )->np.ndarray: # (X,Y,Z) float32; 0 outside the brain
     "A sequence as the other site would have shown it"
-    image = toned(image, mask, route, strength)
-    if route.restoring is None or not strength: return image
-    restored = apply_filter(image, mask, route.restoring)
-    return image + np.float32(strength)*(restored - image)
+    image = toned(image, mask, route)
+    return image if route.restoring is None else apply_filter(image, mask, route.restoring)
 
 # %% ../../nbs/models/02c_restoration.ipynb #990fbcf3
 def noise_of(image, # (X,Y,Z) one sequence
@@ -297,7 +294,7 @@ def _route(values, samples, blurs, q):
     if blurs[1].any(): route.restoring = _restoring(route, *samples, q, blurs[1])
     return route
 
-# %% ../../nbs/models/02c_restoration.ipynb #9479c973
+# %% ../../nbs/models/02c_restoration.ipynb #1cbfe216
 KEPT = (.83, 1.2)                # of a lesion part's contrast under the plain curve
 STRENGTHS = (1., .7, .4, .2, 0.) # of the filter, tried in turn
 _FAINT = .02                     # normalized units: a contrast below is not compared
@@ -317,18 +314,27 @@ def keeps_contrasts(after, # (3,) of `part_contrasts`
     ratio = after[shown]/before[shown]
     return bool(((ratio > KEPT[0]) & (ratio < KEPT[1])).all())
 
+def _lesion_share(codes):
+    "1 in the lesion, 0 far from it, soft between"
+    lesion = codes > len(TISSUES)
+    return gaussian_filter(maximum_filter(lesion, 3).astype(np.float32), 1.)
+
 def guarded_route(image, # (X,Y,Z) one sequence
                   mask,  # (X,Y,Z) bool, brain
                   codes, # (X,Y,Z) `tissue_codes`, with the lesion where there is a mask
                   route, # `Route`
                  )->tuple: # (X,Y,Z) float32; what was done
-    "A sequence along its route, as far as its lesion keeps its contrast"
-    before = part_contrasts(toned(image, mask, route, 0.), codes)
+    "A sequence along its route, in the lesion as far as its parts keep their contrast"
+    plain = toned(image, mask, route, 0.)
+    whole = along_route(image, mask, route)
+    before = part_contrasts(plain, codes)
+    white = [tissue_medians(i[None], codes)[0, TISSUES.index('wm')] for i in (whole, plain)]
+    held = plain + np.float32(np.nan_to_num(white[0] - white[1]))*mask
+    share = _lesion_share(codes)*mask
     for strength in STRENGTHS:
-        result = along_route(image, mask, route, strength)
+        result = whole + (1 - np.float32(strength))*share*(held - whole)
         if keeps_contrasts(part_contrasts(result, codes), before): break
-    return result, dict(strength=strength, blur=(strength*route.blur).round(3).tolist(),
-                        restored=bool(route.restoring and strength))
+    return result, dict(strength=strength, blur=route.blur.tolist(), restored=bool(route.restoring))
 
 # %% ../../nbs/models/02c_restoration.ipynb #657a8905
 def _as_lists(numbers):
