@@ -21,8 +21,8 @@ from ..imaging.sharpness import blur_along, inner_healthy, middle_box
 from ..imaging.tissues import TISSUES, tissue_codes, tissue_medians
 from .site_looks import PooledCurve, pool_quantiles, tissue_quantiles
 
-# %% ../../nbs/models/02c_restoration.ipynb #32d5164d
-BOX = 112   # voxels, the widest that a box may be
+# %% ../../nbs/models/02c_restoration.ipynb #e4a1b98e
+BOX = 96   # voxels, the widest that a box may be
 
 @dataclass
 class Sample:
@@ -42,8 +42,9 @@ def take_sample(vol,  # (C,X,Y,Z) normalized, axes to right, front and top
     box = middle_box(mask, most)
     return Sample(np.array(vol[(slice(None), *box)], np.float32), mask[box].copy(), codes[box])
 
-# %% ../../nbs/models/02c_restoration.ipynb #9bbbfdaf
-WIDTHS = np.linspace(0, 2.5, 11)   # standard deviations of the blurs tried, voxels
+# %% ../../nbs/models/02c_restoration.ipynb #e655b25f
+WIDTHS = np.linspace(0, 2.5, 6)   # standard deviations of the blurs tried, voxels
+_LOOKED_AT = 64   # voxels: the middle of a sample is enough
 
 def detail(image,  # (X,Y,Z) one sequence
            inside, # (X,Y,Z) bool, voxels that count
@@ -60,23 +61,24 @@ def detail(image,  # (X,Y,Z) one sequence
     return float(square[1] - square[0])
 
 def detail_table(sample, # `Sample`
-                )->np.ndarray: # (C,3,11,3): along the last, how the detail is shared among the axes, natural logarithms
+                )->np.ndarray: # (C,3,6,3): along the last, how the detail is shared among the axes, natural logarithms
     "Detail of each sequence along the three axes, after blurs along each"
-    inside = inner_healthy(sample.codes)
+    box = middle_box(sample.mask, _LOOKED_AT)
+    mask, inside = sample.mask[box], inner_healthy(sample.codes)[box]
     table = np.zeros((len(sample.vol), 3, len(WIDTHS), 3))
     for q, axis, w in np.ndindex(table.shape[:3]):
-        blurred = blur_along(sample.vol[q], sample.mask, WIDTHS[w], axis)
+        blurred = blur_along(sample.vol[q][box], mask, WIDTHS[w], axis)
         found = [detail(blurred, inside, k) for k in range(3)]
         table[q, axis, w] = np.log(np.maximum(found, 1e-9))
     return table - table.mean(-1, keepdims=True)
 
-# %% ../../nbs/models/02c_restoration.ipynb #2f790b89
+# %% ../../nbs/models/02c_restoration.ipynb #2bf2e02c
 LEAST_WIDTH = .4   # voxels: a blur below counts as none
 
 _FINE = np.linspace(0, WIDTHS[-1], 101)
 
 def _best_blur(table, other):
-    "Axis, width and misfit of the blur that brings a table (3,11,3) nearest to another without blur"
+    "Axis, width and misfit of the blur that brings a table (3,6,3) nearest to another without blur"
     fine = np.apply_along_axis(lambda rows: np.interp(_FINE, WIDTHS, rows), 1, table)
     misfit = np.linalg.norm(fine - other[0, 0], axis=-1)
     axis, w = np.unravel_index(np.argmin(misfit), misfit.shape)
