@@ -82,7 +82,11 @@ def take_samples(cohort, # `Subject`s that could be read
     "A box from the middle of each scan"
     step = -(-len(cohort)//MOST_SAMPLED)
     bar = progress_bar(list(cohort)[::step], desc, progress=progress, unit='subject')
-    return [take_sample(*read_scan(subject), subject.sequences) for subject in bar]
+    samples = []
+    for subject in bar:
+        vol, mask, seg = read_scan(subject)
+        samples.append(take_sample(vol, mask, seg, subject.sequences))
+    return samples
 
 # %% ../nbs/06a_site_fit.ipynb #31107a14
 def scan_marks(cohort, # `Subject`s

@@ -169,7 +169,8 @@ def fit_filter(pairs, # list of (blurred and noisy image, mask, the image as it 
                axis,  # 0, 1 or 2: of the blur
               )->DetailFilter: # the same for all scans of a site
     "The filter that brings blurred images nearest to what they were, in the mean square"
-    filt = _start(*pairs[0][:2], axis)
+    image, mask, _ = pairs[0]
+    filt = _start(image, mask, axis)
     classes, n = filt.weights.shape
     products, wanted = np.zeros((classes, n, n)), np.zeros((classes, n))
     for image, mask, clean in pairs:
