@@ -59,7 +59,8 @@ def gap_words(gaps,  # (4,X,Y,Z) bool, of `find_gaps`, axes to right, front and 
              sequences=SEQUENCES, # their names
              )->list: # a sentence for each sequence that has a gap
     "What is missing, for the user"
-    return [f'{SEQUENCE_LABELS[sequence]} does not cover {100*gap.sum()/mask.sum():.1f} % of the brain, '
+    return [f'{SEQUENCE_LABELS[sequence]} does not cover '
+            f'{100*gap.sum()/mask.sum():.1f} % of the brain, '
             f'at the {_which_end(gap, mask)}; there it stays 0'
             for sequence, gap in zip(sequences, gaps) if gap.any()]
 

@@ -6,7 +6,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/imaging/sharpness.html.md"""
 
 # %% auto #0
 __all__ = ['SHARPEN_WIDTH', 'AMOUNTS', 'neighbour_difference', 'inner_healthy', 'tissue_contrast', 'axis_sharpness', 'blur_along',
-           'filter_along', 'sharpness_amounts', 'apply_amounts', 'match_sharpness']
+           'filter_along', 'middle_box', 'sharpness_amounts', 'apply_amounts', 'match_sharpness']
 
 # %% ../../nbs/imaging/01_sharpness.ipynb #9879f065
 import numpy as np
@@ -92,8 +92,10 @@ def _amount_for(image, mask, inside, axis, wanted, steps=6):
         else: high = amount
     return (low + high)/2
 
-def _middle(mask, most=80):
-    "A box in the middle of the brain, at most so many voxels wide"
+def middle_box(mask,    # (X,Y,Z) bool, not empty
+               most=80, # voxels along each axis
+              )->tuple: # 3 slices
+    "A box in the middle of the brain"
     where = np.argwhere(mask)
     low = where.min(0)
     high = where.max(0) + 1
@@ -111,7 +113,7 @@ def sharpness_amounts(image,  # (X,Y,Z) one sequence
                       rounds=2, # over the axes
                      )->np.ndarray: # (rounds,3) amounts of `filter_along`
     "How much each axis is to be filtered, found in the middle of the brain"
-    box = _middle(inside)
+    box = middle_box(inside)
     small = image[box]
     amounts = np.zeros((rounds, 3))
     for turn in range(rounds):
@@ -135,7 +137,8 @@ def apply_amounts(image,   # (X,Y,Z) one sequence
 def match_sharpness(image,  # (X,Y,Z) one sequence
                     mask,   # (X,Y,Z) bool, brain
                     inside, # (X,Y,Z) bool, `inner_healthy`
-                    wanted, # (3,) mean |difference| of neighbours along each axis, in the image's scale
+                    # (3,) mean |difference| of neighbours along each axis, in the image's scale
+                    wanted,
                     strength=1., # share of the way, 0 to 1
                     rounds=2, # over the axes
                    )->tuple: # (X,Y,Z) filtered image; (3,) amounts, summed over the rounds

@@ -12,7 +12,8 @@ __all__ = ['TISSUES', 'ALL_TISSUES', 'TISSUE_CODES', 'TISSUE_WORDS', 'MIN_TISSUE
 import numpy as np
 from scipy import ndimage
 
-from ..core import LESION_PARTS, SEQUENCES, EmptyVolumeError, GridMismatchError, lesion_labels
+from ..core import (LESION_PARTS, SEQUENCES, EmptyVolumeError, GridMismatchError,
+                             lesion_labels)
 
 # %% ../../nbs/imaging/00_tissues.ipynb #224b9601
 TISSUES = ('csf', 'gm', 'wm')

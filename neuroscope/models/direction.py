@@ -54,7 +54,9 @@ def _without(rows, i): return np.delete(np.asarray(rows, float), i, axis=0)
 
 def left_out(own,   # rows of `site_figures`
              other, # of the other site
-            )->tuple: # (n,) sides and (n,) distances of the own scans, (m,) sides of the other's; each scan left out
+            # (n,) sides and (n,) distances of the own scans, (m,) sides of the other's; each scan
+            # left out
+            )->tuple:
     "Where the model's own patients lie"
     mine = [(TwoSides(_without(own, i), other), x) for i, x in enumerate(own)]
     theirs = [(TwoSides(own, _without(other, i)), x) for i, x in enumerate(other)]
