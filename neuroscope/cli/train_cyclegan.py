@@ -34,7 +34,8 @@ from ..data.folders import check_complete, cohort_notes
 from ..data.patients import patient_table, patients_differ, read_grades
 from ..data.splits import read_splits
 from ..models.implementations import CycleGAN
-from ..models.site_match import distance_table, save_site_match
+from ..models.match_card import choice_words, judged_words
+from ..models.site_match import save_site_match
 from ..preprocessing.preprocessor import VolumePreprocessor, default_preprocessor
 from ..trainers.losses import CycleGANLoss
 from ..trainers.presets import fast_cyclegan, site_slices
@@ -537,18 +538,8 @@ def fit_summary(
     left_out, # sentences: who was left out, and why
 )->str: # lines
     "What was fitted, how it was judged and where it is, for the end of the run"
-    train = model.meta['subjects']['train']
     lines = [f'Left out: {o}' for o in left_out]
-    lines += ['Distance of tissue medians to the other site, on patients left out '
-              f'({train["a"]} of site A, {train["b"]} of site B; normalized units, '
-              'mean over fluid, grey and white matter):',
-              distance_table(model).round(3).to_string()]
-    if min(train.values()) < 6:
-        lines.append(
-            'With fewer than six patients of a site these are too few to tell methods apart.')
-    lines.append('What will be done:')
-    lines += [f'{d}: ' + ', '.join(f'{s} {m}' for s, m in chosen.items())
-              for d, chosen in model.choice.items()]
+    lines += [judged_words(model), 'What will be done:', *choice_words(model)]
     lines += [*model.remarks, f'Written to {folder}: config.json, README.md, settings.json',
               'It can be used at once:',
               f'  neuroscope translate --model {quote(str(folder))} --input-dir DIR '

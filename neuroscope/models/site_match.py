@@ -7,7 +7,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/models/site_match.html.md"""
 # %% auto #0
 __all__ = ['FEWEST_FOR_TEST', 'METHODS', 'FEWEST_TO_JUDGE', 'ALPHA', 'FEWEST_TO_CHANGE', 'SITE_MATCH', 'scale_free',
            'site_evidence', 'judge', 'choose', 'SiteMatch', 'fit_site_match', 'one_protocol', 'takes_routes',
-           'add_routes', 'apply_site_match', 'save_site_match', 'load_site_match', 'distance_table', 'match_card']
+           'add_routes', 'apply_site_match', 'save_site_match', 'load_site_match']
 
 # %% ../../nbs/models/03_site_match.ipynb #8da8df8f
 import json
@@ -23,6 +23,7 @@ from ..imaging.sharpness import (apply_amounts, inner_healthy, sharpness_amounts
                                           tissue_contrast)
 from ..imaging.tissue_shift import shift_tissues, tissue_shares
 from ..imaging.tissues import TISSUES, tissue_codes, tissue_medians
+from .match_card import distance_table, match_card
 from .restoration import (STRENGTHS, fit_routes, guarded_route, keeps_contrasts,
                                            part_contrasts, read_routes, route_numbers)
 from .site_looks import (ONE_PROTOCOL, PERCENTILES, PooledCurve, ScanSummary,
@@ -92,7 +93,8 @@ def judge(source, # summaries of the site that is to be changed
     own = site_look(source)
     group = np.arange(len(target)) % most
     for fold in np.unique(group):
-        fitted = [s for s, g in zip(target, group) if g != fold] or list(target)
+        fitted = [s for s, g in zip(target, group) if g != fold]
+        if not fitted: continue              # one patient: nobody else to fit on
         real = site_look([s for s, g in zip(target, group) if g == fold]).medians
         rows += _distances(source, own, site_look(fitted), real, int(fold))
     return pd.DataFrame(rows, columns=['fold', 'method', 'sequence', 'tissue', 'distance'])
@@ -100,9 +102,10 @@ def judge(source, # summaries of the site that is to be changed
 # %% ../../nbs/models/03_site_match.ipynb #7428357d
 FEWEST_TO_JUDGE = 6   # patients left out, one or a group at a time
 
-def _clearly(gain):
-    "Is the mean of differences (n,) above zero by more than its standard error?"
-    return len(gain) >= FEWEST_TO_JUDGE and gain.mean() > gain.std(ddof=1)/np.sqrt(len(gain))
+def _simpler_is_better(gain, simpler):
+    "By (n,) gains over the patients left out; with few of them doing nothing has the benefit"
+    if len(gain) < FEWEST_TO_JUDGE: return simpler == 'identity' and gain.mean() > 0
+    return gain.mean() > gain.std(ddof=1)/np.sqrt(len(gain))
 
 def choose(judged, # of `judge`
            pooled=False, # one curve for all scans of the site?
@@ -114,7 +117,7 @@ def choose(judged, # of `judge`
         best = 'pooled' if pooled else 'matched'
         for simpler in (('identity',) if pooled else ('nyul', 'identity')):
             worse_by = (means[sequence, best] - means[sequence, simpler]).to_numpy()
-            if _clearly(worse_by): best = simpler
+            if _simpler_is_better(worse_by, simpler): best = simpler
         chosen[sequence] = best
     return chosen
 
@@ -372,43 +375,3 @@ def _checked(model, path):
         raise InputError('the methods of the sequences cannot be used', path=path,
                          fix='Save or copy the model again.')
     return model
-
-# %% ../../nbs/models/03_site_match.ipynb #b1556487
-def distance_table(model, # `SiteMatch`
-                  # direction and method against sequences: mean distance of tissue medians
-                  )->pd.DataFrame:
-    "How far tissues are from the other site's, on patients left out"
-    table = pd.DataFrame(model.judged)
-    wide = table.pivot_table(index=['direction', 'method'], columns='sequence', values='distance',
-                             sort=False)
-    wide = wide[list(model.sequences)]
-    return wide.assign(mean=wide.mean(axis=1))
-
-def match_card(model, # `SiteMatch`
-              )->str: # Markdown
-    "What a model is, was fitted on and how it was judged"
-    sites = model.meta.get('sites', 'sites A and B')
-    counts = ' and '.join(f'{look.n} of site {k.upper()}' for k, look in model.looks.items())
-    chosen = '\n'.join(f'- {d}: ' + ', '.join(f'{s} {m}' for s, m in c.items())
-                       for d, c in model.choice.items())
-    remarks = '\n'.join(f'- {r}' for r in model.remarks) or '- None.'
-    return f'''# Site match: {sites}
-
-Brings scans of one site to the look of the other, each sequence by itself: a monotone curve and a filter. No network, no adversary.
-Fitted on {counts}. Made with neuroscope {__version__} (MIT).
-
-**Not for diagnosis.** For research only.
-
-## What is done
-{chosen}
-
-## Remarks
-{remarks}
-
-## Distance of tissue medians to the other site, on patients left out
-Normalized units, mean over patients and over fluid, grey and white matter. This says nothing about lesions: those are bound by the curve's slope.
-
-```
-{distance_table(model).round(3).to_string()}
-```
-'''
