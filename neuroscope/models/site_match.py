@@ -6,8 +6,8 @@ Docs: https://ishrith-gowda.github.io/neuroscope/models/site_match.html.md"""
 
 # %% auto #0
 __all__ = ['FEWEST_FOR_TEST', 'METHODS', 'FEWEST_TO_JUDGE', 'ALPHA', 'FEWEST_TO_CHANGE', 'SITE_MATCH', 'scale_free',
-           'site_evidence', 'judge', 'choose', 'SiteMatch', 'fit_site_match', 'one_protocol', 'takes_routes',
-           'add_routes', 'apply_site_match', 'save_site_match', 'load_site_match']
+           'site_evidence', 'judge', 'choose', 'doubtful', 'SiteMatch', 'fit_site_match', 'one_protocol',
+           'takes_routes', 'add_routes', 'apply_site_match', 'save_site_match', 'load_site_match']
 
 # %% ../../nbs/models/03_site_match.ipynb #8da8df8f
 import json
@@ -102,10 +102,9 @@ def judge(source, # summaries of the site that is to be changed
 # %% ../../nbs/models/03_site_match.ipynb #7428357d
 FEWEST_TO_JUDGE = 6   # patients left out, one or a group at a time
 
-def _simpler_is_better(gain, simpler):
-    "By (n,) gains over the patients left out; with few of them doing nothing has the benefit"
-    if len(gain) < FEWEST_TO_JUDGE: return simpler == 'identity' and gain.mean() > 0
-    return gain.mean() > gain.std(ddof=1)/np.sqrt(len(gain))
+def _clearly(gain):
+    "Is the mean of differences (n,) above zero by more than its standard error?"
+    return len(gain) >= FEWEST_TO_JUDGE and gain.mean() > gain.std(ddof=1)/np.sqrt(len(gain))
 
 def choose(judged, # of `judge`
            pooled=False, # one curve for all scans of the site?
@@ -117,9 +116,21 @@ def choose(judged, # of `judge`
         best = 'pooled' if pooled else 'matched'
         for simpler in (('identity',) if pooled else ('nyul', 'identity')):
             worse_by = (means[sequence, best] - means[sequence, simpler]).to_numpy()
-            if _simpler_is_better(worse_by, simpler): best = simpler
+            if _clearly(worse_by): best = simpler
         chosen[sequence] = best
     return chosen
+
+def doubtful(judged, # of `judge`, of one direction
+             chosen, # sequence -> method
+            )->list: # sentences
+    "Sequences that were nearer untouched, on too few patients to tell"
+    if not len(judged) or judged.fold.nunique() >= FEWEST_TO_JUDGE: return []
+    means = judged.groupby(['sequence', 'method']).distance.mean()
+    return [f'{sequence}: on the {judged.fold.nunique()} patients left out it was nearer '
+            f'untouched ({means[sequence, "identity"]:.3f}) than changed '
+            f'({means[sequence, method]:.3f}). That is too few to tell: look at it.'
+            for sequence, method in chosen.items()
+            if means[sequence, 'identity'] < means[sequence, method]]
 
 # %% ../../nbs/models/03_site_match.ipynb #4f3e0515
 @dataclass
@@ -160,7 +171,9 @@ def fit_site_match(site_a, # summaries of site A
     else:
         choice = {d: choose(t, pooled) for d, t in tables.items()}
         remarks.append(_PROTOCOLS[pooled])
-        remarks += [r for d in tables for r in _said_of(d, choice[d])]
+        for d, table in tables.items():
+            remarks += _said_of(d, choice[d])
+            remarks += [f'{d}, {said}' for said in doubtful(table, choice[d])]
     if np.isnan(evidence):
         remarks.append(f'With fewer than {FEWEST_FOR_TEST} patients of a site nobody can tell '
                        'a site effect from chance: look at the scans.')
