@@ -52,6 +52,7 @@ def is_raw(subject, # `Subject`
     image = subject.load(next(iter(subject.paths)))
     return bool(np.percentile(np.abs(image_data(image)), 99.9) > 3)
 
+# %% ../nbs/06b_preflight.ipynb #8536bfbb
 def check_preprocessed(model,  # with its `meta`
                        cohort, # `Subject`s
                        folder, # that they were found in
