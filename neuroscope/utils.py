@@ -15,10 +15,10 @@ from typing import Any
 import nibabel as nib, numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from fastcore.imports import noop
-from .core import (SEQUENCES, Cohort, EmptyVolumeError, InputError, MissingSequenceError,
-                             NeuroscopeError, Subject, check_same_grid, file_hash, find_subjects,
-                             get_logger, image_data, is_image, load_volume, new_like, read_sidecar,
-                             save_volume, sidecar_path, write_sidecar)
+from .core import (NEEDED, SEQUENCES, Cohort, EmptyVolumeError, InputError,
+                             MissingSequenceError, NeuroscopeError, Subject, check_same_grid,
+                             find_subjects, get_logger, image_data, is_image, load_volume,
+                             new_like, save_volume, sidecar_path, write_sidecar)
 from .imaging.coverage import STAND_INS, fill_gaps, find_gaps, gap_words
 from .imaging.brain import brain_mask, subject_mask
 from .preprocessing.normalization import PercentileNormalizer
@@ -30,6 +30,8 @@ from .models.components import with_neighbours
 from .models.implementations import CycleGAN, CycleGAN3D, load_model
 from .models.site_match import SiteMatch, apply_site_match
 from .models.volumes import translate_volume3d
+from .records import (done_words, missing_words, output_marks, read_record, remove_result,
+                                used_files, why_not_done)
 from .trainers.callbacks import cpu_has_bf16
 
 log = get_logger('utils')
@@ -71,7 +73,7 @@ def fill_missing(
         raise InputError(f"there is no rule '{missing}' for missing sequences",
                          fix="Take 'refuse' or 'stand_in'.")
     miss = [s for s in sequences if s not in imgs]
-    if miss and len(sequences)<len(SEQUENCES):
+    if miss and len(sequences)<len(SEQUENCES) and (missing=='refuse' or set(miss) & set(NEEDED)):
         raise MissingSequenceError(f'no {", ".join(miss)}',
                                    fix=f'This model needs {", ".join(sequences)}.')
     if miss and missing=='refuse':
@@ -167,6 +169,7 @@ class Translator:
     ):
         if isinstance(model, (str, Path)): model = load_model(model)
         self.remarks:list = []    # what was said about the last volume
+        self.done:dict = {}       # what a site match did to its sequences
         self.by_curves = isinstance(model, SiteMatch)    # no network: nothing to batch, cut or move
         self.model = model if device is None or self.by_curves else model.to(usable_device(device))
         self.in_3d = isinstance(model, CycleGAN3D)
@@ -289,6 +292,15 @@ def _in_plane(self:Translator, vol, mask, direction, plane):
 DARKEST = 1e-3         # normalized intensity that a voxel of brain has at least
 
 @patch
+def _by_curves(self:Translator, vol, mask, direction, seg):
+    "A normalized volume through a site match; sequences that it leaves alone keep their values"
+    y,self.done = apply_site_match(self.model, vol, mask, direction, seg)
+    for q,done in enumerate(self.done.values()):
+        own = done['method']=='identity'
+        y[q] = np.where(mask, vol[q] if own else np.maximum(y[q], DARKEST), 0)
+    return y
+
+@patch
 def translate_normalized(self:Translator,
     vol, # (4,X,Y,Z) RAS, normalized
     mask, # (X,Y,Z) brain
@@ -296,14 +308,13 @@ def translate_normalized(self:Translator,
     seg=None, # (X,Y,Z) lesion labels, which a `SiteMatch` leaves out of its medians
 )->np.ndarray: # (4,X,Y,Z) float32, normalized; 0 outside the mask and nowhere else
     "A normalized volume through the model"
-    if self.by_curves: each = [apply_site_match(self.model, vol, mask, direction, seg)[0]]
-    elif self.in_3d:
+    if self.by_curves: return self._by_curves(vol, mask, direction, seg)
+    if self.in_3d:
         each = [translate_volume3d(self.model, vol, direction, mask, self.patch_size, self.overlap,
                                    self.batch_size, self.bf16)]
     else: each = [self._in_plane(vol, mask, direction, p) for p in self.planes]
     y = each[0] if len(each)==1 else np.median(each, axis=0)
     return np.where(mask, np.maximum(y, DARKEST), 0).astype(np.float32)
-
 
 # %% ../nbs/06_utils.ipynb #af8ecc25
 def normalize_sequences(
@@ -367,6 +378,43 @@ def on_scale(
               else [reference[s] for s in sequences])
     return np.stack([np.where(mask, v*width + offset, 0) for v,(offset,width) in zip(y, scales)])
 
+# %% ../nbs/06_utils.ipynb #fc4ba2b1
+@patch
+def rule_for_missing(self:Translator,
+    have, # sequences that are there
+    missing='refuse', # rule that was asked for
+)->str: # 'stand_in' where a site match needs no more than what is there
+    "How missing sequences are treated: a site match does without T1ce and FLAIR"
+    if not self.by_curves or missing!='refuse' or not any(s in have for s in SEQUENCES):
+        return missing
+    if lacking := [s for s in NEEDED if s not in have]:
+        raise MissingSequenceError(
+            f'no {", ".join(lacking)}',
+            fix='A site match finds tissues in T1 and T2, so both are needed.')
+    return 'stand_in'
+
+@patch
+def _missing_of(self:Translator, have):
+    "Sequences of the model that an input lacks, and sentences about them"
+    lacking = [s for s in self.sequences if s not in have]
+    alone = lacking if self.by_curves and all(s in have for s in NEEDED) else []
+    return lacking,missing_words(lacking, alone)
+
+def _there(x):
+    "The names of the sequences in an input"
+    return x.paths if isinstance(x, Subject) else x if isinstance(x, dict) else SEQUENCES
+
+# %% ../nbs/06_utils.ipynb #7a7087d1
+_ON_SCALE = 1e-3    # normalized units: a scan whose percentiles are as near to 0 and 1 is on it
+
+@patch
+def _untouched(self:Translator, scale, norms):
+    "The sequences whose own values are to be written"
+    def on_scale_already(n): return max(abs(n.offset), abs(n.scale-1))<_ON_SCALE
+    return [s for s,n in zip(self.sequences, norms)
+            if self.done.get(s, {}).get('method')=='identity'
+            and (scale=='source' or scale=='normalized' and on_scale_already(n))]
+
 def _lesion_of(source, imgs):
     "The lesion labels beside a subject, None where there are none"
     img = source.load_seg() if isinstance(source, Subject) else None
@@ -374,6 +422,54 @@ def _lesion_of(source, imgs):
     check_same_grid([next(iter(imgs.values())), img], ['the scans', 'the lesion mask'])
     return image_data(img, None)
 
+def _check_scale(scale, reference):
+    "Raise where a scale is unknown, or lacks its reference"
+    if scale not in SCALES:
+        raise InputError(f"there is no scale '{scale}'",
+                         fix=f"Take {', '.join(map(repr, SCALES))}.")
+    if scale=='target' and reference is None:
+        raise InputError("scale 'target' needs a reference",
+                         fix='Read it off scans of the target site with site_scale.')
+
+# %% ../nbs/06_utils.ipynb #d9683370
+@patch
+def _translated(self:Translator, vol, mask, direction, scale, reference, seg, lacking):
+    "A volume (4,X,Y,Z) in RAS on the scale asked for; sequences whose own values are to be written"
+    gaps = find_gaps(vol, mask)
+    shown = [q for q,s in enumerate(self.sequences) if s not in lacking]
+    self.remarks = gap_words(gaps[shown], mask, [self.sequences[q] for q in shown])
+    x,norms = normalize_sequences(vol, mask, gaps)
+    x = fill_gaps(x, mask, gaps, self.sequences)
+    y = self.translate_normalized(x, mask, direction, seg)
+    own = self._untouched(scale, norms)
+    self.done = {s: done for s,done in self.done.items() if s not in lacking}
+    self.remarks += done_words(self.done, seg, mask)
+    y = on_scale(y, mask, scale, norms, reference, self.sequences)
+    y[gaps] = 0
+    return y,own
+
+# %% ../nbs/06_utils.ipynb #7d1c05ab
+@patch
+def _translate(self:Translator, x, direction, mask, scale, reference, missing, seg):
+    "A volume of any kind through the model; what is to be said of it stands in `remarks`"
+    _check_scale(scale, reference)
+    if isinstance(x, (str, Path)) and Path(x).is_dir(): x = _only_subject(x)
+    lacking,said = self._missing_of(_there(x))
+    imgs,pack = open_input(x, self.rule_for_missing(_there(x), missing), self.sequences)
+    aff = next(iter(imgs.values())).affine
+    vol = to_ras(_values(imgs, np.float32), aff)
+    if mask is None: mask = subject_mask(x, imgs) if isinstance(x, Subject) else brain_mask(imgs)
+    brain = np.asarray(mask, dtype=bool)
+    if seg is None and self.by_curves: seg = _lesion_of(x, imgs)
+    made,own = self._translated(vol, to_ras(brain, aff), direction, scale, reference,
+                                None if seg is None else to_ras(np.asarray(seg), aff), lacking)
+    self.remarks = said+self.remarks
+    out = {s: np.where(brain, image_data(o, wide_type(o)), 0) if s in own else v
+           for (s,o),v in zip(imgs.items(), from_ras(made, aff))}
+    return pack({s: new_like(o, out[s].astype(wide_type(o)), dtype=wide_type(o))
+                 for s,o in imgs.items()})
+
+# %% ../nbs/06_utils.ipynb #9c635f86
 @patch
 def translate_volume(self:Translator,
     # 4-D image, dict or list of four 3-D images, their paths, `Subject`, or array (4,X,Y,Z)
@@ -389,33 +485,10 @@ def translate_volume(self:Translator,
     seg=None, # (X,Y,Z) lesion labels, voxels as in the input; default: the mask beside a `Subject`
 )->Any: # of the same kind and grid
     "The volume as the target site would have shown it, of the kind that came in, with its headers"
-    direction = direction_of(source_domain, target_domain)
-    if scale not in SCALES:
-        raise InputError(f"there is no scale '{scale}'",
-                         fix=f"Take {', '.join(map(repr, SCALES))}.")
-    if scale=='target' and reference is None:
-        raise InputError("scale 'target' needs a reference",
-                         fix='Read it off scans of the target site with site_scale.')
-    imgs,pack = open_input(input_volume, missing, self.sequences)
-    aff = next(iter(imgs.values())).affine
-    vol = to_ras(_values(imgs, np.float32), aff)
-    if mask is None:
-        mask = (subject_mask(input_volume, imgs) if isinstance(input_volume, Subject)
-                else brain_mask(imgs))
-    mask = to_ras(np.asarray(mask, dtype=bool), aff)
-    gaps = find_gaps(vol, mask)
-    self.remarks = gap_words(gaps, mask, self.sequences)
+    made = self._translate(input_volume, direction_of(source_domain, target_domain), mask, scale,
+                           reference, missing, seg)
     for words in self.remarks: log.warning('%s', words)
-    x,norms = normalize_sequences(vol, mask, gaps)
-    x = fill_gaps(x, mask, gaps, self.sequences)
-    seg = _lesion_of(input_volume, imgs) if seg is None and self.by_curves else seg
-    if seg is not None: seg = to_ras(np.asarray(seg), aff)
-    y = on_scale(self.translate_normalized(x, mask, direction, seg), mask, scale, norms, reference,
-                 self.sequences)
-    y[gaps] = 0
-    return pack({s: new_like(o, v.astype(wide_type(o)), dtype=wide_type(o))
-                 for (s,o),v in zip(imgs.items(), from_ras(y, aff))})
-
+    return made
 
 # %% ../nbs/06_utils.ipynb #c4027838
 @patch(as_prop=True)
@@ -432,16 +505,6 @@ def fingerprint(self:Translator):
             h.update(k.encode())
             h.update(v.detach().cpu().contiguous().numpy().tobytes())
     return h.hexdigest()[:16]
-
-# %% ../nbs/06_utils.ipynb #987ec040
-def _is_done(marker, inputs, params, outs):
-    "Did an earlier run make these outputs, of these inputs, in this way?"
-    side = read_sidecar(marker)
-    if side is None or side['params']!=params or not all(p.exists() for p in outs.values()):
-        return False
-    return {
-        k: v['sha256'] for k,v in side['inputs'].items()}=={k: file_hash(p)
-                                                            for k,p in inputs.items()}
 
 # %% ../nbs/06_utils.ipynb #7f3f3524
 @patch
@@ -466,6 +529,22 @@ def made_otherwise(self:Translator,
     return ('' if made.get('model') == self.fingerprint
             else f'of another model ({made.get("model")}, not {self.fingerprint})')
 
+# %% ../nbs/06_utils.ipynb #ac74b896
+def _check_apart(scans, outs, folder):
+    "Raise where the results would take the place of the scans"
+    if any(p.resolve()==Path(scans[s]).resolve() for s,p in outs.items()):
+        raise InputError('the harmonized files would replace the scans they are made from',
+                         path=folder, fix='Give another folder.')
+
+@patch
+def _refuse_other(self:Translator, record, direction, folder):
+    "Raise where a result is of another model or direction"
+    if record and (said := self.made_otherwise(record, direction)):
+        raise InputError(
+            f'the result here is {said}', path=folder,
+            fix='Give another folder (--output-dir), or have it replaced (--overwrite).')
+
+# %% ../nbs/06_utils.ipynb #19dd2fb1
 @patch
 def translate_subject(self:Translator,
     subject, # `Subject`
@@ -474,36 +553,36 @@ def translate_subject(self:Translator,
     scale='normalized', # or 'source' or 'target', see `translate_volume`
     reference=None, # of `site_scale`, for scale='target'
     missing='refuse', # or 'stand_in': a missing sequence is not written, and the others are
-    # True: translate again; False: keep what the same model made of the same files, refuse to
-    # replace what another model or direction made; 'changed': keep the one and replace the other
+    # True: translate again; False: keep what is whole and was made by the same model of the same
+    # files, refuse to replace what another model or direction made; 'changed': replace that too
     overwrite=False,
 )->Subject: # the files written
     "A subject's sequences, translated, as files"
     start = time.perf_counter()
     folder = Path(dest)/subject.id
-    inputs = {s: subject.paths[s]
-              for s in fill_missing(subject.paths, missing, self.sequences) if s in subject.paths}
-    outs = {s: folder/Path(p).name for s,p in inputs.items()}
+    lacking,_ = self._missing_of(subject.paths)
+    rule = self.rule_for_missing(subject.paths, missing)
+    scans = {s: subject.paths[s] for s in fill_missing(subject.paths, rule, self.sequences)
+             if s not in lacking}
+    outs = {s: folder/Path(p).name for s,p in scans.items()}
+    _check_apart(scans, outs, folder)
     marker = folder/subject.id
-    if any(p.resolve()==Path(inputs[s]).resolve() for s,p in outs.items()):
-        raise InputError('the harmonized files would replace the scans they are made from',
-                         path=folder, fix='Give another folder.')
+    inputs = used_files(subject, scans, lesion=self.by_curves)
     params = self._recipe(direction, scale=scale, reference=reference, missing=missing)
-    old = read_sidecar(marker)
-    if not overwrite and old and (said := self.made_otherwise(old, direction)):
-        raise InputError(
-            f'the result here is {said}', path=folder,
-            fix='Give another folder (--output-dir), or have it replaced (--overwrite).')
-    if overwrite is True or not _is_done(marker, inputs, params, outs):
+    old = read_record(marker)
+    if not overwrite: self._refuse_other(old, direction, folder)
+    if overwrite is True or (why := why_not_done(old, inputs, params, outs)):
+        if old and overwrite is not True: log.info('%s is made again: %s', subject.id, why)
         _clear_stale(folder)
+        remove_result(old, folder)
         sidecar_path(marker).unlink(missing_ok=True)
-        for s,img in self.translate_volume(subject, *direction.split('2'), scale=scale,
-                                           reference=reference, missing=missing).items():
+        for s,img in self._translate(subject, direction, None, scale, reference, missing,
+                                     None).items():
             save_volume(img, outs[s])
-        write_sidecar(marker, 'translate', inputs, params, dict(remarks=self.remarks),
-                      time.perf_counter()-start)
+        figures = dict(remarks=self.remarks, sequences=self.done, missing=lacking,
+                       outputs=output_marks(outs))
+        write_sidecar(marker, 'translate', inputs, params, figures, time.perf_counter()-start)
     return Subject(subject.id, outs, seg=subject.seg, site=direction[-1], scheme=subject.scheme)
-
 
 # %% ../nbs/06_utils.ipynb #721dbec0
 @patch
@@ -521,13 +600,15 @@ def translate_cohort(self:Translator,
         start = time.perf_counter()
         try:
             done.append(self.translate_subject(s, dest, direction, **kwargs))
-            record = read_sidecar(Path(dest)/s.id/s.id) or {}
+            record = read_record(Path(dest)/s.id/s.id) or {}
             status = 'ok'
             why = '; '.join(record.get('figures', {}).get('remarks', []))
         except NeuroscopeError as e:
             status = 'failed'
             why = str(e)
-            log.warning('%s: %s', s.id, e)
+            log.info('%s: %s', s.id, e)    # the table says it
         rows.append(dict(subject=s.id, status=status, seconds=round(time.perf_counter()-start, 2),
                          message=why))
-    return Cohort(done, dest, [f"{r['subject']}: {r['message']}" for r in rows if r['message']]), pd.DataFrame(rows, columns=['subject','status','seconds','message'])
+    said = [f"{r['subject']}: {r['message']}" for r in rows if r['message']]
+    table = pd.DataFrame(rows, columns=['subject','status','seconds','message'])
+    return Cohort(done, dest, said),table

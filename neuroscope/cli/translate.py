@@ -8,15 +8,15 @@ Docs: https://ishrith-gowda.github.io/neuroscope/cli/translate.html.md"""
 __all__ = ['parser', 'summary', 'main']
 
 # %% ../../nbs/cli/09_translate.ipynb #0862e6a0
-import argparse, sys
-
+import argparse, re, sys
 
 from . import CommandParser, run_command, say, shortened
-from ..core import (InputError, NoSubjectsError, check_output, find_subjects, progress_bar,
-                             sequences_said)
+from ..core import (SEQUENCES, InputError, NoSubjectsError, check_output, find_subjects,
+                             progress_bar, sequences_said)
 from ..data.splits import test_subjects
-from ..preflight import preflight
+from ..preflight import check_can_write, preflight
 from ..preprocessing.slices import PLANES
+from ..records import why_unchanged
 from ..utils import SCALES, Translator, site_scale
 
 # %% ../../nbs/cli/09_translate.ipynb #9e9b313d
@@ -24,8 +24,9 @@ def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope tran
     "The arguments of the command"
     p = CommandParser(
         'neuroscope translate',
-        'Make the scans of one site look as if they had been acquired at the '
-        'other, all four sequences together. What is there already is left as it ' 'is.',
+        'Make the scans of one site look as if they had been acquired at the other. A site match '
+        'brings over each sequence by itself; a network takes all four together. What is there '
+        'already, whole and made from the same scans and masks, is left as it is.',
         'neuroscope translate --model checkpoints/a_to_b --input-dir study/site_a '
         '--output-dir harmonized/a2b\nneuroscope translate --model '
         'checkpoints/a_to_b --input-dir study/site_b --output-dir harmonized/b2a '
@@ -52,8 +53,8 @@ def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope tran
         '--planes', nargs='+', choices=list(PLANES), metavar='PLANE',
         help=f"slices to translate, fused by their median: {', '.join(PLANES)} (the model's own)")
     p.add_argument('--missing', choices=['refuse','stand_in'], default='refuse',
-                   help='subjects without all four sequences: refuse them, or let the nearest '
-                        'contrast stand in (refuse)')
+                   help='for a network, subjects without all four sequences: refuse them, or let '
+                        'the nearest contrast stand in (refuse); a site match needs T1 and T2 only')
     p.add_argument('--batch-size', type=_positive, metavar='N',
                    help='slices (8), or patches of a 3D model (1), at a time')
     p.add_argument(
@@ -86,25 +87,42 @@ def _reference(a, sequences):
     if not a.reference_dir: return None
     return site_scale(find_subjects(a.reference_dir).using(sequences).complete, sequences)
 
+# %% ../../nbs/cli/09_translate.ipynb #d7038a2b
+def _lines_of(table):
+    "What is to be told of the rows of a table: failures whole, remarks of one kind shortened"
+    failed = table[table.status!='ok']
+    noted = table[(table.status=='ok') & (table.message!='')]
+    return [*(f'{r.subject}: {r.status}. {r.message}' for r in failed.itertuples()),
+            *shortened([f'{r.subject}: ok. {r.message}' for r in noted.itertuples()])]
+
+def _news(problems, table):
+    "The doubts about a folder, without those that a row of the table tells"
+    told = set(table.subject[table.message!=''])
+    missing = re.compile(f'(.+): no (({"|".join(SEQUENCES)})(, )?)+')
+    return [p for p in problems if not ((m := missing.fullmatch(p)) and m[1] in told)]
+
 def summary(
     table, # of `Translator.translate_cohort`
     problems, # what was doubtful in the folder
     dest, # where the subjects were written
+    unchanged='', # of `why_unchanged`
 )->str: # lines, the count last
     "What the command prints at the end"
-    lines = [f'{r.subject}: {r.status}' + (f'. {r.message}' if r.message else '')
-             for r in table.itertuples() if r.status!='ok' or r.message]
     ok = table[table.status=='ok']
-    return '\n'.join([*lines, *(f'note: {p}' for p in shortened(problems)),
+    return '\n'.join([*_lines_of(table),
+                      *(f'note: {p}' for p in shortened(_news(problems, table))),
+                      *([f'note: {unchanged}'] if unchanged else []),
                       f'{len(ok)} of {len(table)} subjects in {dest} ({ok.seconds.sum():.0f} s)'])
 
+# %% ../../nbs/cli/09_translate.ipynb #4320abe6
 def _run(argv):
     a = parser().parse_args(argv)
+    check_output(a.output_dir, a.input_dir, apart=True)
+    check_can_write(a.output_dir)
     tr = Translator(a.model, batch_size=a.batch_size, device=a.device, planes=a.planes, tile=a.tile,
                     bf16=a.bf16, patch_size=a.patch_size, overlap=a.overlap)
     cohort = find_subjects(a.input_dir).using(tr.sequences)
     reference = _reference(a, tr.sequences)
-    check_output(a.output_dir, a.input_dir, apart=True)
     if a.splits: cohort = test_subjects(cohort, a.splits, a.direction[0])
     notes = preflight(tr, cohort, a.input_dir, a.output_dir, a.direction, a.anyway, a.overwrite,
                       not a.quiet)
@@ -113,13 +131,20 @@ def _run(argv):
         return progress_bar(c, f'translating {a.direction}', progress=not a.quiet, unit='subject')
     _,table = tr.translate_cohort(cohort, a.output_dir, a.direction, progress=bar, scale=a.scale,
                                   reference=reference, missing=a.missing, overwrite=a.overwrite)
-    if not a.quiet:
+    return _tell(a, tr, cohort, table)
+
+def _tell(a, tr, cohort, table):
+    "Say how it went: all of it, or with --quiet the failures; the exit status"
+    if a.quiet:
+        for line in _lines_of(table[table.status!='ok']): print(line, file=sys.stderr)
+    else:
         if said := sequences_said(tr.sequences):
             say(f'The model was fitted without some sequences. {said}')
-        say(summary(table, cohort.problems, a.output_dir))
+        unchanged = why_unchanged(tr.model, a.direction) if tr.by_curves else ''
+        say(summary(table, cohort.problems, a.output_dir, unchanged))
     if not (table.status=='ok').any():
         raise NoSubjectsError(f'none of {len(table)} subjects could be translated',
-                              path=a.input_dir, fix=table.message[0])
+                              path=a.input_dir, fix='The reason of each stands above.')
     return int((table.status!='ok').any())
 
 def main(argv=None, # default: the arguments of the process
