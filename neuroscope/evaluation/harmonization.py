@@ -24,7 +24,8 @@ _all_ = ['JUDGED', 'OWN', 'NOTHING_MEASURED', 'QUESTIONS', 'REFERENCES', 'SHOWN_
          'bland_altman']
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #a52b9101
-PARTS = ('quality', 'site_effect', 'tissues', 'anatomy', 'lesions', 'kept', 'changes', 'ceilings')
+PARTS = ('quality', 'site_effect', 'tissues', 'anatomy', 'lesions', 'kept', 'changes', 'ceilings',
+         'touched')
 
 def _turned_round(direction, fit_source, fit_target, source, target):
     "The arguments of `plan_evaluation` for the other direction"
