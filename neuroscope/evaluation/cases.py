@@ -190,7 +190,9 @@ def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
     rows |= _as_methods(methods, used)
     rows[JUDGED] = FolderMethod({'a2b': harmonized.folder}, JUDGED, used)
     if simulated is None: simulated = _is_simulated(source)
-    if not set(baselines) - {'identity'}: fitted = dict(fitted=fitted_on_words(judged, model))
+    if not set(baselines) - {'identity'}:      # nothing was fitted but the model
+        told = fit_source is None or model is not None
+        fitted = dict(fitted=fitted_on_words(judged, model)) if told else {}
     return Evaluation(check_direction(direction), _only(source, matched), target,
                       _only(truth, matched), rows, problems=problems, rescans=again,
                       others_again=others_again, simulated=simulated, **fitted)
