@@ -19,7 +19,8 @@ def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope repo
     "The arguments of the command"
     p = CommandParser('neuroscope report',
                       'The report of one run, made again from what it left in its folder (the '
-                      'whole page, for a run of neuroscope demo), or of several runs on the same '
+                      'whole page for a run of neuroscope demo; without pictures for an '
+                      'evaluation without truth; else image quality), or of several runs on the same '
                       'subjects, side by side. Nothing is measured again.',
                       'neuroscope report neuroscope_demo\nneuroscope report runs/first '
                       'runs/second --output-file compared.html',
@@ -143,6 +144,20 @@ def _has_metrics(run):
     "Has a run figures against the truth?"
     return (Path(run)/'metrics.csv').is_file() if Path(run).is_dir() else Path(run).is_file()
 
+def _is_blind(run):
+    "Is a run an evaluation without truth?"
+    return not _has_metrics(run) and (Path(run)/'evaluation.json').is_file()
+
+def _again(a, out):
+    "The page of an evaluation without truth, from its tables"
+    from neuroscope.evaluation.page import write_again
+    run = Path(a.runs[0])
+    if a.method not in (None, 'harmonized'):
+        raise InputError('the page of an evaluation without truth judges what was harmonized',
+                         path=run, fix='Leave --method out.')
+    print(f'report: {write_again(run, out, a.title, a.simulated or was_simulated(run))}')
+    return 0
+
 def _without_truth(a, out):
     "Runs that have no truth, side by side"
     from neuroscope.evaluation.side_by_side import write_side_by_side
@@ -167,6 +182,7 @@ def _run(argv):
         from neuroscope.cli.demo import remake_report
         print(f'report: {remake_report(a.runs[0], out, a.title)}')
         return 0
+    if len(a.runs)==1 and _is_blind(a.runs[0]): return _again(a, out)
     if len(a.runs)>1 and not any(_has_metrics(r) for r in a.runs): return _without_truth(a, out)
     from neuroscope.evaluation.report import write_report
     read = [read_run(r) for r in a.runs]

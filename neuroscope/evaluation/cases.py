@@ -19,6 +19,7 @@ from ..core import (SEQUENCES, Cohort, InputError, NeuroscopeError, NoSubjectsEr
 from .baselines import (BASELINES, FolderMethod, check_direction,
                                              check_no_leak,
                                              fit_baselines, load_pair, load_travelling)
+from .fitted_on import fitted_on_words
 from .lesions import LesionCase, check_seg
 from .tissues import SEQUENCE_WORDS
 
@@ -89,25 +90,28 @@ def _on_shared(problems, **given):
     return {k: found[k].using(used) if k in found else None for k in given}
 
 # %% ../../nbs/evaluation/08a_cases.ipynb #8cde89d7
-_FLATTERED = ('The baselines were fitted on the very subjects that are judged here ({}), which a '
-              'trained model never sees: their figures are flattered. Give the splits of the '
-              'training (--splits) to fit them on its training patients.')
+_FLATTERED = ('The baselines were fitted on the very subjects that are judged here ({}): '
+              'their figures are flattered. Give the splits of the training (--splits) to fit '
+              'them on its training patients.')
 _FAIR = ('The baselines were fitted on {} training patients of the two sites, '
          'none of whom is judged here.')
 
-def _whom_to_fit(source, target, fit_source, fit_target, problems):
+def _whom_to_fit(source, target, fit_source, fit_target, problems, model, judged):
     "The cohorts that the baselines learn from, and the fields of `Evaluation` that say so"
     given = [c is not None for c in (fit_source, fit_target)]
     if any(given) and not all(given):
         raise InputError('the baselines need training subjects of both sites',
                          fix='Give fit_source and fit_target, or neither.')
     if not any(given):
-        who = f'{len(source)} + {len(target)}'
-        return (source, target), dict(fitted=_FLATTERED.format(who), flattered=True)
+        said = _FLATTERED.format(f'{len(source)} + {len(target)}')
+        said += ' ' + fitted_on_words(judged, model)
+        return (source, target), dict(fitted=said, flattered=True)
     own = _cohort(fit_source, 'training subjects of the source site', problems)
     other = _cohort(fit_target, 'training subjects of the target site', problems)
     check_no_leak([(s.id, s) for s in (*source, *target)], own, other)
-    return (own, other), dict(fitted=_FAIR.format(f'{len(own)} + {len(other)}'))
+    said = _FAIR.format(f'{len(own)} + {len(other)}')
+    if model is not None: said += ' ' + fitted_on_words(judged, model)
+    return (own, other), dict(fitted=said)
 
 # %% ../../nbs/evaluation/08a_cases.ipynb #e9a63209
 def _left_out(source, matched, truth):
@@ -159,6 +163,7 @@ def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
                     progress=False, # show a bar?
                     fit_source=None, # folder or `Cohort`: training subjects; None: those judged
                     fit_target=None, # the same of the target site; None: the target
+                    model=None, # folder of the model that harmonized, to say whom it knows
                    )->Evaluation: # who is matched, fitted baselines, who was left out
     "Match the subjects, and fit the baselines, on training subjects where there are some"
     problems: list = []
@@ -176,17 +181,21 @@ def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
                               path=harmonized.folder, fix=_SAME_NAMES)
     problems += _left_out(source, matched, truth)
     check_no_leak([(s.id, s) for s in source], target)
-    fit, fitted = _whom_to_fit(source, target, got['fit_source'], got['fit_target'], problems)
+    judged = [*_only(source, matched), *target]
+    fit, fitted = _whom_to_fit(source, target, got['fit_source'], got['fit_target'], problems,
+                               model, judged)
     again, others_again = _rescanned(rescan, truth, target, matched, problems)
     used = source[0].sequences
     rows = fit_baselines(fit[0], fit[1], baselines, problems, progress)
     rows |= _as_methods(methods, used)
     rows[JUDGED] = FolderMethod({'a2b': harmonized.folder}, JUDGED, used)
     if simulated is None: simulated = _is_simulated(source)
-    said = fitted if set(baselines) - {'identity'} else {}
+    if not set(baselines) - {'identity'}:      # nothing was fitted but the model
+        told = fit_source is None or model is not None
+        fitted = dict(fitted=fitted_on_words(judged, model)) if told else {}
     return Evaluation(check_direction(direction), _only(source, matched), target,
                       _only(truth, matched), rows, problems=problems, rescans=again,
-                      others_again=others_again, simulated=simulated, **said)
+                      others_again=others_again, simulated=simulated, **fitted)
 
 # %% ../../nbs/evaluation/08a_cases.ipynb #1f0c5b22
 def _seg_of(subject, truth, shape):

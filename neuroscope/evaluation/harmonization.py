@@ -24,7 +24,8 @@ _all_ = ['JUDGED', 'OWN', 'NOTHING_MEASURED', 'QUESTIONS', 'REFERENCES', 'SHOWN_
          'bland_altman']
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #a52b9101
-PARTS = ('quality', 'site_effect', 'tissues', 'anatomy', 'lesions', 'kept', 'changes', 'ceilings')
+PARTS = ('quality', 'site_effect', 'tissues', 'anatomy', 'lesions', 'kept', 'changes', 'ceilings',
+         'touched')
 
 def _turned_round(direction, fit_source, fit_target, source, target):
     "The arguments of `plan_evaluation` for the other direction"
@@ -53,15 +54,15 @@ def evaluate_harmonization(source, # folder or `Cohort`: preprocessed scans of o
                            n_jobs=1, # subjects at a time, -1: one per core; at 1 mm each takes 2 GB
                            fit_source=None, # folder or `Cohort`: whom the baselines learn from
                            fit_target=None, # the same of the target site
+                           model=None, # folder of the model that harmonized, to say whom it knows
                           )->Evaluation: # its `tables` hold what was measured
     "Everything that can be measured of a harmonization, and a page that says it"
     ev = plan_evaluation(source, harmonized, target, truth, direction, baselines, methods, rescan,
-                         simulated, progress, fit_source, fit_target)
+                         simulated, progress, fit_source, fit_target, model)
     if reverse:
         turned = _turned_round(direction, fit_source, fit_target, source, target)
         ev.reverse = plan_evaluation(**turned | reverse, baselines=baselines,
-                                     simulated=ev.simulated,
-                                     progress=progress)
+                                     simulated=ev.simulated, model=model, progress=progress)
     parts = PARTS + (('features',) if radiomics else ())
     ev.measure(*parts, n_permutations=n_permutations, radiomics=_as_dict(radiomics) or None,
                progress=progress, n_jobs=n_jobs)

@@ -231,10 +231,10 @@ def change_alarms(table, # rows of `local_change` of all patients, `CHANGE_COLUM
     certain = rows[rows.certain.astype(bool)] if worst.certain else rows
     patients = certain.subject.nunique()
     size = (6*worst.volume/np.pi)**(1/3)
-    place = ', '.join(f'{worst[axis]:.0f}' for axis in 'xyz')
-    kind = ('new or brighter' if worst.sign > 0 else 'lost or darker')
-    doubt = '' if worst.certain else 'possibly, '
-    said = (f'{doubt}{kind} than the scan before explains, in {patients} '
-            f'patient{"s"*(patients != 1)}, worst in {worst.subject}, {worst.sequence}: '
-            f'some {size:.0f} mm, {worst.inside}, at {place} mm')
+    place = ', '.join(f'{axis} = {worst[axis]:.0f}' for axis in 'xyz')
+    kind = 'bright' if worst.sign > 0 else 'dark'
+    doubt = '' if worst.certain else 'possibly '
+    said = (f'{doubt}a {kind} spot that the scan before does not have, in {patients} '
+            f'patient{"s"*(patients != 1)} (the worst in {worst.subject}, {worst.sequence}: '
+            f'{size:.0f} mm wide, in {worst.inside}, at {place} mm)')
     return [said], bool(worst.certain)

@@ -29,6 +29,7 @@ from .lesions import LesionReference, foretold, other_patient, subject_lesions
 from .local_change import CHANGE_COLUMNS, local_change
 from .radiomics import radiomic_regions, radiomics_engine, region_features
 from .report import METRIC_COLUMNS
+from .touched import TOUCHED_COLUMNS, touched_shares
 from .tissues import look_at_tissues, part_surroundings, study_table
 from ..imaging.tissues import tissue_codes
 from ..visualization.figures import method_label
@@ -315,6 +316,12 @@ def _look_changes(case, name, vol, opts):
                          case.sequences)
     return found.assign(subject=case.id, method=name)
 
+def _look_touched(case, name, vol, opts):
+    "Shares of one scan that were changed"
+    if name in (*OWN, 'target', 'rescan'): return None
+    found = touched_shares(case.vols['a'], vol, case.masks['a'], case.sequences)
+    return found.assign(subject=case.id, method=name)
+
 def _look_ceilings(case, name, vol, opts):
     "Shares of one scan that stand at its highest value"
     if name in (*OWN, 'target', 'rescan'): return None
@@ -336,6 +343,8 @@ _LOOK['changes'] = _look_changes
 _TABLE['changes'] = _tidy('changes', CHANGE_COLUMNS)
 _LOOK['ceilings'] = _look_ceilings
 _TABLE['ceilings'] = _tidy('ceilings', CEILING_COLUMNS)
+_LOOK['touched'] = _look_touched
+_TABLE['touched'] = _tidy('touched', TOUCHED_COLUMNS)
 
 # %% ../../nbs/evaluation/08b_measuring.ipynb #8d76ee2a
 _NO_FEATURES = ('Radiomic features were not measured: no subject has a lesion mask that could be '
