@@ -28,6 +28,7 @@ from .preprocessing.slices import (PLANES, brain_box, extract_slices, from_model
 from .data.loaders import common_size, pad_crop
 from .models.components import with_neighbours
 from .models.implementations import CycleGAN, CycleGAN3D, load_model
+from .models.restoration import route_numbers
 from .models.site_match import SiteMatch, apply_site_match
 from .models.volumes import translate_volume3d
 from .records import (done_words, missing_words, output_marks, read_record, remove_result,
@@ -499,6 +500,7 @@ def fingerprint(self:Translator):
         looks = [look.percentiles.tolist() + look.medians.tolist() + look.sharpness.tolist()
                  for look in self.model.looks.values()]
         h.update(repr((self.model.choice, looks)).encode())
+        if self.model.routes: h.update(repr(route_numbers(self.model.routes)).encode())
         return h.hexdigest()[:16]
     for k,v in self.model.state_dict().items():
         if k.startswith('generator'):

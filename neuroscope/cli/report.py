@@ -17,14 +17,14 @@ from ..core import InputError, read_json
 # %% ../../nbs/cli/12_report.ipynb #a9b29afa
 def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope report`
     "The arguments of the command"
-    p = CommandParser('neuroscope report',
-                      'The report of one run, made again from what it left in its folder (the '
-                      'whole page for a run of neuroscope demo; without pictures for an '
-                      'evaluation without truth; else image quality), or of several runs on the same '
-                      'subjects, side by side. Nothing is measured again.',
-                      'neuroscope report neuroscope_demo\nneuroscope report runs/first '
-                      'runs/second --output-file compared.html',
-                      '0, or 2 if no page could be written.')
+    p = CommandParser(
+        'neuroscope report',
+        'The report of one run, made again from what it left in its folder (the '
+        'whole page for a run of neuroscope demo; without pictures for an '
+        'evaluation without truth; else image quality), or of several runs on the same '
+        'subjects, side by side. Nothing is measured again.',
+        'neuroscope report neuroscope_demo\nneuroscope report runs/first '
+        'runs/second --output-file compared.html', '0, or 2 if no page could be written.')
     p.add_argument('runs', nargs='+', metavar='RUN',
                    help='folder of a run, or its metrics.csv; the first is judged, further ones '
                         'stand beside it')

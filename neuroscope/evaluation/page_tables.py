@@ -31,7 +31,7 @@ BADGES = dict(beats='yes', ahead='on average', mixed='in part', loses='no', unkn
 
 def interval_text(value, # NaN: a dash
                   low, # NaN: without an interval
-                  high,
+                  high, # NaN: without an interval
                   form='.2f', # of the figures
                  )->str: # such as '0.81 (0.79 to 0.83)'
     "A figure with its interval"

@@ -151,7 +151,8 @@ def bound_bright_end(have,    # (K,) rising landmarks of the scan
                      tissues, # (3,) medians of fluid, grey and white matter in the scan
                     )->tuple: # both with a landmark more, at the brightest tissue
     "Landmarks whose map is not much steeper above the tissues than between them"
-    dark, bright = tissues.min(), tissues.max()
+    dark = tissues.min()
+    bright = tissues.max()
     ends = map_percentiles(np.array([dark, bright]), have, want)
     between = (ends[1] - ends[0])/max(bright - dark, 1e-6)
     at = np.union1d(have, [bright])
