@@ -58,6 +58,7 @@ class Demo:
     cohorts: dict                               # role -> `Cohort`
     simulated: bool = False                     # are the scans simulated?
     notes: list = field(default_factory=list)   # sentences for the end of the run and the report
+    by_tissue: list = field(default_factory=list) # the worst tissue of each method, and alarms
     left_out: list = field(default_factory=list) # subjects that could not be used, and why
     metrics: pd.DataFrame|None = None                # tidy table, once measured
     report: Path|None = None                         # the page, once written
@@ -339,7 +340,7 @@ def measure_tissues(
         for direction, rows in table.groupby('direction', sort=False):
             said = [worst_tissue(rows, recipe),
                     *(f'Alarm: {a}.' for a in tissue_alarms(rows, recipe))]
-            demo.notes.append(f'{method_label(recipe)}, {direction}: ' + ' '.join(said))
+            demo.by_tissue.append(f'{method_label(recipe)}, {direction}: ' + ' '.join(said))
     return table
 
 # %% ../../nbs/cli/01_demo.ipynb #2360dd80
@@ -443,7 +444,7 @@ def remake_report(
     if not r['measured']: return write_unmeasured(page, figs, history, **told)
     metrics = pd.read_csv(folder/'metrics.csv', dtype=dict(subject=str))
     return write_report(page, metrics, figures=figs, history=history, method=r['method'],
-                        date=r['date'], **told)
+                        date=r['date'], by_tissue=r.get('by_tissue', ()), **told)
 
 # %% ../../nbs/cli/01_demo.ipynb #68539597
 def report_demo(
@@ -462,6 +463,7 @@ def report_demo(
              date=datetime.date.today().isoformat(), simulated=demo.simulated,
              measured=len(demo.metrics)>0, method=shown, history=history, settings=settings,
              versions=versions(), notes=[*demo.notes, *(f'Left out: {o}' for o in demo.left_out)],
+             by_tissue=demo.by_tissue,
              pictures=pictures), demo.out/'demo.json')
     return remake_report(demo.out)
 
@@ -564,7 +566,7 @@ def closing_words(
     demo, # a finished run
 )->str: # paragraphs
     "What the command prints at the end"
-    parts = [f'Left out: {o}' for o in demo.left_out] + demo.notes
+    parts = [f'Left out: {o}' for o in demo.left_out] + demo.by_tissue + demo.notes
     if len(demo.metrics):
         means = ('Means over subjects (± standard deviation) of the means over four '
                  'sequences, in the brain, against the real scan at the other site:')

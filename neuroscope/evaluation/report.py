@@ -265,7 +265,7 @@ p{margin:.5rem 0;max-width:46rem} .soft,.kicker,figcaption,caption{color:var(--s
 .tags{display:flex;flex-wrap:wrap;gap:.5rem;margin:0 0 1.5rem;padding:0;list-style:none} .tags li{padding:.15rem .7rem;border-radius:1rem;font-size:.85rem;font-weight:600;background:var(--warnbg);color:var(--warn)}
 .verdict{margin-bottom:1.2rem;background:var(--card);border-left:5px solid var(--accent);border-radius:.4rem;padding:1.2rem 1.5rem} .verdict.loses{border-color:var(--bad)} .verdict.mixed,.verdict.ahead{border-color:var(--warn)}
 .verdict .say{font-size:1.4rem;line-height:1.35;font-weight:600;margin:0 0 .9rem;max-width:none} .verdict ul{list-style:none;margin:0;padding:0} .verdict li{display:grid;grid-template-columns:9.5rem 1fr;gap:1rem;padding:.6rem 0;border-top:1px solid var(--line)} .verdict li p{margin:0;max-width:none}
-.badge{display:inline-block;padding:.1rem .6rem;border-radius:.3rem;font-size:.85rem;font-weight:700;align-self:start;text-align:center;background:var(--warnbg);color:var(--warn)} .badge.beats{background:var(--goodbg);color:var(--good)} .badge.loses{background:var(--badbg);color:var(--bad)}
+.verdict ul.tissues li{display:block} .badge{display:inline-block;padding:.1rem .6rem;border-radius:.3rem;font-size:.85rem;font-weight:700;align-self:start;text-align:center;background:var(--warnbg);color:var(--warn)} .badge.beats{background:var(--goodbg);color:var(--good)} .badge.loses{background:var(--badbg);color:var(--bad)}
 .scroll{overflow-x:auto} table{border-collapse:collapse;font-size:.82rem;font-variant-numeric:tabular-nums;margin:.8rem 0;min-width:100%} caption{text-align:left;font-size:.85rem;padding-bottom:.4rem}
 th,td{padding:.4rem .65rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line)} thead th{font-weight:600;border-bottom:2px solid var(--line)} thead tr:first-child th{border-bottom:1px solid var(--line)} th:first-child,td.l,th.l{text-align:left} tbody th{vertical-align:top} tbody th{font-weight:500}
 .group{text-align:center;border-left:1px solid var(--line)} td.first,th.first{border-left:1px solid var(--line)} tr.judged{background:var(--card)} tr.judged th{font-weight:700;color:var(--accent)} tr.reference{color:var(--soft);font-style:italic} td.best{font-weight:700} .stars td::after,.stars thead tr:last-child th:not(:first-child)::after{content:" \\2605";color:var(--accent);font-size:.75em;visibility:hidden} .stars td.best::after{visibility:visible}
@@ -292,13 +292,15 @@ HEAD = '''<header><p class="kicker">neuroscope report</p><h1>{{ title }}</h1>
 <section class="verdict {{ worst }}" aria-label="Verdict"><p class="say">{{ verdict.headline }}</p>
 <ul>{% for i in verdict['items'] %}<li><span class="badge {{ i.outcome }}">{{ badges[i.outcome] }}</span><p><b>Against {{ i.label }}:</b> {{ i.text }}</p></li>{% endfor %}</ul>
 {% if verdict.few %}<p class="soft">{{ verdict.few }}</p>{% endif %}
+{% if by_tissue %}<p><b>What a mean over the brain hides</b>, tissue by tissue:</p>
+<ul class="tissues">{% for s in by_tissue %}<li>{{ s }}</li>{% endfor %}</ul>{% endif %}
 </section>
 {% if simulated %}<p class="soft">All scans in this report are <b>simulated</b>: a digital phantom with known anatomy, scanned by formulas for two sites. It shows whether the method does what it should where the truth is known. It does not show what it does in patients.</p>{% endif %}'''
 
 # %% ../../nbs/evaluation/05_report.ipynb #fc335145
 RESULTS = '''<h2>Results</h2>
 <p>Each subject was scanned at both sites. A scan from one site was translated and compared with the real scan from the other. Identity is the scan as it was, without any harmonization.</p>
-<div class="scroll"><table class="stars"><caption>Mean ± standard deviation over {{ n }} subject{{ 's' if n!=1 }} of the mean over four sequences, inside the brain. ★ best in its column{% if references %}; italics: reference, outside the competition{% endif %}.</caption>
+<div class="scroll"><table class="stars"><caption>Mean ± standard deviation over {{ n }} subject{{ 's' if n!=1 }} of the mean over four sequences, inside the brain. ★ best in its column, by the mean over the brain alone{% if by_tissue %}: its tissues stand above{% endif %}{% if references %}; italics: reference, outside the competition{% endif %}.</caption>
 <thead><tr><th></th>{% for d in directions %}<th class="group" colspan="{{ shown|length }}">{{ d.label }}</th>{% endfor %}</tr>
 <tr><th scope="col">Method</th>{% for d in directions %}{% for m in shown %}<th scope="col"{% if loop.first %} class="first"{% endif %}>{{ m.label }} {{ m.arrow }}</th>{% endfor %}{% endfor %}</tr></thead>
 <tbody>{% for r in rows %}<tr class="{{ 'judged' if r.method==method else 'reference' if r.reference }}"><th scope="row">{{ r.label }}</th>{% for c in r.cells %}<td class="{{ 'best' if c.best }}{{ ' first' if loop.index0 % shown|length==0 }}">{{ c.text }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>
@@ -403,6 +405,7 @@ def write_report(dest, # the .html file, or the folder to put report.html into
                  settings=None, # dict, perhaps nested
                  versions=None, # dict: package -> version; what is loaded unless told
                  notes=(), # sentences a reader must know: who was left out, what failed
+                 by_tissue=(), # sentences on the worst tissue of each method, and alarms
                  title='Harmonization report', # heading of the page
                  simulated=False, # do the scans come from the simulator?
                  method='cyclegan', # the method that is judged
@@ -420,8 +423,9 @@ def write_report(dest, # the .html file, or the folder to put report.html into
                       trim_blocks=True)
     html = env.from_string(PAGE).render(
         title=title, style=STYLE, simulated=simulated, verdict=v, worst=worst, badges=_BADGES,
-        method=method, method_name=method_label(method), charts=_charts(metrics, method),
-        gains=gain_rows(v['comparison']), pictures=_pictures(figures), references=references,
+        method=method, method_name=method_label(method), by_tissue=by_tissue,
+        charts=_charts(metrics, method), gains=gain_rows(v['comparison']),
+        pictures=_pictures(figures), references=references,
         curves=figure_uri(training_curves(history)) if history is not None and len(history)>1
         else None, notes=[*notes, *uneven_methods(metrics)], settings=flat_settings(settings),
         versions=dict(core_versions() if versions is None else versions),
