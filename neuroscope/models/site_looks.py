@@ -133,7 +133,7 @@ def gentle_shift(medians, # (3,) of the scan's tissues, after the first curve
                  wanted,  # (3,) of the site's
                  steepest=STEEPEST, # largest slope
                 )->tuple: # (3,) rising grey values; (3,) the shift at each
-    "Shifts at the tissue medians that bring them nearest to where they are wanted, with bounded slope"
+    "Shifts at the tissue medians that bring them nearest to what is wanted, slope bounded"
     order = np.argsort(medians)
     at = np.asarray(medians, float)[order]
     shift = np.asarray(wanted, float)[order] - at
