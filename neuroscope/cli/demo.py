@@ -40,8 +40,8 @@ from ..site_fit import fit_sites
 from ..trainers.presets import document_learner, fast_learner
 from ..trainers.validation import save_whole
 from ..utils import Translator
-from ..visualization.figures import (comparison_figure, method_label, sequence_histograms,
-                                              training_curves)
+from ..visualization.figures import (DIRECTION_LABELS, comparison_figure, method_label,
+                                              sequence_histograms, training_curves)
 
 log = get_logger('demo')
 
@@ -340,7 +340,8 @@ def measure_tissues(
         for direction, rows in table.groupby('direction', sort=False):
             said = [worst_tissue(rows, recipe),
                     *(f'Alarm: {a}.' for a in tissue_alarms(rows, recipe))]
-            demo.by_tissue.append(f'{method_label(recipe)}, {direction}: ' + ' '.join(said))
+            where = f'{method_label(recipe)}, {DIRECTION_LABELS[direction]}'
+            demo.by_tissue.append(f'{where}: ' + ' '.join(said))
     return table
 
 # %% ../../nbs/cli/01_demo.ipynb #2360dd80

@@ -185,15 +185,15 @@ def notes(self:Evaluation)->list: # sentences
     return list(dict.fromkeys(said))
 
 # %% ../../nbs/evaluation/08g_page.ipynb #4e1976b2
-_WHO = ('{n} subject{s} harmonized, {true} of them with truth{rescans}; {others} other people of '
-        'the target site; {methods} methods.')
+_WHO = ('{n} subject{s} harmonized, {true} of them with truth{rescans}; {others} other {people} '
+        'of the target site; {methods} methods.')
 
 def _first_words(ev):
     "Who is on the page"
     n = len(ev.source)
     rescans = f' and {len(ev.rescans)} with a rescan' if len(ev.rescans) else ''
     return _WHO.format(n=n, s='s'*(n != 1), true=len(ev.truth), rescans=rescans,
-                       others=len(ev.target),
+                       others=len(ev.target), people='person' if len(ev.target) == 1 else 'people',
                        methods=len(ev.methods))
 
 def _who_words(evs):

@@ -156,7 +156,7 @@ def headline(outcomes, # dict: baseline -> outcome
 _CERTAINTY = dict(beats='The difference is larger than chance among subjects explains',
                   ahead='An interval includes no difference at all',
                   mixed='Better in part, worse in part: see the table',
-                  loses='The simpler method was as good or better')
+                  loses='The other method was as good or better')
 
 def verdict(metrics, # tidy table
             method='cyclegan', # the method that is judged
