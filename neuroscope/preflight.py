@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .core import (NEEDED, InputError, NeuroscopeError, file_hash, get_logger, image_data,
+from .core import (NEEDED, InputError, NeuroscopeError, get_logger, image_data,
                              progress_bar, read_json)
+from .data.patients import scan_mark
 from .models.direction import check_sides, site_figures
 from .models.site_match import FEWEST_FOR_TEST, SiteMatch, summarize_scan
 from .records import read_record, why_unchanged
@@ -145,7 +146,7 @@ def _trained_there(model, cohort, site):
     "Ids of subjects whose T1 is one that the model was fitted on as the scan of a site"
     marks = set(model.meta.get('trained_on', {}).get(site, []))
     return [s.id for s in cohort if marks and 't1' in s.paths
-            and file_hash(s.paths['t1'])[:16] in marks]
+            and scan_mark(s) in marks]
 
 # %% ../nbs/06b_preflight.ipynb #3b3dced2
 def _compared(model, cohort, own, other, progress):

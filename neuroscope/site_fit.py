@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from .core import (LESION_PARTS, Cohort, InputError, NeuroscopeError, NoSubjectsError,
-                             file_hash, get_logger, image_data, progress_bar, sequences_said,
+                             get_logger, image_data, progress_bar, sequences_said,
                              stack_sequences)
-from .data.patients import patient_table, patients_differ
+from .data.patients import patient_table, patients_differ, scan_mark
 from .imaging.coverage import fill_gaps, find_gaps
 from .imaging.tissues import TISSUE_CODES, lesion_codes
 from .models.direction import site_figures
@@ -100,7 +100,7 @@ def take_samples(cohort, # `Subject`s that could be read
 def scan_marks(cohort, # `Subject`s
               )->list: # of 16 hexadecimal digits each; they tell a scan, and not who it is
     "What the T1 of every patient can be recognized by"
-    return [file_hash(s.paths['t1'])[:16] for s in cohort]
+    return [scan_mark(s) for s in cohort]
 
 def lone_patients(summaries, # site -> list
                  )->list: # sentences

@@ -11,7 +11,8 @@ __all__ = ['model_marks', 'fitted_on_words']
 import json
 from pathlib import Path
 
-from ..core import InputError, file_hash, read_json
+from ..core import InputError, read_json
+from ..data.patients import scan_mark
 
 # %% ../../nbs/evaluation/08aa_fitted_on.ipynb #f17e0006
 _UNKNOWN = ('Whether the model was fitted on some of the judged subjects is not known. '
@@ -42,5 +43,5 @@ def fitted_on_words(judged, # `Subject`s of both sites
     "On how many of the judged subjects the model was fitted"
     marks = None if model is None else model_marks(model)
     if marks is None: return _UNKNOWN + (_UNTOLD if model is None else '')
-    known = sum(file_hash(s.paths['t1'])[:16] in marks for s in judged)
+    known = sum(scan_mark(s) in marks for s in judged)
     return (_SOME if known else _NONE).format(k=known, n=len(judged))
