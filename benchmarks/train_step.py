@@ -26,9 +26,9 @@ from neuroscope.core import peak_mb
 
 def plain(net):
     "The network with `torch`'s own layers in place of the library's"
-    from neuroscope.models.components import InstanceNorm, PReLU, ReflectPad, RowConv, WinogradConv
+    from neuroscope.models.layers import InstanceNorm, PReLU, ReflectPad, RowConv
     swap = {ReflectPad: lambda m: nn.ReflectionPad2d(m.padding), InstanceNorm: lambda m: nn.InstanceNorm2d(m.num_features),
-            PReLU: lambda m: nn.PReLU(m.num_parameters), **dict.fromkeys((RowConv,WinogradConv), lambda m: nn.Conv2d(m.in_channels, m.out_channels, m.kernel_size))}
+            PReLU: lambda m: nn.PReLU(m.num_parameters), RowConv: lambda m: nn.Conv2d(m.in_channels, m.out_channels, m.kernel_size)}
     for name,child in net.named_children():
         if type(child) in swap:
             new = swap[type(child)](child)

@@ -26,8 +26,8 @@ from torch.nn.utils import parametrize
 from .. import __version__
 from ..core import InputError, atomic_path, read_json, write_json
 from .components import (MultiScaleDiscriminator, PatchDiscriminator,
-                                          ResnetGenerator, build_network, count_parameters,
-                                          middle_slice, network_spec, register_network)
+                                          ResnetGenerator, count_parameters, middle_slice)
+from .registry import build_network, network_spec, register_network
 from .site_match import SITE_MATCH, load_site_match
 
 # %% ../../nbs/models/01_implementations.ipynb #96db7d12

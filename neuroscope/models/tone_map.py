@@ -12,7 +12,7 @@ __all__ = ['JointToneMap', 'wasserstein_1d', 'random_directions', 'sliced_wasser
 import numpy as np, torch
 import torch.nn as nn
 from fastcore.basics import patch
-from .components import register_network
+from .registry import register_network
 from .site_blur import blur_across
 from ..preprocessing.slices import HEADROOM, from_model_range, to_model_range
 
