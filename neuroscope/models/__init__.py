@@ -11,17 +11,18 @@ __all__ = []
 from .components import *
 from .implementations import *
 from .losses import *
+from .registry import *
 from .site_blur import *
 from .site_looks import *
 from .site_match import *
 from .tone_map import *
 from .volumes import *
-from . import (components, implementations, losses, site_blur, site_looks,
-                               site_match, tone_map, volumes)
+from . import (components, implementations, losses, registry, site_blur,
+                               site_looks, site_match, tone_map, volumes)
 
 # %% ../../nbs/models/index.ipynb #a68f4318
-_MODULES = (components, implementations, losses, site_blur, site_looks, site_match, tone_map,
-            volumes)
+_MODULES = (components, implementations, losses, registry, site_blur, site_looks, site_match,
+            tone_map, volumes)
 __all__ = [n for m in _MODULES for n in m.__all__]
 
 def __getattr__(name): # `CycleGANLightning` needs an extra, and is made on first use
