@@ -12,18 +12,20 @@ from .components import *
 from .implementations import *
 from .losses import *
 from .registry import *
+from .replay_pool import *
+from .saving import model_card
 from .site_blur import *
 from .site_looks import *
 from .site_match import *
 from .tone_map import *
 from .volumes import *
-from . import (components, implementations, losses, registry, site_blur,
-                               site_looks, site_match, tone_map, volumes)
+from . import (components, implementations, losses, registry, replay_pool,
+                               saving, site_blur, site_looks, site_match, tone_map, volumes)
 
 # %% ../../nbs/models/index.ipynb #a68f4318
-_MODULES = (components, implementations, losses, registry, site_blur, site_looks, site_match,
-            tone_map, volumes)
-__all__ = [n for m in _MODULES for n in m.__all__]
+_MODULES = (components, implementations, losses, registry, replay_pool, site_blur, site_looks,
+            site_match, tone_map, volumes)
+__all__ = [*(n for m in _MODULES for n in m.__all__), 'model_card']
 
 def __getattr__(name): # `CycleGANLightning` needs an extra, and is made on first use
     if name!='CycleGANLightning':

@@ -25,7 +25,8 @@ from fastai.data.load import DataLoader
 from fastcore.basics import patch
 
 from ..core import InputError, get_logger, require_extra, versions
-from ..models.implementations import CycleGAN, _load_tensors, _read_tensors, _save_tensors
+from ..models.implementations import CycleGAN
+from ..models.saving import load_tensors, read_tensors, save_tensors
 from .callbacks import (ComponentRecorder, CPUMixedPrecision, KeepScale,
                                            PairBatch, R1, SpectralNormStep, StopOnNaN, TimeBudget,
                                            loss_terms, shared_number)
@@ -339,7 +340,7 @@ def save_checkpoint(self:Learner,
                  minutes_done=budget.elapsed/60 if budget else 0., groups=groups,
                  columns=self.component_recorder.columns, callbacks=cb_values, rng=rng_values,
                  versions=versions())
-    _save_tensors(tensors, path, dict(format='neuroscope.checkpoint', state=json.dumps(state)))
+    save_tensors(tensors, path, dict(format='neuroscope.checkpoint', state=json.dumps(state)))
     return path
 
 # %% ../../nbs/trainers/02_learner.ipynb #d73736ae
@@ -367,13 +368,13 @@ def load_checkpoint(self:Learner,
 ) -> dict: # epochs_done, versions, …
     "Restore model, optimizer, callbacks and random state; `fit_linear_decay` goes on from there"
     path = Path(folder)/'checkpoint.safetensors'
-    tensors,header = _read_tensors(
+    tensors,header = read_tensors(
         path, fix='Take a copy of it from elsewhere, or begin anew in another folder')
     if header.get('format')!='neuroscope.checkpoint':
         raise InputError('this is not a neuroscope checkpoint', path=path)
     state = json.loads(header['state'])
     model = get_model(self.model)
-    try: _load_tensors(model, _with_prefix('model', tensors), path)
+    try: load_tensors(model, _with_prefix('model', tensors), path)
     except RuntimeError as e:
         raise InputError(str(e).splitlines()[-1].strip(), path=path,
                          fix='Make the model with the same pool_size') from e
