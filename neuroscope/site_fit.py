@@ -109,6 +109,7 @@ def lone_patients(summaries, # site -> list
             'nothing can be judged on patients left out.'
             for k, rows in summaries.items() if len(rows) == 1]
 
+# %% ../nbs/06a_site_fit.ipynb #dd8a815d
 def fit_sites(cohort_a, # preprocessed `Subject`s of site A
               cohort_b, # of site B; other patients
               progress=True, # show bars?

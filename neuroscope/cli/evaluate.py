@@ -17,20 +17,9 @@ from pathlib import Path
 from . import CommandParser, fill, jobs, run_command, say, shortened
 from ..core import InputError, check_output, read_json
 
-# %% ../../nbs/cli/11_evaluate.ipynb #b0014f29
-def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope evaluate`
-    "The arguments of the command"
-    from neuroscope.evaluation.baselines import BASELINES, MORE_BASELINES
-    p = CommandParser('neuroscope evaluate',
-                      'Is the image right, is the site effect gone, is the biology still there? '
-                      'Harmonized scans, judged beside their baselines.',
-                      'neuroscope evaluate --source study/site_a --harmonized harmonized/a2b '
-                      '--target study/site_b --output-dir evaluation\nneuroscope evaluate '
-                      '--source study/site_a --harmonized harmonized/a2b --target study/site_b '
-                      '--splits splits --output-dir evaluation_test\nneuroscope evaluate '
-                      '--source study/site_a --harmonized harmonized/a2b --target study/site_b '
-                      '--reverse-harmonized harmonized/b2a --output-dir both_ways',
-                      '0; 1 if subjects were left out; 2 if nothing could be measured.')
+# %% ../../nbs/cli/11_evaluate.ipynb #b4ab61c7
+def _add_folders(p):
+    "What is judged, and what it is judged against"
     for name,text in (('source','preprocessed scans of one site'),
                       ('harmonized','what was made of them, under the same names'),
                       ('target','preprocessed scans of other people from the target site')):
@@ -50,16 +39,10 @@ def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope eval
     p.add_argument('--model', metavar='DIR',
                    help='the folder of the model that harmonized: a site match tells how many of '
                         'the judged subjects it was fitted on')
-    p.add_argument('--output-dir', required=True, metavar='DIR',
-                   help='where report.html and the tables go')
-    p.add_argument('--direction', choices=['a2b','b2a'], default='a2b',
-                   help='what to call the way from source to target (a2b)')
-    p.add_argument('--baseline', action='append', choices=list(MORE_BASELINES), metavar='NAME',
-                   help=f'a baseline to stand beside; repeat for more ({", ".join(BASELINES)}; on '
-                        f'request {", ".join(n for n in MORE_BASELINES if n not in BASELINES)}, '
-                        'which needs lesion masks on both sides)')
-    p.add_argument('--method', action='append', default=[], metavar='NAME=DIR',
-                   help='a further row: scans that another method made of the source')
+
+# %% ../../nbs/cli/11_evaluate.ipynb #7c62da09
+def _add_reverse(p):
+    "The folders of the other direction"
     back = p.add_argument_group(
         'the other direction',
         'judged on the same page and written to the same tables, told apart by '
@@ -72,6 +55,10 @@ def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope eval
         ('truth','the people of --reverse-source, really scanned at the first site'),
         ('rescan','the same a second time')):
         back.add_argument(f'--reverse-{name}', metavar='DIR', help=text)
+
+# %% ../../nbs/cli/11_evaluate.ipynb #e1c2b339
+def _add_rest(p):
+    "What else is measured, and how it is told"
     p.add_argument(
         '--readers', metavar='FILE',
         help='accuracy, low and high of a reader study: readers.json of `neuroscope read analyse`')
@@ -91,6 +78,34 @@ def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope eval
     p.add_argument('--simulated', action='store_true',
                    help='say in the report that the scans are simulated')
     p.add_argument('--quiet', action='store_true', help='no bar, no answers on the terminal')
+
+# %% ../../nbs/cli/11_evaluate.ipynb #b0014f29
+def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope evaluate`
+    "The arguments of the command"
+    from neuroscope.evaluation.baselines import BASELINES, MORE_BASELINES
+    p = CommandParser('neuroscope evaluate',
+                      'Is the image right, is the site effect gone, is the biology still there? '
+                      'Harmonized scans, judged beside their baselines.',
+                      'neuroscope evaluate --source study/site_a --harmonized harmonized/a2b '
+                      '--target study/site_b --output-dir evaluation\nneuroscope evaluate '
+                      '--source study/site_a --harmonized harmonized/a2b --target study/site_b '
+                      '--splits splits --output-dir evaluation_test\nneuroscope evaluate '
+                      '--source study/site_a --harmonized harmonized/a2b --target study/site_b '
+                      '--reverse-harmonized harmonized/b2a --output-dir both_ways',
+                      '0; 1 if subjects were left out; 2 if nothing could be measured.')
+    _add_folders(p)
+    p.add_argument('--output-dir', required=True, metavar='DIR',
+                   help='where report.html and the tables go')
+    p.add_argument('--direction', choices=['a2b','b2a'], default='a2b',
+                   help='what to call the way from source to target (a2b)')
+    p.add_argument('--baseline', action='append', choices=list(MORE_BASELINES), metavar='NAME',
+                   help=f'a baseline to stand beside; repeat for more ({", ".join(BASELINES)}; on '
+                        f'request {", ".join(n for n in MORE_BASELINES if n not in BASELINES)}, '
+                        'which needs lesion masks on both sides)')
+    p.add_argument('--method', action='append', default=[], metavar='NAME=DIR',
+                   help='a further row: scans that another method made of the source')
+    _add_reverse(p)
+    _add_rest(p)
     return p
 
 # %% ../../nbs/cli/11_evaluate.ipynb #3559a0d6

@@ -148,6 +148,7 @@ def _is_blind(run):
     "Is a run an evaluation without truth?"
     return not _has_metrics(run) and (Path(run)/'evaluation.json').is_file()
 
+# %% ../../nbs/cli/12_report.ipynb #fe4f887d
 def _again(a, out):
     "The page of an evaluation without truth, from its tables"
     from neuroscope.evaluation.page import write_again
@@ -169,36 +170,52 @@ def _without_truth(a, out):
           f'classifiers; report: {page}')
     return 0
 
-def _run(argv):
-    a = parser().parse_args(argv)
+# %% ../../nbs/cli/12_report.ipynb #448c11a5
+def _checked_page(a):
+    "The page's path, once it is sure that it may be written and that no run is named twice"
     out = Path(a.output_file)
-    if out.suffix!='.html': raise InputError('the page needs a name that ends in .html', path=out)
+    if out.suffix != '.html':
+        raise InputError('the page needs a name that ends in .html', path=out)
     if out.exists() and not a.force:
         raise InputError('there is a page here already', path=out,
                          fix='Name another --output-file, or add --force.')
-    if len({Path(r).resolve() for r in a.runs})<len(a.runs):
+    if len({Path(r).resolve() for r in a.runs}) < len(a.runs):
         raise InputError('a run is named twice')
-    if len(a.runs)==1 and is_demo(a.runs[0], a.method):
-        from neuroscope.cli.demo import remake_report
-        print(f'report: {remake_report(a.runs[0], out, a.title)}')
-        return 0
-    if len(a.runs)==1 and _is_blind(a.runs[0]): return _again(a, out)
-    if len(a.runs)>1 and not any(_has_metrics(r) for r in a.runs): return _without_truth(a, out)
+    return out
+
+_FROM_TABLES = ('Made again from metrics.csv, without the scans: it shows image quality only.',
+                'Baselines are those of the first run.')
+
+def _with_truth(a, out):
+    "Runs that have a truth, on one page"
     from neuroscope.evaluation.report import write_report
     read = [read_run(r) for r in a.runs]
     names = _run_names(a.runs)
-    metrics,judged = join_runs({k: t for k,(t,_) in zip(names, read)}, a.method)
-    notes = ['Made again from metrics.csv, without the scans: it shows image quality '
-             'only.'] + (['Baselines are those of the first run.'] if len(read)>1 else [])
+    metrics, judged = join_runs({k: t for k, (t, _) in zip(names, read)}, a.method)
+    alone = len(read) == 1
     page = write_report(
-        out, metrics, history=_history(read[0][1], judged) if len(read)==1 else None,
-        settings={n: str(r) for n,r in zip(names, a.runs)}, notes=notes,
+        out, metrics, history=_history(read[0][1], judged) if alone else None,
+        settings={n: str(r) for n, r in zip(names, a.runs)},
+        notes=list(_FROM_TABLES[:1] if alone else _FROM_TABLES),
         title=a.title or 'Harmonization report',
-        simulated=a.simulated or any(was_simulated(f) for _,f in read), method=judged,
+        simulated=a.simulated or any(was_simulated(f) for _, f in read), method=judged,
         references=[m for m in ('rescan',) if m in set(metrics.method)])
-    print(
-        f'{metrics.subject.nunique()} subjects, {metrics.method.nunique()} methods; report: {page}')
+    print(f'{metrics.subject.nunique()} subjects, {metrics.method.nunique()} methods; '
+          f'report: {page}')
     return 0
+
+# %% ../../nbs/cli/12_report.ipynb #e8915d0f
+def _run(argv):
+    a = parser().parse_args(argv)
+    out = _checked_page(a)
+    alone = a.runs[0] if len(a.runs) == 1 else None
+    if alone and is_demo(alone, a.method):
+        from neuroscope.cli.demo import remake_report
+        print(f'report: {remake_report(alone, out, a.title)}')
+        return 0
+    if alone and _is_blind(alone): return _again(a, out)
+    if not alone and not any(_has_metrics(r) for r in a.runs): return _without_truth(a, out)
+    return _with_truth(a, out)
 
 def main(argv=None, # default: the arguments of the process
         )->int: # exit status

@@ -112,6 +112,7 @@ def chance_of_ratio(a, # (n,) ml at one site
              for rows in _regroupings(len(pooled), len(a))]
     return float(np.mean(np.array(dealt) >= seen - 1e-9))
 
+# %% ../../nbs/data/01a_patients.ipynb #33e59726
 def _in_words(chance):
     return (
         f'Chance alone makes patients differ as much in {max(1, round(100*chance))} of 100 cases.')
@@ -140,6 +141,7 @@ def _shares_differ(a, b, names, what):
     return [f'The patients differ: {a.sum()} of {len(a)} {what} at {names[0]} and '
             f'{b.sum()} of {len(b)} ' f'at {names[1]}. {_in_words(chance)} {_CANNOT}']
 
+# %% ../../nbs/data/01a_patients.ipynb #b76e5a71
 def patients_differ(a, # `patient_table` of one site
                     b, # of the other
                     names=('site A', 'site B'), # what they are called

@@ -256,6 +256,21 @@ def _write(self:Splits, folder):
                     remarks=self.remarks, sessions=rows), folder/'splits.json')
     return self
 
+# %% ../../nbs/data/02_splits.ipynb #2bb4227c
+def _read_record(folder):
+    "The file of splits, and what stands in it"
+    path = Path(folder)/'splits.json' if Path(folder).is_dir() else Path(folder)
+    if not path.exists():
+        raise InputError('there is no such file', path=path, fix='Make it with `neuroscope split`.')
+    try: record = read_json(path)
+    except ValueError as e:
+        raise InputError(f'the file is not valid JSON ({e})', path=path,
+                         fix='Make the splits again with `neuroscope split`.') from e
+    if not isinstance(record, dict) or record.get('format')!='neuroscope.splits':
+        raise InputError('this is not a file of neuroscope splits', path=path)
+    return path, record
+
+# %% ../../nbs/data/02_splits.ipynb #508cc4aa
 def read_splits(
     folder, # with `splits.json`, or that file
     domain_a_dir=None, # where site A's scans are now; default: where they were
@@ -263,15 +278,7 @@ def read_splits(
     verify:bool=False, # hash all scans again, to see that they are what was split?
 ) -> Splits: # train, valid and test, with the cohorts of both sites
     "Read splits, check them for leaks, and see that their files are there"
-    path = Path(folder)/'splits.json' if Path(folder).is_dir() else Path(folder)
-    if not path.exists():
-        raise InputError('there is no such file', path=path, fix='Make it with `neuroscope split`.')
-    try: d = read_json(path)
-    except ValueError as e:
-        raise InputError(f'the file is not valid JSON ({e})', path=path,
-                         fix='Make the splits again with `neuroscope split`.') from e
-    if not isinstance(d, dict) or d.get('format')!='neuroscope.splits':
-        raise InputError('this is not a file of neuroscope splits', path=path)
+    path, d = _read_record(folder)
     roots = {k: str(Path(now).resolve()) if now else d['folders'][k]
              for k,now in zip('ab', (domain_a_dir, domain_b_dir))}
     def full(p, k): return None if p is None else os.path.normpath(os.path.join(roots[k], p))

@@ -64,6 +64,7 @@ def _boxed(places, box):
     start = [s.start for s in box]
     return tuple(tuple(i + s for i, s in zip(index, start)) for index in places)
 
+# %% ../../nbs/evaluation/03b_kept.ipynb #19a4bee4
 def find_places(source, # (4,X,Y,Z) the scan that was given
                 mask, # (X,Y,Z) bool, brain
                 seg, # (X,Y,Z) lesion labels
@@ -129,6 +130,7 @@ def _figures(scan, places):
         out['gain', 'enhancing', 't1'] = t1ce - t1
     return out
 
+# %% ../../nbs/evaluation/03b_kept.ipynb #ffe1aba6
 def _unlike_on(output, carried, places):
     "`unlike_curve` on a grid of 2 mm"
     step = coarse_step(places.affine)
@@ -167,6 +169,7 @@ def _log_ratio(value, reference):
     ratio = np.divide(value, reference, out=np.full(value.shape, np.nan), where=known)
     return np.log(np.clip(ratio, .05, 20))
 
+# %% ../../nbs/evaluation/03b_kept.ipynb #adfa9d22
 def departures(table, # of `kept_figures`, of one method and direction
               # its rows with 'departure', 'tolerance', 'turned'; small ones left out
               )->pd.DataFrame:
@@ -186,6 +189,7 @@ def departures(table, # of `kept_figures`, of one method and direction
     rows['turned'] = (rows.figure == 'contrast') & (rows.value*reference < 0) & ~left_alone
     return rows[shows & np.isfinite(rows.departure)]
 
+# %% ../../nbs/evaluation/03b_kept.ipynb #11745c9c
 def kept_summary(table, # of `kept_figures`, of one direction
                  method='harmonized', # who is judged
                 # figure, part, sequence, n, beyond, ratio, low, high, alarm, turned
@@ -274,6 +278,7 @@ def _figure_words(row, has_truth):
     return (f'the border of the {what} has moved in {SEQUENCE_WORDS[row.sequence]}: '
             f'{ratio} the volume at half contrast, {who}')
 
+# %% ../../nbs/evaluation/03b_kept.ipynb #7cd7f7cc
 def kept_alarms(table, # of `kept_figures`, of one direction
                 method='harmonized', # who is judged
                )->tuple: # (sentences, is one of them grave?)

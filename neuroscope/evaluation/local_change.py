@@ -72,6 +72,7 @@ def _robust_fit(terms, values, rounds=4, most=40_000):
         keep = np.flatnonzero(abs(rest) < 3.5*spread)[::step]
     return rest, spread
 
+# %% ../../nbs/evaluation/03a_local_change.ipynb #7e10a8b8
 def source_residual(source, # (4,X,Y,Z) the scan that was given
                     output, # (4,X,Y,Z) what was made of it
                     mask, # (X,Y,Z) bool, brain
@@ -141,6 +142,7 @@ def _fallen(carried, output, mask, codes, sigma):
     gone = (before > SPOT['height']) & (drop > SPOT['lost']*before)
     return np.where(gone, drop, 0)
 
+# %% ../../nbs/evaluation/03a_local_change.ipynb #e5f619e2
 def lost_spots(source, # (4,X,Y,Z) the scan that was given
                output, # (4,X,Y,Z) what was made of it
                mask, # (X,Y,Z) bool, brain
@@ -170,6 +172,27 @@ def lost_spots(source, # (4,X,Y,Z) the scan that was given
             rows.append(dict(row, sequence=sequence, sign=-1, certain=True))
     return pd.DataFrame(rows, columns=COLUMNS)
 
+# %% ../../nbs/evaluation/03a_local_change.ipynb #chgtabc1
+def _change_table(change, output, mask, affine, codes, unlike, has_truth, sequences):
+    "Clusters of every sequence and sign, the largest peak first"
+    zooms = nib.affines.voxel_sizes(affine)
+    inner = _inner(mask, zooms)
+    lesion = ndi.binary_dilation(mask & ((codes > 3) | (codes == 0)))
+    low, sure = ('truth', 'truth') if has_truth else ('doubt', 'blind')
+    rows = []
+    for index, sequence in enumerate(sequences):
+        loose = not has_truth and unlike[index] >= A_CURVE
+        limit = np.where(lesion, np.inf if loose else IN_LESION[low], LIMITS[low])
+        unit = np.mean([output[index][mask & (codes == k)].std() for k in (2, 3)]) + 1e-9
+        smooth = np.where(inner, masked_blur(change[index], mask, DETECTION_MM/zooms), 0)/unit
+        for sign in (1, -1):
+            for row in _clusters(sign*smooth, limit, affine, codes):
+                marked = row['inside'] not in [TISSUE_WORDS[t] for t in ('csf', 'gm', 'wm')]
+                certain = row['peak'] > (IN_LESION if marked else LIMITS)[sure]
+                rows.append(dict(row, sequence=sequence, sign=sign, certain=certain))
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return table.sort_values('peak', ascending=False, ignore_index=True)
+
 # %% ../../nbs/evaluation/03a_local_change.ipynb #10spotty
 def local_change(source, # (4,X,Y,Z) the scan that was given
                  output, # (4,X,Y,Z) what was made of it
@@ -197,26 +220,6 @@ def local_change(source, # (4,X,Y,Z) the scan that was given
     both = [part for part in (table, spots) if len(part)]
     if not both: return table
     return pd.concat(both).sort_values('peak', ascending=False, ignore_index=True)
-
-def _change_table(change, output, mask, affine, codes, unlike, has_truth, sequences):
-    "Clusters of every sequence and sign, the largest peak first"
-    zooms = nib.affines.voxel_sizes(affine)
-    inner = _inner(mask, zooms)
-    lesion = ndi.binary_dilation(mask & ((codes > 3) | (codes == 0)))
-    low, sure = ('truth', 'truth') if has_truth else ('doubt', 'blind')
-    rows = []
-    for index, sequence in enumerate(sequences):
-        loose = not has_truth and unlike[index] >= A_CURVE
-        limit = np.where(lesion, np.inf if loose else IN_LESION[low], LIMITS[low])
-        unit = np.mean([output[index][mask & (codes == k)].std() for k in (2, 3)]) + 1e-9
-        smooth = np.where(inner, masked_blur(change[index], mask, DETECTION_MM/zooms), 0)/unit
-        for sign in (1, -1):
-            for row in _clusters(sign*smooth, limit, affine, codes):
-                marked = row['inside'] not in [TISSUE_WORDS[t] for t in ('csf', 'gm', 'wm')]
-                certain = row['peak'] > (IN_LESION if marked else LIMITS)[sure]
-                rows.append(dict(row, sequence=sequence, sign=sign, certain=certain))
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    return table.sort_values('peak', ascending=False, ignore_index=True)
 
 # %% ../../nbs/evaluation/03a_local_change.ipynb #3ac0de02
 CHANGE_COLUMNS = ['subject', 'direction', 'method', *COLUMNS]

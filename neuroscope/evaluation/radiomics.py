@@ -164,6 +164,7 @@ def _case_radiomics(case, methods, directions, problems, **kwargs):
              for n,v in vols.items()])
     return rows
 
+# %% ../../nbs/evaluation/02_radiomics.ipynb #321e5191
 def evaluate_radiomics(methods, # dict: name -> fitted method or function (vol, mask, direction)
                        # `LesionCase`s, or (id, subject at A, subject at B) from `travelling_pairs`
                        cases,
