@@ -197,9 +197,11 @@ _LIVE = 'neuroscope-live'     # the class of a widget that is alive
 
 def _either(output):
     "Rules for one front end: of the outputs before and after the mark, one is seen"
-    mark = f'{output}:has(.neuroscope-either)'
-    return f'''{mark}, {output}:has(+ {mark} + {output} .{_LIVE}),
-{mark} + {output}:not(:has(.{_LIVE})) {{display: none}}'''
+    mark = '.neuroscope-either'
+    hidden = (f'{output}:has({mark})',                                              # the mark
+              f'{output}:has(+ {output} {mark}):has(+ {output} + {output} .{_LIVE})', # the picture
+              f'{output}:has({mark}) + {output}:not(:has(.{_LIVE}))')             # a dead widget
+    return '\n'.join(f'{selector} {{display: none !important}}' for selector in hidden)
 
 # what JupyterLab and Notebook 7, VS Code, and the classic notebook call an output
 _OUTPUTS = '.jp-OutputArea-child', '.output_container', '.output_area'
