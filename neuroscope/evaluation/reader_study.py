@@ -6,7 +6,8 @@ Docs: https://ishrith-gowda.github.io/neuroscope/evaluation/reader_study.html.md
 
 # %% auto #0
 __all__ = ['StudyResult', 'real_or_not', 'kappa', 'intra_reader', 'inter_reader', 'reader_icc', 'item_table', 'score_table',
-           'study_verdict', 'analyse_study']
+           'study_verdict', 'analyse_study', 'SCALE', 'QUESTIONS', 'LIKERT', 'bare_image', 'reading_order',
+           'create_study', 'ROOM_KEYS', 'Reading', 'ReadingRoom', 'open_key', 'read_answers']
 
 # %% ../../nbs/evaluation/08_reader_study.ipynb #2aae467f
 from collections import namedtuple
@@ -24,6 +25,12 @@ from .statistics import icc
 # %% ../../nbs/evaluation/08_reader_study.ipynb #bd1562d1
 from .blinding import *
 from .reading import *
+
+# %% ../../nbs/evaluation/08_reader_study.ipynb #door0544
+# so that a star import gives them as before
+_all_ = [
+    'SCALE', 'QUESTIONS', 'LIKERT', 'bare_image', 'reading_order', 'create_study', 'ROOM_KEYS',
+    'Reading', 'ReadingRoom', 'open_key', 'read_answers']
 
 # %% ../../nbs/evaluation/08_reader_study.ipynb #7da091da
 def real_or_not(
