@@ -25,7 +25,8 @@ from ..imaging.brain import brain_mask, is_stripped
 from .figures import (COLORS, FAINT, INK, PANEL, as_ras, best_slice,
                                               brain_frame, check_plane, display_range,
                                               picture_style, show_slice)
-from .viewer import Screen, Shown, _slider, _toggles, png_bytes
+from .screen import Screen, Shown, png_bytes
+from .viewer import _slider, _toggles
 
 # %% ../../nbs/visualization/02_inspector.ipynb #dfd73ddf
 def coarse_copy(
