@@ -11,7 +11,7 @@ __all__ = []
 __version__ = "0.1.0"
 
 # %% ../nbs/explanations/package.ipynb #e6498ffb
-_rooms = ('core', 'imaging', 'simulate', 'preprocessing', 'quality', 'data', 'models', 'trainers',
+_rooms = ('core', 'runner', 'imaging', 'simulate', 'preprocessing', 'quality', 'data', 'models', 'trainers',
           'utils', 'visualization', 'evaluation', 'cli')
 
 def __getattr__(name):

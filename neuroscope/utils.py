@@ -19,10 +19,10 @@ from .core import (NEEDED, SEQUENCES, Cohort, EmptyVolumeError, InputError,
                              MissingSequenceError, NeuroscopeError, Subject, check_same_grid,
                              find_subjects, get_logger, image_data, is_image, load_volume,
                              new_like, save_volume, sidecar_path, write_sidecar)
+from .core.results import ResultFolder, listed
 from .imaging.coverage import STAND_INS, fill_gaps, find_gaps, gap_words
 from .imaging.brain import brain_mask, subject_mask
 from .preprocessing.normalization import PercentileNormalizer
-from .preprocessing.pipeline import _clear_stale
 from .preprocessing.slices import (PLANES, brain_box, extract_slices, from_model_range,
                                              from_plane, from_ras, to_model_range, to_plane, to_ras)
 from .data.loaders import common_size, pad_crop
@@ -31,8 +31,8 @@ from .models.implementations import CycleGAN, CycleGAN3D, load_model
 from .models.restoration import route_numbers
 from .models.site_match import SiteMatch, apply_site_match
 from .models.volumes import translate_volume3d
-from .records import (done_words, missing_words, output_marks, read_record, remove_result,
-                                used_files, why_not_done)
+from .records import (done_words, missing_words, output_marks, read_record, used_files,
+                                why_not_done, written_files)
 from .trainers.callbacks import cpu_has_bf16
 
 log = get_logger('utils')
@@ -532,6 +532,26 @@ def made_otherwise(self:Translator,
             else f'of another model ({made.get("model")}, not {self.fingerprint})')
 
 # %% ../nbs/06_utils.ipynb #ac74b896
+@patch
+def _scans_of(self:Translator, subject, missing):
+    "The scans of a subject that are translated, sequence -> file"
+    lacking,_ = self._missing_of(subject.paths)
+    rule = self.rule_for_missing(subject.paths, missing)
+    return {s: subject.paths[s] for s in fill_missing(subject.paths, rule, self.sequences)
+            if s not in lacking}
+
+@patch
+def _write_subject(self:Translator, subject, folder, direction, inputs, params, asked):
+    "Translate a subject into an empty folder, the record last"
+    start = time.perf_counter()
+    made = self._translate(subject, direction, None, asked['scale'], asked['reference'],
+                           asked['missing'], None)
+    outs = {s: save_volume(img, folder/Path(subject.paths[s]).name, s) for s,img in made.items()}
+    figures = dict(remarks=self.remarks, sequences=self.done,
+                   missing=self._missing_of(subject.paths)[0], outputs=output_marks(outs))
+    write_sidecar(folder/subject.id, 'translate', inputs, params, figures,
+                  time.perf_counter()-start, files=listed(folder))
+
 def _check_apart(scans, outs, folder):
     "Raise where the results would take the place of the scans"
     if any(p.resolve()==Path(scans[s]).resolve() for s,p in outs.items()):
@@ -559,31 +579,23 @@ def translate_subject(self:Translator,
     # files, refuse to replace what another model or direction made; 'changed': replace that too
     overwrite=False,
 )->Subject: # the files written
-    "A subject's sequences, translated, as files"
-    start = time.perf_counter()
+    "A subject's sequences, translated, as files that appear together"
     folder = Path(dest)/subject.id
-    lacking,_ = self._missing_of(subject.paths)
-    rule = self.rule_for_missing(subject.paths, missing)
-    scans = {s: subject.paths[s] for s in fill_missing(subject.paths, rule, self.sequences)
-             if s not in lacking}
+    scans = self._scans_of(subject, missing)
     outs = {s: folder/Path(p).name for s,p in scans.items()}
     _check_apart(scans, outs, folder)
     marker = folder/subject.id
     inputs = used_files(subject, scans, lesion=self.by_curves)
-    params = self._recipe(direction, scale=scale, reference=reference, missing=missing)
-    old = read_record(marker)
-    if not overwrite: self._refuse_other(old, direction, folder)
-    if overwrite is True or (why := why_not_done(old, inputs, params, outs)):
-        if old and overwrite is not True: log.info('%s is made again: %s', subject.id, why)
-        _clear_stale(folder)
-        remove_result(old, folder)
-        sidecar_path(marker).unlink(missing_ok=True)
-        for s,img in self._translate(subject, direction, None, scale, reference, missing,
-                                     None).items():
-            save_volume(img, outs[s])
-        figures = dict(remarks=self.remarks, sequences=self.done, missing=lacking,
-                       outputs=output_marks(outs))
-        write_sidecar(marker, 'translate', inputs, params, figures, time.perf_counter()-start)
+    asked = dict(scale=scale, reference=reference, missing=missing)
+    params = self._recipe(direction, **asked)
+    with ResultFolder(folder, sidecar_path(marker).name, written_files) as result:
+        old = read_record(marker)
+        if not overwrite: self._refuse_other(old, direction, folder)
+        why = why_not_done(old, inputs, params, outs)
+        if why or overwrite is True:
+            if old and why: log.info('%s is made again: %s', subject.id, why)
+            with result.new() as new:
+                self._write_subject(subject, new, direction, inputs, params, asked)
     return Subject(subject.id, outs, seg=subject.seg, site=direction[-1], scheme=subject.scheme)
 
 # %% ../nbs/06_utils.ipynb #721dbec0

@@ -13,8 +13,6 @@ import html
 import io
 import json
 import os
-import re
-import shutil
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +27,7 @@ from .. import __version__
 from ..core import (SEQUENCE_LABELS, SEQUENCES, atomic_path, check_output, Cohort,
                              get_logger, InputError, NeuroscopeError, peak_mb, progress_bar,
                              read_json, write_json)
+from ..core.results import clear_stale
 from .preprocessor import default_preprocessor, VolumePreprocessor
 from .steps import STEPS
 from .subject_folders import (NAMES, _done_subject, record_path,
@@ -39,16 +38,8 @@ log = get_logger('pipeline')
 
 # %% ../../nbs/preprocessing/08c_pipeline.ipynb #dfbb0aa8
 def _clear_stale(dest):
-    "Remove what killed runs have left in `dest`: unfinished folders of processes that are gone"
-    for p in [*dest.glob('.tmp-*'), *dest.glob('sub-*/.tmp-*')]:
-        m = re.match(r'\.tmp-(\d+)-', p.name)
-        if m and not _alive(int(m[1])): shutil.rmtree(p) if p.is_dir() else p.unlink()
-
-def _alive(pid):
-    try: os.kill(pid, 0)
-    except ProcessLookupError: return False
-    except PermissionError: return True
-    return True
+    "Remove what killed runs have left in `dest` and in the folders of patients with sessions"
+    for folder in (dest, *dest.glob('sub-*')): clear_stale(folder)
 
 # %% ../../nbs/preprocessing/08c_pipeline.ipynb #773b54b1
 @contextmanager
@@ -174,10 +165,17 @@ def _describe_dataset(dest, cohort):
              GeneratedBy=[dict(Name='neuroscope', Version=__version__)],
              DatasetLinks=dict(raw=Path(cohort.folder).resolve().as_uri())
              if getattr(cohort, 'folder', None) else {})
+    if _is_others(dest/'dataset_description.json'): return
     write_json(d, dest/'dataset_description.json')
     with atomic_path(dest/'.bidsignore') as p:
         p.write_text(
             '*_preprocessing.json\n*_qc.png\n*_xfm.tfm\n*_biasfield.nii.gz\npreprocessing.*\n')
+
+def _is_others(path):
+    "Is there a description that was not written here?"
+    if not path.exists(): return False
+    try: return not any(o.get('Name') == 'neuroscope' for o in read_json(path)['GeneratedBy'])
+    except (ValueError, KeyError, TypeError, AttributeError): return path.stat().st_size > 0
 
 def _run_all(calls, n_jobs, client):
     "The rows of all subjects, as they are ready, each with its place in the cohort"

@@ -10,7 +10,6 @@ __all__ = ['log', 'HEADROOM', 'PLANES', 'UNKNOWN', 'to_model_range', 'from_model
            'SliceStore', 'write_slice_store']
 
 # %% ../../nbs/preprocessing/07_slices.ipynb #901755d5
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,10 @@ from fastcore.basics import patch
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 
 from ..core import (LESION_PARTS, SEQUENCES, Cohort, EmptyVolumeError, GridMismatchError,
-                             InputError, NeuroscopeError, NoSubjectsError, Subject, atomic_path,
+                             InputError, NeuroscopeError, NoSubjectsError, Subject, file_hash,
                              get_logger, image_data, lesion_labels, progress_bar, read_json,
                              stack_sequences, write_json)
+from ..core.results import ResultFolder, listed
 from ..imaging.brain import subject_mask
 
 log = get_logger('slices')
@@ -237,14 +237,31 @@ def _each(subjects, f, failed, desc, progress=True):
 # %% ../../nbs/preprocessing/07_slices.ipynb #ea0e9ac7
 def write_slice_store(
     cohort:Cohort, # preprocessed subjects of one site
-    dest, # folder of the store; an older one there is replaced
+    # folder of the store; an older store there is replaced, any other folder is left alone
+    dest,
     size=None, # (H,W); None: what holds the largest brain, a multiple of 4
     min_area=.1, # least brain on a slice, share of the subject's largest slice
     plane='axial', # one of `PLANES`
     progress=True, # show a bar?
 ) -> SliceStore: # the store, opened
     "Cut the slices of a cohort into a store"
-    dest = Path(dest)
+    with ResultFolder(dest, 'store.json', _store_files) as result, result.new() as folder:
+        _fill_store(folder, cohort, size, min_area, plane, progress)
+    return SliceStore(dest)
+
+_STORED = ('slices.npy', 'labels.npy', 'index.csv')
+
+def _store_files(record, name):
+    "The files of a store of an earlier version, whose record does not list them"
+    return [*_STORED, name] if {'plane', 'sequences'} <= set(record) else [name]
+
+def _input_hashes(cohort):
+    "What the scans of a store can be recognized by, subject -> sequence -> hash"
+    return {s.id: {q: file_hash(p) for q,p in s.paths.items() if Path(p).is_file()}
+            for s in cohort}
+
+def _fill_store(folder, cohort, size, min_area, plane, progress):
+    "Cut the slices of a cohort into an empty folder"
     failed = {}
     if size is None:
         sizes = [o for _,o in _each(cohort, lambda s: _box_size(s, plane), failed,
@@ -255,15 +272,11 @@ def write_slice_store(
     if not parts:
         raise NoSubjectsError('no subject gave any slices', path=getattr(cohort, 'folder', None),
                               fix='; '.join(failed.values()) or None)
-    with atomic_path(dest) as p:
-        p.mkdir()
-        x,labels,index = zip(*parts)
-        np.save(p/'slices.npy', np.concatenate(x), allow_pickle=False)
-        if any((l != UNKNOWN).all() for l in labels):
-            np.save(p/'labels.npy', np.concatenate(labels), allow_pickle=False)
-        pd.concat(index).to_csv(p/'index.csv', index=False)
-        write_json(dict(plane=plane, size=size, min_area=min_area, sequences=SEQUENCES,
-                        left_out=failed), p/'store.json')
-        if dest.exists():
-            shutil.rmtree(dest)   # an older store goes only when the new one is complete
-    return SliceStore(dest)
+    x,labels,index = zip(*parts)
+    np.save(folder/'slices.npy', np.concatenate(x), allow_pickle=False)
+    if any((l != UNKNOWN).all() for l in labels):
+        np.save(folder/'labels.npy', np.concatenate(labels), allow_pickle=False)
+    pd.concat(index).to_csv(folder/'index.csv', index=False)
+    write_json(dict(plane=plane, size=size, min_area=min_area, sequences=SEQUENCES,
+                    left_out=failed, inputs=_input_hashes(cohort), files=listed(folder)),
+               folder/'store.json')
