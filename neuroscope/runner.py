@@ -7,10 +7,11 @@ Docs: https://ishrith-gowda.github.io/neuroscope/runner.html.md"""
 # %% auto #0
 __all__ = ['COLUMNS', 'STATUSES', 'failure_words', 'run_cohort', 'write_table']
 
-# %% ../nbs/00_runner.ipynb #6a332c89
+# %% ../nbs/00_runner.ipynb #1aaf3af1
 import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from pickle import PicklingError
 from tempfile import TemporaryDirectory
 from typing import Any, Callable
 
@@ -53,7 +54,7 @@ def _try_subject(work, subject):
         said = dict(status='failed', reason=failure_words(e))
     return _row(subject, seconds=round(time.perf_counter()-start, 2), **said)
 
-# %% ../nbs/00_runner.ipynb #60c41798
+# %% ../nbs/00_runner.ipynb #12ddb65e
 _KILLED = ('the system ended its process, also when nothing ran beside it. Most likely it needs more '
            'memory than there is')
 
@@ -81,6 +82,9 @@ def _in_parallel(work, subjects, n_jobs):
     with TemporaryDirectory() as marks:
         while todo:
             try: yield from _in_processes(work, todo, n_jobs, marks)
+            except PicklingError as e:
+                _log.warning('the work cannot be sent to other processes (%s): one at a time', e)
+                for i in list(todo): yield i, _try_subject(work, todo.pop(i))
             except BrokenProcessPool:
                 begun = [i for i in todo if Path(marks, str(i)).exists()] or [next(iter(todo))]
                 _log.warning('a process was killed by the system: %s',
