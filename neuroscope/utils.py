@@ -7,6 +7,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/utils.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/06_utils.ipynb #9cc5ff18
-from .translate import *
-from .translate import __all__
+# %% ../nbs/06_utils.ipynb #605f71af
+from .translate import (DARKEST, SCALES, Translator, blend_tiles, direction_of, fill_missing,
+                                  normalize_sequences, on_scale, open_input, site_scale,
+                                  tile_starts, usable_device, wide_type)

@@ -85,7 +85,7 @@ def clear_stale(
         if path.is_dir() and not path.is_symlink(): shutil.rmtree(path, ignore_errors=True)
         else: path.unlink(missing_ok=True)
 
-# %% ../../nbs/core/09_results.ipynb #00800875
+# %% ../../nbs/core/09_results.ipynb #1ffeecfe
 def listed(
     folder, # that files were written to
 ) -> dict: # name relative to `folder`, with '/' -> bytes
@@ -106,8 +106,8 @@ def claimed_files(
     if not path.is_file(): return None
     try:
         said = read_json(path)
-        listed_there = 'files' in said or older is None
-        named = said['files'] if listed_there else older(said, record)
+        if older is None or 'files' in said: named = said['files']
+        else: named = older(said, record)
         return {record, *named}
     except (ValueError, KeyError, TypeError, AttributeError):
         _log.warning('%s cannot be read: the result counts as not made', path)

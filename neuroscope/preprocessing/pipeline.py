@@ -110,6 +110,7 @@ def _figures_table(rec):
     return '<table><tr><th></th>' + ''.join(f'<th>{SEQUENCE_LABELS[q]}</th>'
                                             for q in qs) + '</tr>' + ''.join(rows) + '</table>'
 
+# %% ../../nbs/preprocessing/08c_pipeline.ipynb #57d7dd08
 def _section(row, path):
     "What the page says about a subject"
     esc = html.escape

@@ -234,21 +234,7 @@ def _each(subjects, f, failed, desc, progress=True):
             failed[s.id] = str(e)
             log.warning('%s is left out of the slices: %s', s.id, e)
 
-# %% ../../nbs/preprocessing/07_slices.ipynb #ea0e9ac7
-def write_slice_store(
-    cohort:Cohort, # preprocessed subjects of one site
-    # folder of the store; an older store there is replaced, any other folder is left alone
-    dest,
-    size=None, # (H,W); None: what holds the largest brain, a multiple of 4
-    min_area=.1, # least brain on a slice, share of the subject's largest slice
-    plane='axial', # one of `PLANES`
-    progress=True, # show a bar?
-) -> SliceStore: # the store, opened
-    "Cut the slices of a cohort into a store"
-    with ResultFolder(dest, 'store.json', _store_files) as result, result.new() as folder:
-        _fill_store(folder, cohort, size, min_area, plane, progress)
-    return SliceStore(dest)
-
+# %% ../../nbs/preprocessing/07_slices.ipynb #b9fbd073
 _STORED = ('slices.npy', 'labels.npy', 'index.csv')
 
 def _store_files(record, name):
@@ -260,6 +246,7 @@ def _input_hashes(cohort):
     return {s.id: {q: file_hash(p) for q,p in s.paths.items() if Path(p).is_file()}
             for s in cohort}
 
+# %% ../../nbs/preprocessing/07_slices.ipynb #3878f99e
 def _fill_store(folder, cohort, size, min_area, plane, progress):
     "Cut the slices of a cohort into an empty folder"
     failed = {}
@@ -280,3 +267,18 @@ def _fill_store(folder, cohort, size, min_area, plane, progress):
     write_json(dict(plane=plane, size=size, min_area=min_area, sequences=SEQUENCES,
                     left_out=failed, inputs=_input_hashes(cohort), files=listed(folder)),
                folder/'store.json')
+
+# %% ../../nbs/preprocessing/07_slices.ipynb #ea0e9ac7
+def write_slice_store(
+    cohort:Cohort, # preprocessed subjects of one site
+    # folder of the store; an older store there is replaced, any other folder is left alone
+    dest,
+    size=None, # (H,W); None: what holds the largest brain, a multiple of 4
+    min_area=.1, # least brain on a slice, share of the subject's largest slice
+    plane='axial', # one of `PLANES`
+    progress=True, # show a bar?
+) -> SliceStore: # the store, opened
+    "Cut the slices of a cohort into a store"
+    with ResultFolder(dest, 'store.json', _store_files) as result, result.new() as folder:
+        _fill_store(folder, cohort, size, min_area, plane, progress)
+    return SliceStore(dest)

@@ -149,6 +149,7 @@ def _write_subject(self, subject, folder, recipe, names):
                 brain_ml=_brain_ml(imgs, mask))
     _write_record(recipe | said, files, folder/record_name(subject, names))
 
+# %% ../../nbs/preprocessing/08b_subject_folders.ipynb #7ca66be7
 def _brain_ml(imgs, mask):
     "The volume of the brain, or None"
     if mask is None: return None
@@ -184,6 +185,7 @@ def record_path(
     "The file that says what was done to a subject"
     return Path(dest)/subject_folder(subject, names)/record_name(subject, names)
 
+# %% ../../nbs/preprocessing/08b_subject_folders.ipynb #f3d73932
 def _sizes(rec, path):
     "The files that a record names, with their sizes; None where it does not say the size"
     if 'files' in rec: return rec['files']

@@ -141,6 +141,7 @@ def quality_page(df:pd.DataFrame, # from `assess_cohort`
                        for v in ('fail', 'look', 'pass'))
     return _PAGE.format(title=esc(title), counts=counts, problems=listed(list(problems)), sections=''.join(section(r) for r in df.assign(_rank=rank).sort_values(['_rank', 'id']).itertuples()))
 
+# %% ../../nbs/quality/10_cohort.ipynb #efa89d9e
 def write_quality(cohort,          # `Cohort`
                   dest,            # folder for quality.csv, quality.html and pictures/
                   n_jobs:int=1,    # processes

@@ -90,6 +90,7 @@ def _check_keys(x):
             f'no sequence under the names {", ".join(map(repr, x)) or "of an empty dict"}',
             fix=f'Name them {", ".join(SEQUENCES)}.')
 
+# %% ../../nbs/translate/01_inputs.ipynb #9b1a5886
 def open_input(
     # folder of one subject, 4-D image or its path, dict or list of four 3-D images or paths,
     # `Subject` (also torchio's), or array (4,X,Y,Z)

@@ -56,7 +56,7 @@ def site_scale(
         mask = subject_mask(s, imgs) if isinstance(s, Subject) else brain_mask(imgs)
         each.append(
             [(n.offset, n.scale) for n in normalize_sequences(_values(imgs, np.float32), mask)[1]])
-    return {s: tuple(float(v) for v in o) for s,o in zip(sequences, np.median(each, axis=0))}
+    return {s: tuple(o) for s,o in zip(sequences, np.median(each, axis=0).tolist())}
 
 
 # %% ../../nbs/translate/04_scales.ipynb #5b5d3301

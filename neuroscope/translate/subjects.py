@@ -45,6 +45,10 @@ def fingerprint(self:Translator):
     return h.hexdigest()[:16]
 
 # %% ../../nbs/translate/06_subjects.ipynb #7f3f3524
+def _as_lists(value):
+    "A scale of reference as JSON will give it back"
+    return {s: list(o) for s,o in value.items()} if isinstance(value, dict) else value
+
 @patch
 def _recipe(self:Translator, direction, **kwargs):
     "What decides, besides the files, what a translation looks like"
@@ -52,8 +56,7 @@ def _recipe(self:Translator, direction, **kwargs):
                 size=None if self.size is None else list(self.size), planes=list(self.planes),
                 tile=self.tile, bf16=self.bf16,
                 **({k: getattr(self, k) for k in ('patch_size','overlap')} if self.in_3d else {}),
-                **{k: {s: list(o) for s,o in v.items()} if isinstance(v, dict) else v
-                   for k,v in kwargs.items()})
+                **{k: _as_lists(v) for k,v in kwargs.items()})
 
 @patch
 def made_otherwise(self:Translator,

@@ -41,6 +41,7 @@ def usable_device(
             fix="Take 'cpu', or install PyTorch for the GPU that the machine has.") from e
     return torch.device(device)
 
+# %% ../../nbs/translate/03_translator.ipynb #71aba78c
 class Translator:
     "Applies a trained `CycleGAN` or `CycleGAN3D` to whole volumes"
     def __init__(self,
@@ -80,6 +81,7 @@ class Translator:
         if bf16 and not self.bf16:
             log.info('no bfloat16 on this processor: translating in single precision')
 
+# %% ../../nbs/translate/03_translator.ipynb #8b78246f
 def _check_slicing(planes, tile):
     "Raise where a plane or a size of tiles is none"
     if bad := [p for p in planes if p not in PLANES]:

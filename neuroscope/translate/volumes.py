@@ -95,6 +95,7 @@ def cut_words(
                     f'than {HEADROOM:g}: {100*share:.2g} % of the brain was cut to that')
     return said
 
+# %% ../../nbs/translate/05_volumes.ipynb #91d10232
 @patch
 def _translated(self:Translator, vol, mask, direction, scale, reference, seg, lacking):
     "A volume (4,X,Y,Z) in RAS on the scale asked for; sequences whose own values are to be written"
@@ -103,7 +104,8 @@ def _translated(self:Translator, vol, mask, direction, scale, reference, seg, la
     self.remarks = gap_words(gaps[shown], mask, [self.sequences[q] for q in shown])
     x,norms = normalize_sequences(vol, mask, gaps)
     x = fill_gaps(x, mask, gaps, self.sequences)
-    if not self.by_curves: self.remarks += cut_words(x[shown], mask, [self.sequences[q] for q in shown])
+    if not self.by_curves:
+        self.remarks += cut_words(x[shown], mask, [self.sequences[q] for q in shown])
     y = self.translate_normalized(x, mask, direction, seg)
     own = self._untouched(scale, norms)
     self.done = {s: done for s,done in self.done.items() if s not in lacking}
