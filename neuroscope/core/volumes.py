@@ -87,6 +87,9 @@ def _read_image(path):
     path = Path(path)
     if path.is_dir():
         raise _bad(path, 'this is a folder, not a file', 'Give the NIfTI file itself.')
+    if path.is_symlink() and not path.exists():
+        raise _bad(path, f'this is a link to {os.readlink(path)}, and that file is not here',
+                   "Fetch it; in a clone of git-annex or DataLad with 'datalad get'.")
     if not path.exists(): raise _bad(path, 'there is no such file', 'Check the path.')
     try:
         klass,hdr,raw = _read_bytes(path)

@@ -196,7 +196,9 @@ class SliceStore:
                                  fix='Make one with write_slice_store.')
         self.slices = self._load('slices.npy')
         self.labels = self._load('labels.npy') if (self.folder/'labels.npy').exists() else None
-        self.index = pd.read_csv(self.folder/'index.csv', dtype=dict(subject=str))
+        # a subject may be called NA: only the lesion's area can be missing
+        self.index = pd.read_csv(self.folder/'index.csv', dtype=dict(subject=str),
+                                 keep_default_na=False, na_values=dict(lesion_area=['']))
         self.plane = (read_json(self.folder/'store.json')['plane']
                       if (self.folder/'store.json').exists() else 'axial')
         labels = self.slices[:,0] if self.labels is None else self.labels
