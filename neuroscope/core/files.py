@@ -121,8 +121,15 @@ def write_json(
 def read_json(
     path, # the file to read
 ) -> Any: # what the file holds: dict, list, text, number or None
-    "Read a JSON file"
-    return json.loads(Path(path).read_text(encoding='utf-8'))
+    "Read a JSON file, or say which one is not whole"
+    path = Path(path)
+    try: return json.loads(path.read_text(encoding='utf-8-sig'))
+    except (ValueError, RecursionError) as e:
+        what = (f'this is no whole JSON file ({e})' if path.stat().st_size else
+                'the file is empty')
+        raise InputError(
+            what, path=path, fix='A power cut or a full disk may have left it so: restore it, or '
+                                 'delete it and make it again.') from e
 
 # %% ../../nbs/core/03_files.ipynb #238dd9a2
 def file_hash(

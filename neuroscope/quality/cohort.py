@@ -49,8 +49,10 @@ def _assess_one(subject, pictures, require):
 def _found(row):
     "The row of a subject, also of one that could not be assessed"
     if row.status == 'done': return row.found
-    why = 'not assessed' if row.status == 'left out' else 'could not be assessed'
-    return dict(id=row.subject, site=row.site, verdict='fail', n_fail=1, n_look=0,
+    left_out = row.status == 'left out'
+    why = 'not assessed' if left_out else 'could not be assessed'
+    return dict(id=row.subject, site=row.site, verdict='look' if left_out else 'fail',
+                n_fail=int(not left_out), n_look=int(left_out),
                 reasons=f'{why}: {row.reason}', checks='assessment', seconds=np.nan)
 
 # %% ../../nbs/quality/10_cohort.ipynb #d1851cd2
