@@ -7,9 +7,10 @@ Docs: https://ishrith-gowda.github.io/neuroscope/runner.html.md"""
 # %% auto #0
 __all__ = ['COLUMNS', 'STATUSES', 'failure_words', 'run_cohort', 'write_table']
 
-# %% ../nbs/00_runner.ipynb #1aaf3af1
+# %% ../nbs/00_runner.ipynb #d3f7d989
 import time
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 from pickle import PicklingError
 from tempfile import TemporaryDirectory
@@ -109,7 +110,7 @@ def _results(work, subjects, n_jobs, client):
         return ((i, _try_subject(work, s)) for i,s in enumerate(subjects))
     return _in_parallel(work, subjects, n_jobs)
 
-# %% ../nbs/00_runner.ipynb #ea8b5675
+# %% ../nbs/00_runner.ipynb #dc5281e7
 def _bar(results, label, n, progress):
     "The results, with a bar, and with whatever the caller wraps around them"
     if callable(progress): return progress(results)
@@ -138,7 +139,8 @@ def run_cohort(
         for i,row in _bar(results, label, len(subjects), progress): rows[i] = row
     except BaseException:
         results.close()
-        if write is not None: write(_table(rows, subjects))
+        with suppress(OSError):    # what ended the run is told, not that its table failed too
+            if write is not None: write(_table(rows, subjects))
         raise
     table = _table(rows, subjects)
     if write is not None: write(table)

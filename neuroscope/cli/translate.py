@@ -22,6 +22,10 @@ from ..records import why_unchanged
 from ..translate import SCALES, Translator, site_scale
 
 # %% ../../nbs/cli/09_translate.ipynb #9e9b313d
+def _positive(s):
+    if int(s)<1: raise argparse.ArgumentTypeError(f'{s} is not 1 or more')
+    return int(s)
+
 def _add_files(p):
     "What goes in and what comes out"
     p.add_argument('--model', required=True, metavar='DIR',
@@ -63,6 +67,7 @@ def _add_network(p):
                    help='compute in bfloat16 where the processor has it')
     p.add_argument('--device', metavar='D', help='to compute on, such as cuda (cpu)')
 
+# %% ../../nbs/cli/09_translate.ipynb #76776c1c
 def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope translate`
     "The arguments of the command"
     p = CommandParser(
@@ -85,10 +90,6 @@ def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope tran
         help='go on although the scans look like the other site, like neither, or raw')
     p.add_argument('--quiet', action='store_true', help='no progress bar, no table')
     return p
-
-def _positive(s):
-    if int(s)<1: raise argparse.ArgumentTypeError(f'{s} is not 1 or more')
-    return int(s)
 
 # %% ../../nbs/cli/09_translate.ipynb #eb11ccfe
 def _reference(a, sequences):

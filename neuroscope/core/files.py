@@ -56,9 +56,10 @@ def to_disk(
     "Have the system write what was written to the disk"
     path = Path(path)
     if path.is_symlink(): return
-    if not path.is_dir(): return _synced(path, os.O_RDWR if os.name == 'nt' else os.O_RDONLY)
-    for inside in path.iterdir(): to_disk(inside)
-    _folder_to_disk(path)
+    if path.is_dir():
+        for inside in path.iterdir(): to_disk(inside)
+        _folder_to_disk(path)
+    else: _synced(path, os.O_RDWR if os.name == 'nt' else os.O_RDONLY)
 
 # %% ../../nbs/core/03_files.ipynb #49ed17b1
 @contextmanager

@@ -60,7 +60,7 @@ def in_use(
     lock.release()
     return False
 
-# %% ../../nbs/core/09_results.ipynb #105e299e
+# %% ../../nbs/core/09_results.ipynb #4d841e84
 _WORK = re.compile(r'\.tmp-[0-9a-f]{8}-(.+)')    # of `ResultFolder`, which holds a lock
 _OTHER = re.compile(r'\.tmp-.+')                  # of `atomic_path`, which holds none
 
@@ -84,6 +84,9 @@ def clear_stale(
         if not _abandoned(path, seconds): continue
         if path.is_dir() and not path.is_symlink(): shutil.rmtree(path, ignore_errors=True)
         else: path.unlink(missing_ok=True)
+    # a lock whose process is gone goes when it is asked for
+    for path in Path(folder).glob('.lock-*'):
+        in_use(path.with_name(path.name.removeprefix('.lock-')))
 
 # %% ../../nbs/core/09_results.ipynb #1ffeecfe
 def listed(

@@ -73,10 +73,16 @@ def _work_on(subject, preprocessor, dest, threads, names, steps):
                 remarks=_remarks(read_json(path)), peak_mb=round(peak_mb()))
 
 # %% ../../nbs/preprocessing/08c_pipeline.ipynb #7ea5377e
-_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Preprocessing of {title}</title><style>
-body{{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;background:#0f1115;color:#e8eaed}}
-section{{border-top:1px solid #333;padding:1rem 0;display:flex;gap:1.5rem;flex-wrap:wrap}} section>div{{flex:1;min-width:18rem}} img{{width:34rem;max-width:100%;background:#fff}} h2{{margin:0;font-size:1.1rem}}
-table{{border-collapse:collapse;font-size:.85rem}} td,th{{padding:.1rem .6rem .1rem 0;text-align:left;font-weight:normal;vertical-align:top}} th{{color:#9aa0a6}} .failed{{color:#ff5d73}} .look{{color:#e8b53a}} .ok{{color:#5fbf8f}}</style></head><body>
+_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+<title>Preprocessing of {title}</title><style>
+body{{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;
+background:#0f1115;color:#e8eaed}}
+section{{border-top:1px solid #333;padding:1rem 0;display:flex;gap:1.5rem;flex-wrap:wrap}}
+section>div{{flex:1;min-width:18rem}} img{{width:34rem;max-width:100%;background:#fff}}
+h2{{margin:0;font-size:1.1rem}}
+table{{border-collapse:collapse;font-size:.85rem}} td,th{{padding:.1rem .6rem .1rem 0;
+text-align:left;font-weight:normal;vertical-align:top}} th{{color:#9aa0a6}}
+.failed{{color:#ff5d73}} .look{{color:#e8b53a}} .ok{{color:#5fbf8f}}</style></head><body>
 <h1>Preprocessing of {title}</h1><p>{counts}</p><p>Steps: {steps}</p>{sections}</body></html>
 """
 
@@ -116,7 +122,8 @@ def _section(row, path):
     esc = html.escape
     ok = row.status != 'failed'
     kind = 'look' if ok and row.remarks else 'ok' if ok else 'failed'
-    text = f'<h2>{esc(row.subject)}: <span class="{kind}">{esc(row.status)}</span></h2><p>{esc(row.remarks if ok else row.reason)}</p>'
+    text = (f'<h2>{esc(row.subject)}: <span class="{kind}">{esc(row.status)}</span></h2>'
+            f'<p>{esc(row.remarks if ok else row.reason)}</p>')
     if not ok: return f'<section><div>{text}</div></section>'
     pic = path.with_name(path.name.replace('_preprocessing.json', '_qc.png'))
     return (f'<section><div>{text}{_figures_table(read_json(path))}</div><img '

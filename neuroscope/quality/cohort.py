@@ -114,11 +114,17 @@ def _write_found(run, path):
     write_table(_quality_table(run, {}), path)
 
 # %% ../../nbs/quality/10_cohort.ipynb #e02c0376
-_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Quality of {title}</title><style>
-body{{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;background:#0f1115;color:#e8eaed}} a{{color:#8ab4f8}}
-section{{border-top:1px solid #333;padding:1rem 0;display:flex;gap:1.5rem;flex-wrap:wrap}} img{{width:30rem;max-width:100%}} h2{{margin:0;font-size:1.1rem}}
-.fail{{color:#ff5d73}} .look{{color:#e8b53a}} .pass{{color:#5fbf8f}} ul{{padding-left:1.2rem}}</style></head><body>
-<h1>Quality of {title}</h1><p>{counts}. All measures are in <a href="quality.csv">quality.csv</a>.</p>{problems}{sections}</body></html>
+_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+<title>Quality of {title}</title><style>
+body{{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;
+background:#0f1115;color:#e8eaed}} a{{color:#8ab4f8}}
+section{{border-top:1px solid #333;padding:1rem 0;display:flex;gap:1.5rem;flex-wrap:wrap}}
+img{{width:30rem;max-width:100%}} h2{{margin:0;font-size:1.1rem}}
+.fail{{color:#ff5d73}} .look{{color:#e8b53a}} .pass{{color:#5fbf8f}}
+ul{{padding-left:1.2rem}}</style></head><body>
+<h1>Quality of {title}</h1>
+<p>{counts}. All measures are in <a href="quality.csv">quality.csv</a>.</p>{problems}{sections}</body>
+</html>
 """
 
 def quality_page(df:pd.DataFrame, # from `assess_cohort`
@@ -141,7 +147,9 @@ def quality_page(df:pd.DataFrame, # from `assess_cohort`
                 f'class="{r.verdict}">{r.verdict}</span></h2>{said}</div>{img}</section>')
     counts = ', '.join(f'<span class="{v}">{(df.verdict == v).sum()} {v}</span>'
                        for v in ('fail', 'look', 'pass'))
-    return _PAGE.format(title=esc(title), counts=counts, problems=listed(list(problems)), sections=''.join(section(r) for r in df.assign(_rank=rank).sort_values(['_rank', 'id']).itertuples()))
+    worst_first = df.assign(_rank=rank).sort_values(['_rank', 'id']).itertuples()
+    return _PAGE.format(title=esc(title), counts=counts, problems=listed(list(problems)),
+                        sections=''.join(section(r) for r in worst_first))
 
 # %% ../../nbs/quality/10_cohort.ipynb #efa89d9e
 def write_quality(cohort,          # `Cohort`
