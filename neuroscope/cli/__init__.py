@@ -324,7 +324,7 @@ def ends_like_ctrl_c() -> Iterator[None]: # for a `with` block
         return
     before = signal.signal(signal.SIGTERM, _interrupt)
     try: yield
-    finally: signal.signal(signal.SIGTERM, before)
+    finally: signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 def run_command(
     f, # `main(argv)` of a command
