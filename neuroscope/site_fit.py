@@ -24,7 +24,7 @@ from .models.site_match import (SiteMatch, add_routes, fit_site_match, summarize
                                          takes_routes)
 from .preprocessing.slices import to_ras
 from .imaging.brain import subject_mask
-from .utils import normalize_sequences
+from .translate.scales import normalize_sequences
 
 _log = get_logger('site_fit')
 

@@ -6,18 +6,29 @@ Docs: https://ishrith-gowda.github.io/neuroscope/cli/index.html.md"""
 
 # %% auto #0
 __all__ = ['STYLES', 'COMMANDS', 'wants_colour', 'paint', 'fill', 'say', 'shortened', 'find_command', 'usage', 'config_value',
-           'read_config', 'CommandParser', 'jobs', 'run_command', 'main']
+           'read_config', 'CommandParser', 'jobs', 'ends_like_ctrl_c', 'run_command', 'main']
 
 # %% ../../nbs/cli/index.ipynb #b23a16ee
-import argparse, difflib, errno, os, re, shutil, sys, textwrap, tomllib, traceback, warnings
-from contextlib import suppress
+import argparse
+import difflib
+import os
+import re
+import shutil
+import signal
+import sys
+import textwrap
+import threading
+import tomllib
+import traceback
+import warnings
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
 from fastcore.basics import patch
 from .. import __version__
-from ..core import InputError, NeuroscopeError
+from ..core import InputError, NeuroscopeError, os_words
 
 # %% ../../nbs/cli/index.ipynb #b23066d3
 STYLES:dict = dict(bold='1', red='31', green='32', yellow='33')
@@ -148,7 +159,7 @@ def read_config(
     names=(), # of the command: tables of these names are its own
 )->dict: # key -> value; a table's own keys come last, and win
     "What a configuration file says to a command"
-    try: config = tomllib.loads(Path(path).read_text(encoding='utf-8'))
+    try: config = tomllib.loads(Path(path).read_text(encoding='utf-8-sig'))
     except OSError as e:
         raise InputError('the configuration cannot be read', path=path,
                          fix='Check the path after --config') from e
@@ -303,20 +314,17 @@ def jobs(
     return n
 
 # %% ../../nbs/cli/index.ipynb #e13440c0
-_OS_FIX = {errno.EACCES: 'You are not permitted to: choose another folder, or have its permissions '
-                         'changed',
-           errno.EPERM: 'You are not permitted to: choose another folder, or have its permissions '
-                        'changed', errno.EROFS: 'Choose a folder that can be written to',
-           errno.ENOSPC: 'Make room, and give the same command again: it goes on where it stopped',
-           errno.EEXIST: 'A file is where a folder is needed: name another',
-           errno.ENOTDIR: 'A file is where a folder is needed: name another'}
+def _interrupt(number, frame): raise KeyboardInterrupt
 
-def _os_words(e):
-    "An error of the system in a sentence"
-    where = f'{e.filename}: ' if e.filename else ''
-    fix = _OS_FIX.get(e.errno)
-    return f'{where}{(e.strerror or str(e) or type(e).__name__).lower()}' + (
-        f'. {fix}' if fix else '')
+@contextmanager
+def ends_like_ctrl_c() -> Iterator[None]: # for a `with` block
+    "Within the block SIGTERM, as schedulers and containers send it, is what Ctrl-C is"
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try: yield
+    finally: signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 def run_command(
     f, # `main(argv)` of a command
@@ -326,10 +334,11 @@ def run_command(
 )->int: # exit status
     "Run `f`, with unusable input told in one line and no traceback"
     def fail(text, status):
-        print(f"{paint(name + ':', 'red', sys.stderr)} {text}", file=sys.stderr)
+        with suppress(OSError, ValueError):    # nobody need be there to read it
+            print(f"{paint(name + ':', 'red', sys.stderr)} {text}", file=sys.stderr)
         return status
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), ends_like_ctrl_c():
             # joblib replaces workers that have grown, and loses no job by it
             warnings.filterwarnings('ignore', 'A worker stopped while some jobs')
             return f(sys.argv[1:] if argv is None else argv) or 0
@@ -339,7 +348,7 @@ def run_command(
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except OSError as e: return fail(_os_words(e), 2)
+    except OSError as e: return fail(os_words(e), 2)
     except KeyboardInterrupt: return fail('interrupted' + (f'. {again}' if again else ''), 130)
     except Exception:
         traceback.print_exc()

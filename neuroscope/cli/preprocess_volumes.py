@@ -128,7 +128,7 @@ def summary(
              for r in table.itertuples() if r.reason or r.remarks]
     def n(s): return int((table.status == s).sum())
     count = (f"{len(table)} subject{'s'*(len(table) != 1)}: {n('done')} done, "
-             f"{n('there already')} there already, {n('failed')} failed")
+             f"{n('kept')} there already, {n('failed')} failed")
     return '\n'.join([*shortened(problems), *shortened(lines),
                       f'{count}. See {dest}/preprocessing.html and {dest}/preprocessing.csv'])
 

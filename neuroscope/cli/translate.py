@@ -8,30 +8,26 @@ Docs: https://ishrith-gowda.github.io/neuroscope/cli/translate.html.md"""
 __all__ = ['parser', 'summary', 'main']
 
 # %% ../../nbs/cli/09_translate.ipynb #0862e6a0
-import argparse, re, sys
+import argparse
+import re
+import sys
 
-from . import CommandParser, run_command, say, shortened
+from . import CommandParser, jobs, run_command, say, shortened
 from ..core import (SEQUENCES, InputError, NoSubjectsError, check_output, find_subjects,
-                             progress_bar, sequences_said)
+                             sequences_said)
 from ..data.splits import test_subjects
 from ..preflight import check_can_write, preflight
 from ..preprocessing.slices import PLANES
 from ..records import why_unchanged
-from ..utils import SCALES, Translator, site_scale
+from ..translate import SCALES, Translator, site_scale
 
 # %% ../../nbs/cli/09_translate.ipynb #9e9b313d
-def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope translate`
-    "The arguments of the command"
-    p = CommandParser(
-        'neuroscope translate',
-        'Make the scans of one site look as if they had been acquired at the other. A site match '
-        'brings over each sequence by itself; a network takes all four together. What is there '
-        'already, whole and made from the same scans and masks, is left as it is.',
-        'neuroscope translate --model checkpoints/a_to_b --input-dir study/site_a '
-        '--output-dir harmonized/a2b\nneuroscope translate --model '
-        'checkpoints/a_to_b --input-dir study/site_b --output-dir harmonized/b2a '
-        '--direction b2a --splits splits',
-        '0; 1 if some subjects failed; 2 if nothing could be done.')
+def _positive(s):
+    if int(s)<1: raise argparse.ArgumentTypeError(f'{s} is not 1 or more')
+    return int(s)
+
+def _add_files(p):
+    "What goes in and what comes out"
     p.add_argument('--model', required=True, metavar='DIR',
                    help='folder of a trained model, such as checkpoints/NAME of `neuroscope train`')
     p.add_argument('--input-dir', required=True, metavar='DIR',
@@ -49,6 +45,9 @@ def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope tran
                         "or the target site's (normalized)")
     p.add_argument('--reference-dir', metavar='DIR',
                    help='scans of the target site that were not normalized, for --scale target')
+
+def _add_network(p):
+    "What concerns networks"
     p.add_argument(
         '--planes', nargs='+', choices=list(PLANES), metavar='PLANE',
         help=f"slices to translate, fused by their median: {', '.join(PLANES)} (the model's own)")
@@ -67,16 +66,30 @@ def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope tran
     p.add_argument('--bf16', action='store_true',
                    help='compute in bfloat16 where the processor has it')
     p.add_argument('--device', metavar='D', help='to compute on, such as cuda (cpu)')
+
+# %% ../../nbs/cli/09_translate.ipynb #76776c1c
+def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope translate`
+    "The arguments of the command"
+    p = CommandParser(
+        'neuroscope translate',
+        'Make the scans of one site look as if they had been acquired at the other. A site match '
+        'brings over each sequence by itself; a network takes all four together. What is there '
+        'already, whole and made from the same scans and masks, is left as it is.',
+        'neuroscope translate --model checkpoints/a_to_b --input-dir study/site_a '
+        '--output-dir harmonized/a2b\nneuroscope translate --model '
+        'checkpoints/a_to_b --input-dir study/site_b --output-dir harmonized/b2a '
+        '--direction b2a --splits splits',
+        '0; 1 if some subjects failed; 2 if nothing could be done.')
+    _add_files(p)
+    _add_network(p)
+    p.add_argument('--n-jobs', type=jobs, default=1, metavar='N',
+                   help='subjects at a time, -1 for one per core (1)')
     p.add_argument('--overwrite', action='store_true',
         help='translate again what is there already, results of another model or direction too')
     p.add_argument('--anyway', action='store_true',
         help='go on although the scans look like the other site, like neither, or raw')
     p.add_argument('--quiet', action='store_true', help='no progress bar, no table')
     return p
-
-def _positive(s):
-    if int(s)<1: raise argparse.ArgumentTypeError(f'{s} is not 1 or more')
-    return int(s)
 
 # %% ../../nbs/cli/09_translate.ipynb #eb11ccfe
 def _reference(a, sequences):
@@ -88,16 +101,20 @@ def _reference(a, sequences):
     return site_scale(find_subjects(a.reference_dir).using(sequences).complete, sequences)
 
 # %% ../../nbs/cli/09_translate.ipynb #d7038a2b
+def _are_there(table):
+    "The rows of subjects that are there now, made by this run or an earlier one"
+    return table.status.isin(['done', 'kept'])
+
 def _lines_of(table):
     "What is to be told of the rows of a table: failures whole, remarks of one kind shortened"
-    failed = table[table.status!='ok']
-    noted = table[(table.status=='ok') & (table.message!='')]
-    return [*(f'{r.subject}: {r.status}. {r.message}' for r in failed.itertuples()),
-            *shortened([f'{r.subject}: ok. {r.message}' for r in noted.itertuples()])]
+    bad = table[~_are_there(table)]
+    noted = table[_are_there(table) & (table.remarks!='')]
+    return [*(f'{r.subject}: {r.status}. {r.reason}' for r in bad.itertuples()),
+            *shortened([f'{r.subject}: {r.status}. {r.remarks}' for r in noted.itertuples()])]
 
 def _news(problems, table):
     "The doubts about a folder, without those that a row of the table tells"
-    told = set(table.subject[table.message!=''])
+    told = set(table.subject[(table.reason!='') | (table.remarks!='')])
     missing = re.compile(f'(.+): no (({"|".join(SEQUENCES)})(, )?)+')
     return [p for p in problems if not ((m := missing.fullmatch(p)) and m[1] in told)]
 
@@ -108,7 +125,7 @@ def summary(
     unchanged='', # of `why_unchanged`
 )->str: # lines, the count last
     "What the command prints at the end"
-    ok = table[table.status=='ok']
+    ok = table[_are_there(table)]
     return '\n'.join([*_lines_of(table),
                       *(f'note: {p}' for p in shortened(_news(problems, table))),
                       *([f'note: {unchanged}'] if unchanged else []),
@@ -127,25 +144,24 @@ def _run(argv):
     notes = preflight(tr, cohort, a.input_dir, a.output_dir, a.direction, a.anyway, a.overwrite,
                       not a.quiet)
     for note in notes: print(f'neuroscope translate: {note}', file=sys.stderr)
-    def bar(c):
-        return progress_bar(c, f'translating {a.direction}', progress=not a.quiet, unit='subject')
-    _,table = tr.translate_cohort(cohort, a.output_dir, a.direction, progress=bar, scale=a.scale,
-                                  reference=reference, missing=a.missing, overwrite=a.overwrite)
+    _,table = tr.translate_cohort(cohort, a.output_dir, a.direction, not a.quiet, a.n_jobs,
+                                  scale=a.scale, reference=reference, missing=a.missing,
+                                  overwrite=a.overwrite)
     return _tell(a, tr, cohort, table)
 
 def _tell(a, tr, cohort, table):
     "Say how it went: all of it, or with --quiet the failures; the exit status"
     if a.quiet:
-        for line in _lines_of(table[table.status!='ok']): print(line, file=sys.stderr)
+        for line in _lines_of(table[~_are_there(table)]): print(line, file=sys.stderr)
     else:
         if said := sequences_said(tr.sequences):
             say(f'The model was fitted without some sequences. {said}')
         unchanged = why_unchanged(tr.model, a.direction) if tr.by_curves else ''
         say(summary(table, cohort.problems, a.output_dir, unchanged))
-    if not (table.status=='ok').any():
+    if not _are_there(table).any():
         raise NoSubjectsError(f'none of {len(table)} subjects could be translated',
                               path=a.input_dir, fix='The reason of each stands above.')
-    return int((table.status!='ok').any())
+    return int((~_are_there(table)).any())
 
 def main(argv=None, # default: the arguments of the process
         )->int: # exit status

@@ -6,9 +6,10 @@ Docs: https://ishrith-gowda.github.io/neuroscope/core/errors.html.md"""
 
 # %% auto #0
 __all__ = ['NeuroscopeError', 'InputError', 'UnreadableVolumeError', 'GridMismatchError', 'MissingSequenceError',
-           'EmptyVolumeError', 'NonFiniteError', 'NoSubjectsError', 'MissingExtraError', 'require_extra']
+           'EmptyVolumeError', 'NonFiniteError', 'NoSubjectsError', 'MissingExtraError', 'require_extra', 'os_words']
 
 # %% ../../nbs/core/00_errors.ipynb #7e819082
+import errno
 import importlib.util
 from typing import Any
 
@@ -60,3 +61,24 @@ def require_extra(
             f"the optional package '{module}' {what}",
             fix=f"Install {'all that it needs' if there else 'it'} with: pip install "
                 f"'neuroscope[{extra}]'") from e
+
+# %% ../../nbs/core/00_errors.ipynb #e1c0f030
+_OS_FIX = {
+    errno.EACCES: 'You are not permitted to: choose another folder, or have its permissions changed',
+    errno.EPERM: 'You are not permitted to: choose another folder, or have its permissions changed',
+    errno.EROFS: 'Choose a folder that can be written to',
+    errno.ENOSPC: 'Make room, and give the same command again: it goes on where it stopped',
+    getattr(errno, 'EDQUOT', errno.ENOSPC):
+        'Make room, and give the same command again: it goes on where it stopped',
+    errno.EEXIST: 'A file is where a folder is needed: name another',
+    errno.ENOTDIR: 'A file is where a folder is needed: name another',
+    errno.ENAMETOOLONG: 'Give the subject or the folder a shorter name'}
+
+def os_words(
+    error:OSError, # of the system
+) -> str: # which file, what is wrong and, where it is known, what to do
+    "An error of the system in a sentence"
+    where = f'{error.filename}: ' if error.filename else ''
+    fix = _OS_FIX.get(error.errno or 0)
+    what = (error.strerror or str(error) or type(error).__name__).lower()
+    return f'{where}{what}' + (f'. {fix}' if fix else '')

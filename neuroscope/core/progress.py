@@ -72,6 +72,17 @@ def _log_lines():
     return LogLines
 
 # %% ../../nbs/core/02_progress.ipynb #e0e4dc21
+class _Unbreakable:
+    "A stream whose reader may go away, as `head` does, without any harm to the work"
+    def __init__(self, stream): self.stream = stream
+    def __getattr__(self, name): return getattr(self.stream, name)
+    def write(self, text):
+        try: return self.stream.write(text)
+        except (OSError, ValueError): return len(text)
+    def flush(self):
+        try: self.stream.flush()
+        except (OSError, ValueError): pass
+
 def progress_bar(
     items=None, # what is gone through; None: `update` moves the bar
     desc:str='', # what is being done
@@ -84,11 +95,15 @@ def progress_bar(
 ) -> Any: # the items, counted as they are taken
     "Go through `items` and say how far it is: a bar, a widget in a notebook, or lines in a log"
     out = sys.stderr if file is None else file
+    progress = progress and out is not None    # no console: cron, a daemon, a window program
     shell = (sys.modules['IPython'].get_ipython() if file is None and 'IPython' in sys.modules
              else None)
     if progress and shell is not None and 'IPKernelApp' in shell.config: from tqdm.auto import tqdm
     elif not progress or getattr(out, 'isatty', lambda: False)(): from tqdm.std import tqdm
-    else: tqdm,kwargs = _log_lines(),kwargs | dict(mininterval=0, miniters=1)
+    else:
+        tqdm = _log_lines()
+        kwargs = kwargs | dict(mininterval=0, miniters=1)
+        file = _Unbreakable(out)
     return tqdm(items, desc=desc or None, total=total, disable=not progress, unit=unit, leave=leave,
                 file=file, **kwargs)
 

@@ -20,7 +20,7 @@ from .errors import (EmptyVolumeError, InputError, NeuroscopeError, NonFiniteErr
 from .files import atomic_path
 from .headers import _storage_dtype, new_like
 from .itk import from_sitk
-from .names import SEQUENCES
+from .names import SEQUENCE_LABELS, SEQUENCES
 from .progress import get_logger
 
 # named in signatures, loaded where they are used
@@ -87,6 +87,9 @@ def _read_image(path):
     path = Path(path)
     if path.is_dir():
         raise _bad(path, 'this is a folder, not a file', 'Give the NIfTI file itself.')
+    if path.is_symlink() and not path.exists():
+        raise _bad(path, f'this is a link to {os.readlink(path)}, and that file is not here',
+                   "Fetch it; in a clone of git-annex or DataLad with 'datalad get'.")
     if not path.exists(): raise _bad(path, 'there is no such file', 'Check the path.')
     try:
         klass,hdr,raw = _read_bytes(path)
@@ -208,15 +211,31 @@ def _stored_whole(img):
     return new_like(img, data)
 
 # %% ../../nbs/core/06_volumes.ipynb #230ccbb3
+def _check_savable(img, path, sequence):
+    "Raise where an image has values that nobody could use"
+    data = np.asanyarray(img.dataobj)
+    dtype = img.get_data_dtype()
+    if dtype.kind != 'f': return
+    with np.errstate(over='ignore'): data = data.astype(dtype, copy=False)
+    if not (n := int(data.size - np.isfinite(data).sum())): return
+    name = SEQUENCE_LABELS.get(sequence, sequence)
+    raise _bad(path, f'{n:,} of {data.size:,} voxels{f" of {name}" if name else ""} came out as '
+                     'NaN or infinite, so nothing was written',
+               'Look for such numbers in what it was made with: a model, a transform, a mask.',
+               NonFiniteError)
+
 def save_volume(
     img, # nibabel image
     path, # where to, '.nii' or '.nii.gz'
+    sequence:str='', # one of `SEQUENCES`, to be named in an error
 ) -> Path: # `path`
-    "Write an image atomically, the same image always to the same bytes"
+    "Write an image atomically, the same image always to the same bytes; nothing non-finite"
     path = Path(path)
     if not path.name.endswith(('.nii', '.nii.gz')):
         raise InputError('a volume is written as .nii or .nii.gz', path=path)
-    raw = _stored_whole(img).to_bytes()
+    stored = _stored_whole(img)
+    _check_savable(stored, path, sequence)
+    raw = stored.to_bytes()
     with atomic_path(path) as p, open(p, 'wb') as f:
         if path.suffix != '.gz': f.write(raw)
         else:

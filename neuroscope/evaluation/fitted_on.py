@@ -8,7 +8,6 @@ Docs: https://ishrith-gowda.github.io/neuroscope/evaluation/fitted_on.html.md"""
 __all__ = ['model_marks', 'fitted_on_words']
 
 # %% ../../nbs/evaluation/08aa_fitted_on.ipynb #f17e0003
-import json
 from pathlib import Path
 
 from ..core import InputError, read_json
@@ -31,7 +30,7 @@ def model_marks(model, # folder of a model, or its config.json
         raise InputError('there is no config.json of a model', path=path,
                          fix='Name the folder that holds the model itself.')
     try: meta = read_json(path).get('meta', {})
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+    except (ValueError, AttributeError) as error:
         raise InputError(f'this is no configuration of a model ({error})', path=path,
                          fix='Name the folder that holds the model itself.') from error
     trained = meta.get('trained_on') if isinstance(meta, dict) else None

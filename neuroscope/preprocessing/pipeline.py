@@ -13,42 +13,33 @@ import html
 import io
 import json
 import os
-import re
-import shutil
-import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Iterator
 
 import SimpleITK as sitk
 import pandas as pd
-from joblib import delayed, effective_n_jobs, Parallel
+from joblib import effective_n_jobs
 from threadpoolctl import threadpool_limits
 
 from .. import __version__
 from ..core import (SEQUENCE_LABELS, SEQUENCES, atomic_path, check_output, Cohort,
-                             get_logger, InputError, NeuroscopeError, peak_mb, progress_bar,
-                             read_json, write_json)
+                             get_logger, InputError, peak_mb, read_json, write_json)
+from ..core.results import clear_stale
+from ..runner import COLUMNS, run_cohort, write_table
 from .preprocessor import default_preprocessor, VolumePreprocessor
-from .steps import STEPS
-from .subject_folders import (NAMES, _done_subject, record_path,
-                                                      subject_folder)
+from .steps import register_step, STEPS
+from .subject_folders import (NAMES, _done_subject, _write_scan,
+                                                      _write_subject, record_path, subject_folder)
 
 # %% ../../nbs/preprocessing/08c_pipeline.ipynb #85faa3e3
 log = get_logger('pipeline')
 
 # %% ../../nbs/preprocessing/08c_pipeline.ipynb #dfbb0aa8
 def _clear_stale(dest):
-    "Remove what killed runs have left in `dest`: unfinished folders of processes that are gone"
-    for p in [*dest.glob('.tmp-*'), *dest.glob('sub-*/.tmp-*')]:
-        m = re.match(r'\.tmp-(\d+)-', p.name)
-        if m and not _alive(int(m[1])): shutil.rmtree(p) if p.is_dir() else p.unlink()
-
-def _alive(pid):
-    try: os.kill(pid, 0)
-    except ProcessLookupError: return False
-    except PermissionError: return True
-    return True
+    "Remove what killed runs have left in `dest` and in the folders of patients with sessions"
+    for folder in (dest, *dest.glob('sub-*')): clear_stale(folder)
 
 # %% ../../nbs/preprocessing/08c_pipeline.ipynb #773b54b1
 @contextmanager
@@ -71,31 +62,27 @@ def _remarks(rec):
             said.append(f"{r['step']}: {w}")
     return '; '.join(said)
 
-def _try_subject(preprocessor, subject, dest, threads, names, steps):
-    "One row of the table: what became of a subject"
+def _work_on(subject, preprocessor, dest, threads, names, steps):
+    "Preprocess one subject, and tell what became of it"
     # a worker does not know the steps that its user has made
     STEPS.update(steps)
-    start = time.perf_counter()
     path = record_path(dest, subject, names)
     before = path.stat().st_mtime_ns if path.exists() else None
-    end = lambda status, reason='', remarks='': dict(
-        subject=subject.id, site=subject.site, status=status,
-        seconds=round(time.perf_counter()-start, 2), reason=reason, remarks=remarks,
-        peak_mb=round(peak_mb()))
-    try:
-        with limited_threads(threads): preprocessor.process_subject(subject, dest, names=names)
-    except NeuroscopeError as e: return end('failed', str(e))
-    except Exception as e:
-        log.exception('%s failed', subject.id)
-        return end('failed', f'{type(e).__name__}: {e}')
-    return end('there already' if path.stat().st_mtime_ns == before else 'done',
-               remarks=_remarks(read_json(path)))
+    with limited_threads(threads): preprocessor.process_subject(subject, dest, names=names)
+    return dict(status='kept' if path.stat().st_mtime_ns == before else 'done',
+                remarks=_remarks(read_json(path)), peak_mb=round(peak_mb()))
 
 # %% ../../nbs/preprocessing/08c_pipeline.ipynb #7ea5377e
-_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Preprocessing of {title}</title><style>
-body{{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;background:#0f1115;color:#e8eaed}}
-section{{border-top:1px solid #333;padding:1rem 0;display:flex;gap:1.5rem;flex-wrap:wrap}} section>div{{flex:1;min-width:18rem}} img{{width:34rem;max-width:100%;background:#fff}} h2{{margin:0;font-size:1.1rem}}
-table{{border-collapse:collapse;font-size:.85rem}} td,th{{padding:.1rem .6rem .1rem 0;text-align:left;font-weight:normal;vertical-align:top}} th{{color:#9aa0a6}} .failed{{color:#ff5d73}} .look{{color:#e8b53a}} .ok{{color:#5fbf8f}}</style></head><body>
+_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+<title>Preprocessing of {title}</title><style>
+body{{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;
+background:#0f1115;color:#e8eaed}}
+section{{border-top:1px solid #333;padding:1rem 0;display:flex;gap:1.5rem;flex-wrap:wrap}}
+section>div{{flex:1;min-width:18rem}} img{{width:34rem;max-width:100%;background:#fff}}
+h2{{margin:0;font-size:1.1rem}}
+table{{border-collapse:collapse;font-size:.85rem}} td,th{{padding:.1rem .6rem .1rem 0;
+text-align:left;font-weight:normal;vertical-align:top}} th{{color:#9aa0a6}}
+.failed{{color:#ff5d73}} .look{{color:#e8b53a}} .ok{{color:#5fbf8f}}</style></head><body>
 <h1>Preprocessing of {title}</h1><p>{counts}</p><p>Steps: {steps}</p>{sections}</body></html>
 """
 
@@ -129,12 +116,14 @@ def _figures_table(rec):
     return '<table><tr><th></th>' + ''.join(f'<th>{SEQUENCE_LABELS[q]}</th>'
                                             for q in qs) + '</tr>' + ''.join(rows) + '</table>'
 
+# %% ../../nbs/preprocessing/08c_pipeline.ipynb #57d7dd08
 def _section(row, path):
     "What the page says about a subject"
     esc = html.escape
     ok = row.status != 'failed'
     kind = 'look' if ok and row.remarks else 'ok' if ok else 'failed'
-    text = f'<h2>{esc(row.subject)}: <span class="{kind}">{esc(row.status)}</span></h2><p>{esc(row.remarks if ok else row.reason)}</p>'
+    text = (f'<h2>{esc(row.subject)}: <span class="{kind}">{esc(row.status)}</span></h2>'
+            f'<p>{esc(row.remarks if ok else row.reason)}</p>')
     if not ok: return f'<section><div>{text}</div></section>'
     pic = path.with_name(path.name.replace('_preprocessing.json', '_qc.png'))
     return (f'<section><div>{text}{_figures_table(read_json(path))}</div><img '
@@ -174,21 +163,18 @@ def _describe_dataset(dest, cohort):
              GeneratedBy=[dict(Name='neuroscope', Version=__version__)],
              DatasetLinks=dict(raw=Path(cohort.folder).resolve().as_uri())
              if getattr(cohort, 'folder', None) else {})
+    if _is_others(dest/'dataset_description.json'): return
     write_json(d, dest/'dataset_description.json')
     with atomic_path(dest/'.bidsignore') as p:
         p.write_text(
             '*_preprocessing.json\n*_qc.png\n*_xfm.tfm\n*_biasfield.nii.gz\npreprocessing.*\n')
 
-def _run_all(calls, n_jobs, client):
-    "The rows of all subjects, as they are ready, each with its place in the cohort"
-    if client is not None:
-        from distributed import as_completed
-        futures = {client.submit(_try_subject, *c, pure=False,
-                                 key=f'preprocess-{c[1].id}-{os.urandom(4).hex()}'): i
-                   for i,c in enumerate(calls)}
-        return ((futures[f], f.result()) for f in as_completed(list(futures)))
-    return enumerate(
-        Parallel(n_jobs=n_jobs, return_as='generator')(delayed(_try_subject)(*c) for c in calls))
+def _is_others(path):
+    "Is there a description that was not written here?"
+    if not path.exists(): return False
+    try: return not any(o.get('Name') == 'neuroscope' for o in read_json(path)['GeneratedBy'])
+    except (ValueError, KeyError, TypeError, AttributeError): return path.stat().st_size > 0
+
 
 # %% ../../nbs/preprocessing/08c_pipeline.ipynb #8ba42c1b
 def preprocess_cohort(
@@ -213,17 +199,21 @@ def preprocess_cohort(
     dest.mkdir(parents=True, exist_ok=True)
     _clear_stale(dest)
     n = n_jobs if client is not None else effective_n_jobs(n_jobs)
-    steps = {k: STEPS[k] for k,_ in preprocessor.steps}
-    calls = [(preprocessor, s, dest, max(1, (os.cpu_count() or 1)//max(1, n)), names, steps)
-             for s in cohort]
-    bar = progress_bar(_run_all(calls, n_jobs, client), f'preprocessing {label}', len(calls),
-                       progress, unit='subject')
-    rows = [r for _,r in sorted(bar, key=lambda x: x[0])]
-    return _finish(cohort, dest, preprocessor, names,
-                   pd.DataFrame(rows, columns=['subject', 'site', 'status', 'seconds', 'reason',
-                                               'remarks', 'peak_mb']))
+    work = partial(_work_on, preprocessor=preprocessor, dest=dest,
+                   threads=max(1, (os.cpu_count() or 1)//max(1, n)), names=names,
+                   steps={k: STEPS[k] for k,_ in preprocessor.steps})
+    table = run_cohort(work, cohort, f'preprocessing {label}', n_jobs, progress, client,
+                       partial(_write_csv, dest=dest))
+    return _finish(cohort, dest, preprocessor, names, table.reindex(columns=_TABLE))
 
 # %% ../../nbs/preprocessing/08c_pipeline.ipynb #cd7aaaac
+_TABLE = [*COLUMNS, 'peak_mb']
+
+def _write_csv(table, dest):
+    "The table of a run, also of one that was interrupted; what it left unfinished goes"
+    write_table(table.reindex(columns=_TABLE), dest/'preprocessing.csv')
+    _clear_stale(dest)
+
 def _finish(cohort, dest, preprocessor, names, table):
     "Write table and page of a cohort, and say what there is now"
     failed = table[table.status == 'failed']
@@ -231,7 +221,6 @@ def _finish(cohort, dest, preprocessor, names, table):
     good = set(table.subject[table.status != 'failed'])
     done = Cohort([_done_subject(s, dest, names) for s in cohort if s.id in good], dest,
                   [f'{r.subject}: {r.reason}' for r in failed.itertuples()])
-    with atomic_path(dest/'preprocessing.csv') as p: table.to_csv(p, index=False)
     title = cohort.folder.name if getattr(cohort, 'folder', None) else dest.name
     page = cohort_page(table, [record_path(dest, s, names) for s in cohort], preprocessor, title)
     with atomic_path(dest/'preprocessing.html') as p: p.write_text(page, encoding='utf-8')

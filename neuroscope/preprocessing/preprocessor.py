@@ -82,7 +82,7 @@ def default_preprocessor() -> VolumePreprocessor: # with two steps
 def _parse_steps(path):
     "The contents of a TOML or YAML file"
     path = Path(path)
-    try: text = path.read_text(encoding='utf-8')
+    try: text = path.read_text(encoding='utf-8-sig')    # Notepad puts a mark before it
     except (OSError, UnicodeDecodeError) as e:
         raise InputError(f'the list of steps cannot be read ({type(e).__name__})', path=path,
                          fix='Check the path.') from e

@@ -10,7 +10,6 @@ __all__ = ['log', 'HEADROOM', 'PLANES', 'UNKNOWN', 'to_model_range', 'from_model
            'SliceStore', 'write_slice_store']
 
 # %% ../../nbs/preprocessing/07_slices.ipynb #901755d5
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,10 @@ from fastcore.basics import patch
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 
 from ..core import (LESION_PARTS, SEQUENCES, Cohort, EmptyVolumeError, GridMismatchError,
-                             InputError, NeuroscopeError, NoSubjectsError, Subject, atomic_path,
+                             InputError, NeuroscopeError, NoSubjectsError, Subject, file_hash,
                              get_logger, image_data, lesion_labels, progress_bar, read_json,
                              stack_sequences, write_json)
+from ..core.results import ResultFolder, listed
 from ..imaging.brain import subject_mask
 
 log = get_logger('slices')
@@ -196,7 +196,9 @@ class SliceStore:
                                  fix='Make one with write_slice_store.')
         self.slices = self._load('slices.npy')
         self.labels = self._load('labels.npy') if (self.folder/'labels.npy').exists() else None
-        self.index = pd.read_csv(self.folder/'index.csv', dtype=dict(subject=str))
+        # a subject may be called NA: only the lesion's area can be missing
+        self.index = pd.read_csv(self.folder/'index.csv', dtype=dict(subject=str),
+                                 keep_default_na=False, na_values=dict(lesion_area=['']))
         self.plane = (read_json(self.folder/'store.json')['plane']
                       if (self.folder/'store.json').exists() else 'axial')
         labels = self.slices[:,0] if self.labels is None else self.labels
@@ -234,17 +236,21 @@ def _each(subjects, f, failed, desc, progress=True):
             failed[s.id] = str(e)
             log.warning('%s is left out of the slices: %s', s.id, e)
 
-# %% ../../nbs/preprocessing/07_slices.ipynb #ea0e9ac7
-def write_slice_store(
-    cohort:Cohort, # preprocessed subjects of one site
-    dest, # folder of the store; an older one there is replaced
-    size=None, # (H,W); None: what holds the largest brain, a multiple of 4
-    min_area=.1, # least brain on a slice, share of the subject's largest slice
-    plane='axial', # one of `PLANES`
-    progress=True, # show a bar?
-) -> SliceStore: # the store, opened
-    "Cut the slices of a cohort into a store"
-    dest = Path(dest)
+# %% ../../nbs/preprocessing/07_slices.ipynb #b9fbd073
+_STORED = ('slices.npy', 'labels.npy', 'index.csv')
+
+def _store_files(record, name):
+    "The files of a store of an earlier version, whose record does not list them"
+    return [*_STORED, name] if {'plane', 'sequences'} <= set(record) else [name]
+
+def _input_hashes(cohort):
+    "What the scans of a store can be recognized by, subject -> sequence -> hash"
+    return {s.id: {q: file_hash(p) for q,p in s.paths.items() if Path(p).is_file()}
+            for s in cohort}
+
+# %% ../../nbs/preprocessing/07_slices.ipynb #3878f99e
+def _fill_store(folder, cohort, size, min_area, plane, progress):
+    "Cut the slices of a cohort into an empty folder"
     failed = {}
     if size is None:
         sizes = [o for _,o in _each(cohort, lambda s: _box_size(s, plane), failed,
@@ -255,15 +261,26 @@ def write_slice_store(
     if not parts:
         raise NoSubjectsError('no subject gave any slices', path=getattr(cohort, 'folder', None),
                               fix='; '.join(failed.values()) or None)
-    with atomic_path(dest) as p:
-        p.mkdir()
-        x,labels,index = zip(*parts)
-        np.save(p/'slices.npy', np.concatenate(x), allow_pickle=False)
-        if any((l != UNKNOWN).all() for l in labels):
-            np.save(p/'labels.npy', np.concatenate(labels), allow_pickle=False)
-        pd.concat(index).to_csv(p/'index.csv', index=False)
-        write_json(dict(plane=plane, size=size, min_area=min_area, sequences=SEQUENCES,
-                        left_out=failed), p/'store.json')
-        if dest.exists():
-            shutil.rmtree(dest)   # an older store goes only when the new one is complete
+    x,labels,index = zip(*parts)
+    np.save(folder/'slices.npy', np.concatenate(x), allow_pickle=False)
+    if any((l != UNKNOWN).all() for l in labels):
+        np.save(folder/'labels.npy', np.concatenate(labels), allow_pickle=False)
+    pd.concat(index).to_csv(folder/'index.csv', index=False)
+    write_json(dict(plane=plane, size=size, min_area=min_area, sequences=SEQUENCES,
+                    left_out=failed, inputs=_input_hashes(cohort), files=listed(folder)),
+               folder/'store.json')
+
+# %% ../../nbs/preprocessing/07_slices.ipynb #ea0e9ac7
+def write_slice_store(
+    cohort:Cohort, # preprocessed subjects of one site
+    # folder of the store; an older store there is replaced, any other folder is left alone
+    dest,
+    size=None, # (H,W); None: what holds the largest brain, a multiple of 4
+    min_area=.1, # least brain on a slice, share of the subject's largest slice
+    plane='axial', # one of `PLANES`
+    progress=True, # show a bar?
+) -> SliceStore: # the store, opened
+    "Cut the slices of a cohort into a store"
+    with ResultFolder(dest, 'store.json', _store_files) as result, result.new() as folder:
+        _fill_store(folder, cohort, size, min_area, plane, progress)
     return SliceStore(dest)

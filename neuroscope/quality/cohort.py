@@ -10,15 +10,15 @@ __all__ = ['log', 'same_files', 'assess_cohort', 'quality_page', 'write_quality'
 # %% ../../nbs/quality/10_cohort.ipynb #fd3ec971
 import html
 import itertools
-import traceback
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
-from joblib import delayed, Parallel
 
-from ..core import SEQUENCES, atomic_path, file_hash, get_logger, progress_bar
+from ..core import SEQUENCES, atomic_path, file_hash, get_logger
+from ..runner import run_cohort, write_table
 from .findings import verdict
 from .report import _label, assess_subject
 from .signal import MEASURES
@@ -39,17 +39,21 @@ def _row(rep, site=None):
                                                   for m,v in col.items()}
 
 def _assess_one(subject, pictures, require):
-    "The row of one subject, whatever happens"
-    try:
-        rep = assess_subject(subject, require=require)
-        if pictures is not None:
-            with atomic_path(Path(pictures)/f'{subject.id}.png') as p:
-                rep.plot().savefig(p, facecolor='#0f1115', format='png')
-        return _row(rep, subject.site)
-    except Exception as e:
-        log.warning('%s could not be assessed: %s', subject.id, traceback.format_exc())
-        return dict(id=subject.id, site=subject.site, verdict='fail', n_fail=1, n_look=0,
-                    reasons=f'could not be assessed: {e}', checks='assessment', seconds=np.nan)
+    "Assess one subject, and tell the runner what was found"
+    rep = assess_subject(subject, require=require)
+    if pictures is not None:
+        with atomic_path(Path(pictures)/f'{subject.id}.png') as p:
+            rep.plot().savefig(p, facecolor='#0f1115', format='png')
+    return dict(status='done', found=_row(rep, subject.site))
+
+def _found(row):
+    "The row of a subject, also of one that could not be assessed"
+    if row.status == 'done': return row.found
+    left_out = row.status == 'left out'
+    why = 'not assessed' if left_out else 'could not be assessed'
+    return dict(id=row.subject, site=row.site, verdict='look' if left_out else 'fail',
+                n_fail=int(not left_out), n_look=int(left_out),
+                reasons=f'{why}: {row.reason}', checks='assessment', seconds=np.nan)
 
 # %% ../../nbs/quality/10_cohort.ipynb #d1851cd2
 def same_files(
@@ -87,25 +91,40 @@ def assess_cohort(cohort,           # `Cohort`, or any list of `Subject`
                   n_jobs:int=1,     # processes
                   progress:bool=False, # show a progress bar?
                   require=SEQUENCES, # sequences that a subject must have
+                  table=None,       # a .csv, written also where the run is interrupted
                  )->pd.DataFrame:   # a row per subject
     "Measure and check every subject of a cohort"
     _completeness((), require)
     if pictures is not None: Path(pictures).mkdir(parents=True, exist_ok=True)
-    jobs = Parallel(n_jobs=n_jobs, return_as='generator')(delayed(_assess_one)(s, pictures, require)
-                                                          for s in cohort)
-    copies = same_files(cohort)
-    rows = [_with_copies(r, copies.get(r['id']))
-            for r in progress_bar(jobs, 'quality', len(cohort), progress, unit='subject')]
-    first = ['id', 'site', 'verdict', 'n_fail', 'n_look', 'reasons', 'checks', 'seconds']
-    df = pd.DataFrame(rows, columns=first if not rows else None)
-    return df[first + [f'{q}_{m}' for q in SEQUENCES for m in MEASURES if f'{q}_{m}' in df]]
+    work = partial(_assess_one, pictures=pictures, require=require)
+    at_end = None if table is None else partial(_write_found, path=table)
+    return _quality_table(run_cohort(work, cohort, 'quality', n_jobs, progress, write=at_end),
+                          same_files(cohort))
+
+_FIRST = ['id', 'site', 'verdict', 'n_fail', 'n_look', 'reasons', 'checks', 'seconds']
+
+def _quality_table(run, copies):
+    "The table of a cohort's quality from that of the run"
+    rows = [_with_copies(_found(r), copies.get(r.subject)) for r in run.itertuples()]
+    df = pd.DataFrame(rows, columns=_FIRST if not rows else None)
+    return df[_FIRST + [f'{q}_{m}' for q in SEQUENCES for m in MEASURES if f'{q}_{m}' in df]]
+
+def _write_found(run, path):
+    "What is known of a cohort, also where the run was interrupted"
+    write_table(_quality_table(run, {}), path)
 
 # %% ../../nbs/quality/10_cohort.ipynb #e02c0376
-_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Quality of {title}</title><style>
-body{{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;background:#0f1115;color:#e8eaed}} a{{color:#8ab4f8}}
-section{{border-top:1px solid #333;padding:1rem 0;display:flex;gap:1.5rem;flex-wrap:wrap}} img{{width:30rem;max-width:100%}} h2{{margin:0;font-size:1.1rem}}
-.fail{{color:#ff5d73}} .look{{color:#e8b53a}} .pass{{color:#5fbf8f}} ul{{padding-left:1.2rem}}</style></head><body>
-<h1>Quality of {title}</h1><p>{counts}. All measures are in <a href="quality.csv">quality.csv</a>.</p>{problems}{sections}</body></html>
+_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+<title>Quality of {title}</title><style>
+body{{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;
+background:#0f1115;color:#e8eaed}} a{{color:#8ab4f8}}
+section{{border-top:1px solid #333;padding:1rem 0;display:flex;gap:1.5rem;flex-wrap:wrap}}
+img{{width:30rem;max-width:100%}} h2{{margin:0;font-size:1.1rem}}
+.fail{{color:#ff5d73}} .look{{color:#e8b53a}} .pass{{color:#5fbf8f}}
+ul{{padding-left:1.2rem}}</style></head><body>
+<h1>Quality of {title}</h1>
+<p>{counts}. All measures are in <a href="quality.csv">quality.csv</a>.</p>{problems}{sections}</body>
+</html>
 """
 
 def quality_page(df:pd.DataFrame, # from `assess_cohort`
@@ -128,8 +147,11 @@ def quality_page(df:pd.DataFrame, # from `assess_cohort`
                 f'class="{r.verdict}">{r.verdict}</span></h2>{said}</div>{img}</section>')
     counts = ', '.join(f'<span class="{v}">{(df.verdict == v).sum()} {v}</span>'
                        for v in ('fail', 'look', 'pass'))
-    return _PAGE.format(title=esc(title), counts=counts, problems=listed(list(problems)), sections=''.join(section(r) for r in df.assign(_rank=rank).sort_values(['_rank', 'id']).itertuples()))
+    worst_first = df.assign(_rank=rank).sort_values(['_rank', 'id']).itertuples()
+    return _PAGE.format(title=esc(title), counts=counts, problems=listed(list(problems)),
+                        sections=''.join(section(r) for r in worst_first))
 
+# %% ../../nbs/quality/10_cohort.ipynb #efa89d9e
 def write_quality(cohort,          # `Cohort`
                   dest,            # folder for quality.csv, quality.html and pictures/
                   n_jobs:int=1,    # processes
@@ -138,9 +160,9 @@ def write_quality(cohort,          # `Cohort`
                  )->pd.DataFrame:  # a row per subject
     "Assess a cohort and write table, pictures and page"
     dest = Path(dest)
-    df = assess_cohort(cohort, dest/'pictures', n_jobs, progress, require)
+    df = assess_cohort(cohort, dest/'pictures', n_jobs, progress, require, dest/'quality.csv')
     folder = getattr(cohort, 'folder', None)
-    with atomic_path(dest/'quality.csv') as p: df.to_csv(p, index=False)
+    write_table(df, dest/'quality.csv')
     with atomic_path(dest/'quality.html') as p:
         p.write_text(quality_page(df, folder.name if folder else 'a cohort',
                                   getattr(cohort, 'problems', ())), encoding='utf-8')

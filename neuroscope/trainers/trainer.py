@@ -19,7 +19,7 @@ from fastcore.basics import patch
 
 from ..core import InputError, atomic_path
 from ..data.loaders import PairedSlices, subject_counts
-from ..preprocessing.pipeline import _clear_stale
+from ..core.results import clear_stale
 from .learner import CheckpointEvery, cyclegan_learner, distributed
 from .techniques import CollapseWarning, ImageGrid, export_weights, look_at
 from .tracking import make_tracking
@@ -145,7 +145,7 @@ def _prepare(self:CycleGANTrainer, dls, folder, paired, images):
     check_pairs(dls, self.model)
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-        _clear_stale(folder)
+        clear_stale(folder, seconds=0)    # a folder of training has one writer
     self.tracking = make_tracking(self.tracking_framework, folder)
     valid = len(dls.valid.dataset)>0
     own = [CollapseWarning(), *([Validation(paired)] if valid else []),
