@@ -18,6 +18,7 @@ from scipy import ndimage as ndi
 
 from neuroscope.core import SEQUENCES
 from neuroscope import quality as Q
+from neuroscope.imaging.regions import add_air, air_mask, closed_head
 from neuroscope.simulate import scan, simulate_subject
 
 RESULTS,SEEDS,CLEAN_SEEDS = Path(__file__).parent/'results',range(200, 208),range(100, 104)
@@ -118,8 +119,8 @@ def patient(seed, site):
 
 def unstripped(x, seed):
     "The scan in noisy air, with the head's mask in the place of the brain's"
-    data = Q.add_air(x.data, .025*x.data[x.mask].mean(), seed)
-    return Q.Scan(x.name, data, (h := Q.head_mask(data, x.zooms)), x.zooms, None, False, 0, Q.air_mask(data, h, x.zooms))
+    data = add_air(x.data, .025*x.data[x.mask].mean(), seed)
+    return Q.Scan(x.name, data, (h := closed_head(data, x.zooms)), x.zooms, None, False, 0, air_mask(data, h, x.zooms))
 
 def score(findings):
     "1 at the limit of look, 2 at that of fail; the worst of several"

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core import (SEQUENCES, get_logger, image_data, InputError, load_volume,
                              NeuroscopeError, Subject)
-from ..imaging.regions import head_mask
+from ..imaging.regions import closed_head
 from ..imaging.brain import (brainmask_path, fill_holes, foreground, largest_component,
                                       why_not_stripped)
 from .alignment import check_alignment, check_mirrored, check_orientation
@@ -157,7 +157,7 @@ def find_masks(imgs:dict,   # sequence -> nibabel image
     brains = bool(stripped) and (aligned or len(stripped) == len(why))
     make = (lambda qs: _union([datas[q] for q in qs])) if brains else (
         lambda qs: functools.reduce(np.logical_or,
-                                    [head_mask(datas[q], imgs[q].header.get_zooms()[:3])
+                                    [closed_head(datas[q], imgs[q].header.get_zooms()[:3])
                                      for q in qs]))
     if aligned:
         m = make(stripped if brains else list(datas))
