@@ -78,25 +78,26 @@ def _completeness(missing, require):
                       else ('n/a', np.nan, 'the sequence is missing, and was not required')))
             for q in missing]
 
-def _read_all(x, require=None):
-    "Id, {sequence: image}, lesion image or None, findings"
+# %% ../../nbs/quality/08_subject.ipynb #c8514206
+def _given(x):
+    "Id, {sequence: path or image} and lesion mask of what is to be assessed"
     if isinstance(x, Subject):
-        paths = {q: x.paths[q] for q in SEQUENCES if q in x.paths}
-        seg = x.seg
-        id = x.id
-    elif isinstance(x, dict):
-        paths = {q: x[q] for q in SEQUENCES if q in x}
-        seg = x.get('seg')
-        id = 'subject'
-    else:
+        return x.id, {q: x.paths[q] for q in SEQUENCES if q in x.paths}, x.seg
+    if not isinstance(x, dict):
         raise InputError(f'cannot assess a {type(x).__name__}',
                          fix='Give a Subject, or a dictionary of images or files by sequence.')
-    if isinstance(x, dict) and (other := set(x)-{*SEQUENCES, 'seg'}):
+    if other := set(x)-{*SEQUENCES, 'seg'}:
         raise InputError(f'{sorted(other)[0]!r} is no sequence',
                          fix=f'Name them {", ".join(SEQUENCES)}, and seg.')
-    if not paths and isinstance(x, dict):
+    paths = {q: x[q] for q in SEQUENCES if q in x}
+    if not paths:
         raise InputError('there is no sequence in the dictionary',
                          fix=f'Name them {", ".join(SEQUENCES)}.')
+    return 'subject', paths, x.get('seg')
+
+def _read_all(x, require=None):
+    "Id, {sequence: image}, lesion image or None, findings"
+    id, paths, seg = _given(x)
     if require is None: require = SEQUENCES if isinstance(x, Subject) else tuple(paths)
     findings = _completeness(x.missing if isinstance(x, Subject)
                              else [q for q in require if q not in paths], require)
