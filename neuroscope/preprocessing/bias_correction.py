@@ -133,7 +133,10 @@ def _run_n4(self, x, m, spans):
     n4.SetSplineOrder(self.spline_order)
     n4.SetNumberOfControlPoints([n+self.spline_order for n in spans])
     n4.SetNumberOfThreads(self.n_threads)
-    n4.AddCommand(sitk.sitkIterationEvent, lambda: changes[min(n4.GetCurrentLevel(), len(changes)-1)].append(n4.GetCurrentConvergenceMeasurement()))
+    def note():
+        level = min(n4.GetCurrentLevel(), len(changes)-1)
+        changes[level].append(n4.GetCurrentConvergenceMeasurement())
+    n4.AddCommand(sitk.sitkIterationEvent, note)
     try: n4.Execute(x, m)
     except RuntimeError as e:
         # Ctrl-C strikes in the command above, and SimpleITK makes an error of its own of it
