@@ -13,7 +13,7 @@ import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Callable
 
 import nibabel as nib
 import numpy as np
@@ -112,7 +112,7 @@ def simulated_patient(
 def scale_slice(
     factor, # what one slice is multiplied by
     k=40, # which axial slice
-): # function of (X,Y,Z)
+) -> Callable: # function of (X,Y,Z), which it changes
     "A function that multiplies one slice"
     def change(data):
         data[:,:,k] *= factor
@@ -122,7 +122,7 @@ def scale_slice(
 def double(
     weight, # share of the slice before, 0 to 1
     k=40, # which axial slice
-): # function of (X,Y,Z)
+) -> Callable: # function of (X,Y,Z), which it changes
     "A function that puts a share of the slice before into one slice"
     def change(data):
         data[:,:,k] = weight*data[:,:,k-1] + (1-weight)*data[:,:,k]
