@@ -18,16 +18,14 @@ from scipy import ndimage as ndi
 
 from neuroscope.core import SEQUENCES
 from neuroscope import quality as Q
+from neuroscope.imaging.regions import add_air, air_mask, closed_head
 from neuroscope.simulate import scan, simulate_subject
+from neuroscope.testing import (bite, by_torchio, double, flipped, moved, scale_slice, swap,
+                                with_scalp)
 
 RESULTS,SEEDS,CLEAN_SEEDS = Path(__file__).parent/'results',range(200, 208),range(100, 104)
 
 # How a scan is damaged
-
-def by_torchio(x, transform, affine=None):
-    "Run a transform of torchio on a volume; magnitude, as a scanner would give"
-    img = tio.ScalarImage(tensor=torch.from_numpy(np.ascontiguousarray(x[None])), affine=affine)
-    with torch.random.fork_rng(devices=[]): return np.abs(transform(img).numpy()[0])
 
 def by_motion(x, amount, rng, n=4):
     "Rigid motions of up to `amount` degrees and mm at `n` times while k-space is filled along front-back, or left-right"
@@ -36,37 +34,6 @@ def by_motion(x, amount, rng, n=4):
     affine = nib.affines.from_matvec(np.diag(z), -z*np.array(d.shape)/2)    # it turns about the origin of the world
     t = tio.Motion(degrees=rng.uniform(-amount, amount, (n, 3)), translation=rng.uniform(-amount, amount, (n, 3)), times=np.sort(rng.uniform(.1, .9, n)), image_interpolation='linear')
     return by_torchio(d, t, affine).transpose(order)
-
-def scale_slice(f, k=40):
-    "A function that multiplies one slice by `f`"
-    def g(d): d[:,:,k] *= f; return d
-    return g
-
-def double(weight, k=40):
-    "A function that puts `weight` of the slice before into one slice"
-    def g(d): d[:,:,k] = weight*d[:,:,k-1] + (1-weight)*d[:,:,k]; return d
-    return g
-
-def with_scalp(x, mm, part=1.):
-    "Leave `mm` of scalp on the back `part` of the brain: the mask grows, and what is new is bright"
-    out = ndi.distance_transform_edt(~x.mask, sampling=x.zooms)
-    new = (out > 0) & (out <= mm); new[:, int(part*new.shape[1]):] = False
-    return replace(x, mask=x.mask | new, data=np.where(new, 1.8*np.percentile(x.data[x.mask], 90), x.data))
-
-def bite(x, mm, at=(0., .5, .6)):
-    "Take a ball of radius `mm` out of mask and data, its centre on the surface"
-    pts = np.argwhere(x.mask)
-    c = pts[np.linalg.norm((pts - np.array(at)*x.mask.shape)*x.zooms, axis=1).argmin()]
-    keep = np.linalg.norm((np.indices(x.mask.shape).T-c)*x.zooms, axis=-1).T > mm
-    return replace(x, mask=x.mask & keep, data=x.data*keep)
-
-def moved(x, mm, axis=0):
-    "Shift the data along an axis; the mask stays, so that it gives nothing away"
-    return replace(x, data=ndi.shift(x.data, [mm/x.zooms[i] if i == axis else 0 for i in range(3)], order=1, mode='nearest')*x.mask)
-
-def flipped(x, axis): return replace(x, data=np.flip(x.data, axis), mask=np.flip(x.mask, axis))
-
-def swap(scans, a, b): return scans | {a: replace(scans[b], name=a), b: replace(scans[a], name=b)}
 
 # The faults: strengths, what these are, how it is done, which checks are to find it
 
@@ -118,8 +85,8 @@ def patient(seed, site):
 
 def unstripped(x, seed):
     "The scan in noisy air, with the head's mask in the place of the brain's"
-    data = Q.add_air(x.data, .025*x.data[x.mask].mean(), seed)
-    return Q.Scan(x.name, data, (h := Q.head_mask(data, x.zooms)), x.zooms, None, False, 0, Q.air_mask(data, h, x.zooms))
+    data = add_air(x.data, .025*x.data[x.mask].mean(), seed)
+    return Q.Scan(x.name, data, (h := closed_head(data, x.zooms)), x.zooms, None, False, 0, air_mask(data, h, x.zooms))
 
 def score(findings):
     "1 at the limit of look, 2 at that of fail; the worst of several"

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage as ndi
 
-from faults import moved, swap
 from neuroscope.core import SEQUENCES, find_subjects, shared_data
 from neuroscope import quality as Q
+from neuroscope.testing import moved, swap
 
 RESULTS = Path(__file__).parent/'results'
 FOLDERS = 'two_sites/upenn', 'two_sites/tcga', 'glioma'

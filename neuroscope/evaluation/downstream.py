@@ -6,7 +6,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/evaluation/downstream.html.md""
 
 # %% auto #0
 __all__ = ['PARTS', 'part_masks', 'site_case', 'axial_slices', 'LesionNet', 'segmentation_loss', 'SliceDraws', 'train_lesion_net',
-           'segment', 'dice', 'downstream_dice', 'downstream_gain']
+           'segment', 'downstream_dice', 'downstream_gain']
 
 # %% ../../nbs/evaluation/07_downstream.ipynb #7d884d28
 import numpy as np, pandas as pd, torch
@@ -22,6 +22,7 @@ from .baselines import (DIRECTIONS, Identity, apply_method, check_direction,
                                              load_pair)
 from .lesions import LesionCase, check_seg, patient_axis
 from .statistics import holm, paired_comparison
+from ..imaging.similarity import dice
 
 # %% ../../nbs/evaluation/07_downstream.ipynb #487da9c8
 _log = get_logger('downstream')
@@ -168,19 +169,6 @@ def segment(net, # `LesionNet`
     "What the network takes for whole tumour and enhancing rim"
     s = torch.cat([net(b).argmax(1) for b in x.split(32)]).where((x!=0).any(1), 0).numpy()
     return np.stack([s>0, s==2])
-
-# %% ../../nbs/evaluation/07_downstream.ipynb #a4fd7a08
-def dice(pred, # bool
-         truth, # bool, not empty
-        )->float: # 0 to 1
-    "Overlap of two masks, 2|A∩B|/(|A|+|B|)"
-    p = np.asarray(pred, bool)
-    t = np.asarray(truth, bool)
-    if p.shape!=t.shape: raise GridMismatchError(f'masks of {p.shape} and {t.shape}')
-    if not t.any():
-        raise EmptyVolumeError('the true mask is empty: Dice says nothing',
-                               fix='Count false lesions instead')
-    return float(2*(p&t).sum()/(p.sum()+t.sum()))
 
 # %% ../../nbs/evaluation/07_downstream.ipynb #95d77244
 class _Logged(list):

@@ -1,4 +1,4 @@
-"""What every later room needs to know of an image: which voxel is which tissue, and how sharp it is; and a front door, so that `from neuroscope.imaging import tissue_codes` works.
+"""What every later room needs to know of an image: which voxel is which tissue, how sharp it is, where it lies; and a front door, so that `from neuroscope.imaging import tissue_codes` works.
 
 Docs: https://ishrith-gowda.github.io/neuroscope/imaging/index.html.md"""
 

@@ -6,9 +6,10 @@ Docs: https://ishrith-gowda.github.io/neuroscope/imaging/brain.html.md"""
 
 # %% auto #0
 __all__ = ['NotStrippedError', 'foreground', 'largest_component', 'fill_holes', 'depth_profile', 'why_not_stripped',
-           'is_stripped', 'brain_mask', 'brainmask_path', 'subject_mask']
+           'is_stripped', 'brain_mask', 'brainmask_path', 'subject_mask', 'head_mask']
 
 # %% ../../nbs/imaging/04_brain.ipynb #0eb67ac0
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -155,3 +156,24 @@ def subject_mask(
     mask = load_volume(p)
     check_same_grid([next(iter(imgs.values())), mask], ['the scans', 'the brain mask'])
     return image_data(mask) > 0
+
+# %% ../../nbs/imaging/04_brain.ipynb #c3a034fb
+def _corner_values(data):
+    "What stands in the eight corners"
+    ends = itertools.product((slice(4), slice(-4, None)), repeat=3)
+    return np.concatenate([data[corner].ravel() for corner in ends])
+
+def head_mask(
+    data:np.ndarray, # (X,Y,Z) intensities
+)->np.ndarray: # (X,Y,Z) bool, never empty
+    "The head, or the brain where it is stripped"
+    data = data/max(np.abs(data).max(), 1e-37)
+    noisy = _corner_values(data).std() > .02*np.percentile(data, 99.5)
+    if noisy: data = ndi.gaussian_filter(data, 1.5)
+    corners = _corner_values(data)
+    contrast = np.abs(data - np.median(corners))
+    bright,brightest = np.percentile(contrast, (99, 99.5))
+    limit = max((.3 if noisy else .1)*brightest, 3*corners.std())
+    mask = contrast >= min(bright, limit)                 # in mere noise: the brightest hundredth
+    opened = ndi.binary_opening(mask)                     # cuts off speckles and bridges
+    return fill_holes(largest_component(opened if opened.any() else mask))

@@ -16,7 +16,7 @@ from scipy import ndimage as ndi
 
 from ..core import image_data, new_like, same_grid
 from ..imaging.regions import tissue_classes
-from .registration import apply_transform
+from ..imaging.transforms import apply_transform
 from ..imaging.brain import brain_mask, is_stripped
 
 # %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #00a75087

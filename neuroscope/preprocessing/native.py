@@ -19,7 +19,7 @@ from ..core import (EmptyVolumeError, GridMismatchError, InputError, MissingSequ
                              read_sidecar, same_grid, save_volume, strip_suffix, write_sidecar)
 from .normalization import normalizer_from
 from .steps import world_matrix
-from .registration import apply_transform
+from ..imaging.transforms import apply_transform
 from ..imaging.brain import subject_mask
 
 # %% ../../nbs/preprocessing/09_native.ipynb #dcf3136e

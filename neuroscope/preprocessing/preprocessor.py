@@ -24,7 +24,7 @@ from ..core import (SEQUENCE_LABELS, SEQUENCES, as_images, atomic_path, get_logg
                              GridMismatchError, image_data, InputError, is_image, load_volume,
                              MissingSequenceError, new_like, same_grid)
 from ..imaging.brain import brain_mask, is_stripped
-from .registration import apply_transform
+from ..imaging.transforms import apply_transform
 from .skull_strip import skull_strip
 from .steps import STEPS, _brain, _mask_on, _together, world_matrix
 

@@ -26,8 +26,11 @@ from scipy import ndimage as ndi
 from ..core import (SEQUENCES, check_same_grid, get_logger, image_data, InputError,
                              load_volume, MissingSequenceError, new_like, require_extra,
                              save_volume, Subject, write_sidecar)
-from ..imaging.brain import (brain_mask, brainmask_path, fill_holes, is_stripped,
-                                      largest_component)
+from ..imaging.alignment import PointMetric, pyramid, refine
+from ..imaging.brain import (brain_mask, brainmask_path, fill_holes, head_mask,
+                                      is_stripped, largest_component)
+from ..imaging.transforms import apply_transform, invert, rigid_model
+from .bias_correction import N4BiasFieldCorrection
 
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #cfe50ea4
 class SkullStripError(InputError):
@@ -69,7 +72,6 @@ def _head_model(air=24., floor=-30., pad=10):
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #6fe81ad4
 def _without_glare(img):
     "The scan with what is much brighter than brain cut off, and the head in it"
-    from neuroscope.preprocessing.registration import head_mask
     x = image_data(img)
     head = head_mask(x)
     depth = ndi.distance_transform_edt(
@@ -82,7 +84,6 @@ def _without_glare(img):
 
 def _placements(points, centre):
     "Matrices from template to patient worth a try, from `points` (N,3) mm of a head"
-    from neuroscope.preprocessing.registration import rigid_model
     top = np.percentile(points[:,2], 99.8)
     x,y,_ = np.median(points[points[:,2] > top-120], 0)
     for down,back,size,nod in itertools.product((75, 90, 105), (-15, 0, 15), (.9, 1.),
@@ -93,7 +94,6 @@ def _placements(points, centre):
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #3b0f8b10
 def _fit_head(img):
     "The matrix (4,4) mm RAS from the template to the head, and the scan's `Level` at 4 mm"
-    from neuroscope.preprocessing.registration import PointMetric, pyramid, refine
     template,where,_ = _head_model()
     res = (8., 4.)
     centre = np.array([0., -18, 0])
@@ -110,7 +110,6 @@ def _fit_head(img):
 # %% ../../nbs/preprocessing/02_skull_strip.ipynb #26c9976f
 def _inner_match(matrix, level):
     "Mutual information (nat) with the template under `matrix`, and the best mirrored one"
-    from neuroscope.preprocessing.registration import PointMetric, pyramid
     template,_,brain = _head_model()
     inside = pyramid(template, (4.,), brain)[0]
     metric = PointMetric(inside, level, .2, 1)
@@ -121,7 +120,6 @@ def _inner_match(matrix, level):
 
 def _atlas_mask(img):
     "The template's brain, on the head in `img`"
-    from neuroscope.preprocessing.registration import apply_transform, invert
     matrix,level = _fit_head(img)
     (inner,mirrored) = _inner_match(matrix, level)
     sizes = np.linalg.svd(matrix[:3,:3])[1]
@@ -153,10 +151,9 @@ def scalp_share(
 
 def _evened(img, times=4):
     "The scan of a head without most of its bias field, for finding the brain only"
-    from neuroscope.preprocessing.bias_correction import N4BiasFieldCorrection, head_mask
     k = tuple(int(max(1, round(8/z))) for z in img.header.get_zooms()[:3])
     n4 = N4BiasFieldCorrection(k, (50,50,50), 2e-4, finest_distance=50., max_field=np.inf)
-    head = head_mask(img)
+    head = head_mask(image_data(img))
     for _ in range(times): img,_field = n4.correct_volume(img, mask=head)
     return img
 

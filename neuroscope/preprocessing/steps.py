@@ -25,8 +25,8 @@ from .bias_correction import N4BiasFieldCorrection
 from .bias_lesions import LEAST_GAIN, fit_regions, gain_in_evenness
 from .normalization import (load_nyul, NyulNormalizer, PercentileNormalizer,
                                                     WhiteStripeNormalizer, ZScoreNormalizer)
-from .registration import (apply_transform, compose, register_subject,
-                                                   to_matrix)
+from ..imaging.transforms import apply_transform, compose, to_matrix
+from .registration import register_subject
 from .skull_strip import skull_strip, strip_plan
 from .slices import to_ras
 

@@ -21,7 +21,7 @@ from ..core import (SCHEMES, SEQUENCES, atomic_path, check_same_grid, file_hash,
 from ..core.results import ResultFolder, listed
 from ..imaging.brain import brainmask_path, is_stripped
 from .preprocessor import carry, json_ready, qc_figure, VolumePreprocessor
-from .registration import save_transform
+from ..imaging.transforms import save_transform
 from .steps import STEPS
 
 # %% ../../nbs/preprocessing/08b_subject_folders.ipynb #3d307df4

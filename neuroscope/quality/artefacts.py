@@ -48,7 +48,9 @@ def check_air_ghosts(scan:Scan, # one sequence
         return np.nan, 'not checked: there is too little air beside the head'
     second, top = np.sort(g[np.isfinite(g)])[-2:]
     value = top - second
-    return value, f'the air beside the head along {AXES[int(np.nanargmax(g))]} is brighter by {value:.1%} of the signal of the head' if value >= LIMITS['air_ghosts'][0] else 'no ghosts in the air'
+    if value < LIMITS['air_ghosts'][0]: return value, 'no ghosts in the air'
+    return value, (f'the air beside the head along {AXES[int(np.nanargmax(g))]} is brighter by '
+                   f'{value:.1%} of the signal of the head')
 
 # %% ../../nbs/quality/04_artefacts.ipynb #8be90d9f
 def autocorrelation(detail:np.ndarray, # (X,Y,Z) zero outside `inner`
@@ -128,7 +130,8 @@ def check_motion(scans:dict, # sequence -> `Scan`, on one grid
         return [Finding('motion', q, 'n/a', np.nan,
                         'not checked: it takes three stripped sequences to compare') for q in scans]
     with np.errstate(all='ignore'):
-        ratio = {q: np.log(v[1]/v[0]) for q,v in ((q, sharpness(x)) for q,x in scans.items())}
+        along = {q: sharpness(x) for q,x in scans.items()}
+        ratio = {q: np.log(v[1]/v[0]) for q,v in along.items()}
     mid = np.nanmedian(list(ratio.values()))
     def words(q, v):
         return (f'blurred along {AXES[1] if ratio[q] < mid else AXES[0]} by a factor of '
@@ -145,8 +148,8 @@ def check_spikes(scan:Scan, # one sequence
         return np.nan, 'not checked: it takes a brain mask of some thousand voxels'
     power = np.abs(fft.fftn(scan.detail.astype(np.float32),
                             [fft.next_fast_len(n) for n in scan.detail.shape]))**2
-    freq = np.sqrt(sum((fft.fftfreq(n)/z).reshape([-1 if i == ax else 1 for i in range(3)])**2
-                       for ax,(n,z) in enumerate(zip(power.shape, scan.zooms))))
+    along = [fft.fftfreq(n)/zoom for n,zoom in zip(power.shape, scan.zooms)]
+    freq = np.sqrt(sum(axis**2 for axis in np.meshgrid(*along, indexing='ij', sparse=True)))
     box = ndi.uniform_filter(power, 3, mode='wrap')
     around = ndi.uniform_filter(power, 9, mode='wrap')
     contrast = box/np.maximum((729*around-27*box)/702, 1e-9*power.max())

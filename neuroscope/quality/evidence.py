@@ -12,6 +12,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage as ndi
 
+from ..imaging.similarity import dice
+
 # %% ../../nbs/quality/02a_evidence.ipynb #9a2f3340
 def sitk_image(
     x:np.ndarray, # (X,Y,Z)
@@ -140,8 +142,7 @@ def same_masks(
 ) -> bool: # were they cut out with one mask?
     "Do the sequences show signal in the very same voxels?"
     inside = [x != 0 for x in datas]
-    def dice(a, b): return 2*(a & b).sum()/max(a.sum() + b.sum(), 1)
-    return all(dice(inside[0], o) >= least for o in inside[1:])
+    return all(dice(inside[0], other, empty=0) >= least for other in inside[1:])
 
 # %% ../../nbs/quality/02a_evidence.ipynb #06136ba0
 LEAST_GAINS = .15, .03 # of mutual information, of edge agreement

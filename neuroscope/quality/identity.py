@@ -91,9 +91,11 @@ def _sequence_score(small):
     healthy = inner if first.lesion is None else inner & ~ndi.binary_dilation(
         first.lesion > 0, iterations=2)
     if healthy.sum() < 1000: healthy = inner
-    return _physics({q: _ranks(x.data[healthy]) for q,x in small.items()}, {q: _standard(x.data[inner]) for q,x in small.items()},
-                    # coarser, and no fluid is left inside
-                    {q: bright_tail(x.data[healthy]) if first.zooms.max() < 4.5 else 0. for q,x in small.items()})
+    ranks = {q: _ranks(x.data[healthy]) for q,x in small.items()}
+    standard = {q: _standard(x.data[inner]) for q,x in small.items()}
+    tails = {q: 0. for q in small}       # on coarser voxels no fluid is left inside
+    if first.zooms.max() < 4.5: tails = {q: bright_tail(x.data[healthy]) for q,x in small.items()}
+    return _physics(ranks, standard, tails)
 
 # %% ../../nbs/quality/07_identity.ipynb #8f495d54
 def check_wrong_sequence(scans:dict, # sequence -> `Scan`, on one grid

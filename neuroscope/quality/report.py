@@ -65,6 +65,7 @@ def _measure_all(scans, imgs, masks, aligned):
         reasons |= {(m, q): w for m,w in why.items()}
     return pd.DataFrame(res, index=list(MEASURES), dtype=float), reasons
 
+# %% ../../nbs/quality/09_report.ipynb #21f71310
 def assess_subject(subject_or_imgs, # `Subject`, or {sequence: image or file}, perhaps with 'seg'
                    # brain mask: array, image or file; found by itself in stripped scans
                    mask=None,
@@ -146,6 +147,19 @@ def _wrapped(findings, width=120, most=7):
     return ([textwrap.shorten(l, width, placeholder=' …') for l in lines[:most]]
             + ([f'… and {len(lines)-most} more'] if len(lines) > most else []))
 
+def _draw_scan(column, scan, color):
+    "One sequence in three planes, its mask outlined"
+    highest = np.percentile(scan.data[scan.mask], 99.7) if scan.mask.any() else 1
+    sides = ('R', 'L'), ('R', 'L'), ('A', 'P')
+    for ax,(data,mask,aspect),(left,right) in zip(column, _planes(scan), sides):
+        ax.imshow(data, cmap='gray', vmin=0, vmax=max(highest, 1e-9), aspect=aspect,
+                  interpolation='nearest')
+        if mask.any() and not mask.all(): ax.contour(mask, [.5], colors=color, linewidths=.6)
+        for at,side in ((.04, left), (.96, right)):
+            ax.text(at, .94, side, transform=ax.transAxes, color='#e8eaed', fontsize=8,
+                    ha='center', va='center')
+
+# %% ../../nbs/quality/09_report.ipynb #f8fd73e6
 @patch
 def plot(self:QualityReport,
          dpi:int=75, # dots per inch
@@ -159,15 +173,7 @@ def plot(self:QualityReport,
     plt.close(fig)
     for col,(q,x) in zip(axs.T, self.scans.items()):
         v = worst([f for f in self.findings if f.sequence == q])
-        hi = np.percentile(x.data[x.mask], 99.7) if x.mask.any() else 1
-        for ax,(d,m,asp) in zip(col, _planes(x)):
-            ax.imshow(d, cmap='gray', vmin=0, vmax=max(hi, 1e-9), aspect=asp,
-                      interpolation='nearest')
-            if m.any() and not m.all(): ax.contour(m, [.5], colors=_COLOR[v], linewidths=.6)
-        for ax,(left,right) in zip(col, (('R', 'L'), ('R', 'L'), ('A', 'P'))):
-            for at,side in ((.04, left), (.96, right)):
-                ax.text(at, .94, side, transform=ax.transAxes, color='#e8eaed', fontsize=8,
-                        ha='center', va='center')
+        _draw_scan(col, x, _COLOR[v])
         col[0].set_title(f'{_label(q)}: {v}', color=_COLOR[v], fontsize=10)
     for ax in axs.flat: ax.axis('off')
     fig.suptitle(f'{self.id}: {self.verdict}', x=.02, ha='left', color=_COLOR[self.verdict],

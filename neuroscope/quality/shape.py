@@ -40,7 +40,8 @@ def check_skull_left(scan:Scan, # one sequence
     if not scan.stripped or scan.name != 't1': return np.nan, 'not checked: it takes a stripped T1'
     share = scalp_share(scan.data, scan.mask, scan.zooms, scan.lesion)
     if np.isnan(share): return np.nan, 'not checked: the brain is too small'
-    return share, f'{share:.1%} of the outer 6 mm are brighter than the brain, as scalp is' if share >= LIMITS['skull_left'][0] else 'no scalp at the surface'
+    if share < LIMITS['skull_left'][0]: return share, 'no scalp at the surface'
+    return share, f'{share:.1%} of the outer 6 mm are brighter than the brain, as scalp is'
 
 # %% ../../nbs/quality/05_strip_and_shape.ipynb #723b3366
 @functools.lru_cache(maxsize=1)

@@ -19,7 +19,8 @@ from .findings import AXES, LIMITS, limited, Scan
 def check_finite(scan:Scan, # one sequence
                 )->tuple: # share of the voxels, and what to say; `limited` makes it a `Finding`
     "NaN or infinite voxels"
-    return scan.n_bad/scan.data.size, f'{scan.n_bad:,} voxels are NaN or infinite' if scan.n_bad else 'all voxels are finite'
+    words = f'{scan.n_bad:,} voxels are NaN or infinite' if scan.n_bad else 'all voxels are finite'
+    return scan.n_bad/scan.data.size, words
 
 # %% ../../nbs/quality/03_intensities_and_slices.ipynb #231a09a4
 @limited(1/32, 1/10)
@@ -29,7 +30,9 @@ def check_grey_levels(scan:Scan, # one sequence
                      )->tuple:
     "Too few different intensities"
     n = len(np.unique(scan.data[scan.mask] if scan.mask.any() else scan.data))
-    return 1/n, 'the volume is constant' if n == 1 else f'the brain has {n:,} different intensities' if n <= 32 else 'there are enough grey levels'
+    if n == 1: return 1., 'the volume is constant'
+    if n > 32: return 1/n, 'there are enough grey levels'
+    return 1/n, f'the brain has {n:,} different intensities'
 
 # %% ../../nbs/quality/03_intensities_and_slices.ipynb #04535954
 @limited(.001, .02)
@@ -40,7 +43,8 @@ def check_clipped(scan:Scan, # one sequence
     if not vals.size or vals.min() == vals.max():
         return np.nan, 'not checked: the volume is constant'
     share = ((vals == vals.max()).sum()-1)/vals.size
-    return share, f'{share:.2%} of the brain has the highest intensity, {vals.max():g}' if share >= .001 else 'the highest intensities are not cut off'
+    if share < LIMITS['clipped'][0]: return share, 'the highest intensities are not cut off'
+    return share, f'{share:.2%} of the brain has the highest intensity, {vals.max():g}'
 
 # %% ../../nbs/quality/03_intensities_and_slices.ipynb #0d2e739d
 def missing_depth(
@@ -83,7 +87,9 @@ def check_field_of_view(scan:Scan, # one sequence
         depth = np.maximum(depth-15, 0)*[[1,1],[1,1],[0,1]]
     ax, end = np.unravel_index(depth.argmax(), depth.shape)
     value = depth.max()
-    return value, f'about {value:.0f} mm of the {"brain" if scan.stripped else "head"} are missing at the {_FACES[ax][end]}' if value >= LIMITS['field_of_view'][0] else 'the whole brain is in the volume'
+    if value < LIMITS['field_of_view'][0]: return value, 'the whole brain is in the volume'
+    what = 'brain' if scan.stripped else 'head'
+    return value, f'about {value:.0f} mm of the {what} are missing at the {_FACES[ax][end]}'
 
 # %% ../../nbs/quality/03_intensities_and_slices.ipynb #b2b5fa27
 def _per_slice(data, mask, axis):
@@ -145,7 +151,9 @@ def check_missing_slices(scan:Scan, # one sequence
     if value < LIMITS['missing_slices'][0]: return value, 'no slice is missing or stands out'
     ax = int(np.argmax([d.max() for d in drop]))
     bad = np.flatnonzero(drop[ax] >= LIMITS['missing_slices'][0])
-    return value, f'{len(bad)} slice{"s"*(len(bad)>1)} along {AXES[ax]} differ{"s"*(len(bad)==1)} from the neighbours by {value:.0%}' + (' (empty)' if value > .99 else '')
+    differ = '1 slice along {} differs' if len(bad) == 1 else f'{len(bad)} slices along {{}} differ'
+    empty = ' (empty)' if value > .99 else ''
+    return value, f'{differ.format(AXES[ax])} from the neighbours by {value:.0%}{empty}'
 
 # %% ../../nbs/quality/03_intensities_and_slices.ipynb #f98a3d26
 def slice_change(scan:Scan, # one sequence

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core import (SEQUENCES, get_logger, image_data, InputError, load_volume,
                              NeuroscopeError, Subject)
-from ..imaging.regions import head_mask
+from ..imaging.regions import closed_head
 from ..imaging.brain import (brainmask_path, fill_holes, foreground, largest_component,
                                       why_not_stripped)
 from .alignment import check_alignment, check_mirrored, check_orientation
@@ -78,25 +78,26 @@ def _completeness(missing, require):
                       else ('n/a', np.nan, 'the sequence is missing, and was not required')))
             for q in missing]
 
-def _read_all(x, require=None):
-    "Id, {sequence: image}, lesion image or None, findings"
+# %% ../../nbs/quality/08_subject.ipynb #c8514206
+def _given(x):
+    "Id, {sequence: path or image} and lesion mask of what is to be assessed"
     if isinstance(x, Subject):
-        paths = {q: x.paths[q] for q in SEQUENCES if q in x.paths}
-        seg = x.seg
-        id = x.id
-    elif isinstance(x, dict):
-        paths = {q: x[q] for q in SEQUENCES if q in x}
-        seg = x.get('seg')
-        id = 'subject'
-    else:
+        return x.id, {q: x.paths[q] for q in SEQUENCES if q in x.paths}, x.seg
+    if not isinstance(x, dict):
         raise InputError(f'cannot assess a {type(x).__name__}',
                          fix='Give a Subject, or a dictionary of images or files by sequence.')
-    if isinstance(x, dict) and (other := set(x)-{*SEQUENCES, 'seg'}):
+    if other := set(x)-{*SEQUENCES, 'seg'}:
         raise InputError(f'{sorted(other)[0]!r} is no sequence',
                          fix=f'Name them {", ".join(SEQUENCES)}, and seg.')
-    if not paths and isinstance(x, dict):
+    paths = {q: x[q] for q in SEQUENCES if q in x}
+    if not paths:
         raise InputError('there is no sequence in the dictionary',
                          fix=f'Name them {", ".join(SEQUENCES)}.')
+    return 'subject', paths, x.get('seg')
+
+def _read_all(x, require=None):
+    "Id, {sequence: image}, lesion image or None, findings"
+    id, paths, seg = _given(x)
     if require is None: require = SEQUENCES if isinstance(x, Subject) else tuple(paths)
     findings = _completeness(x.missing if isinstance(x, Subject)
                              else [q for q in require if q not in paths], require)
@@ -157,7 +158,7 @@ def find_masks(imgs:dict,   # sequence -> nibabel image
     brains = bool(stripped) and (aligned or len(stripped) == len(why))
     make = (lambda qs: _union([datas[q] for q in qs])) if brains else (
         lambda qs: functools.reduce(np.logical_or,
-                                    [head_mask(datas[q], imgs[q].header.get_zooms()[:3])
+                                    [closed_head(datas[q], imgs[q].header.get_zooms()[:3])
                                      for q in qs]))
     if aligned:
         m = make(stripped if brains else list(datas))

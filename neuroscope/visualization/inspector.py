@@ -19,9 +19,9 @@ from PIL import Image
 
 from ..core import (EmptyVolumeError, InputError, from_sitk, image_data, load_volume,
                              new_like, to_sitk)
-from ..preprocessing.bias_correction import N4BiasFieldCorrection, head_mask
+from ..preprocessing.bias_correction import N4BiasFieldCorrection
 from ..preprocessing.normalization import PercentileNormalizer
-from ..imaging.brain import brain_mask, is_stripped
+from ..imaging.brain import brain_mask, head_mask, is_stripped
 from .figures import (COLORS, FAINT, INK, PANEL, as_ras, best_slice,
                                               brain_frame, check_plane, display_range,
                                               picture_style, show_slice)
@@ -73,7 +73,7 @@ class Inspection:
         self.name = (img.get_filename() or 'scan').split('/')[-1]
         self.img,self.factor = coarse_copy(img, mm)
         if mask is None:
-            self.mask = brain_mask(self.img) if is_stripped(self.img) else head_mask(self.img)
+            self.mask = brain_mask(self.img) if is_stripped(self.img) else head_mask(image_data(self.img))
         else:
             m = mask if hasattr(mask, 'dataobj') else new_like(
                 img, np.asarray(mask).astype(np.uint8))
