@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Callable, Iterator
 
 from fastcore.basics import patch
@@ -97,6 +97,11 @@ def listed(
     return {p.relative_to(folder).as_posix(): p.stat().st_size
             for p in sorted(folder.rglob('*')) if p.is_file() and not p.name.startswith('.')}
 
+def _is_within(name):
+    "Does a name from a record stay in its folder? A record can come from anybody"
+    parts = PurePath(name).parts
+    return bool(parts) and '..' not in parts and not PurePath(name).is_absolute()
+
 def claimed_files(
     folder, # of a result
     record:str, # name of the record in it
@@ -111,7 +116,7 @@ def claimed_files(
         said = read_json(path)
         if older is None or 'files' in said: named = said['files']
         else: named = older(said, record)
-        return {record, *named}
+        return {record, *filter(_is_within, named)}
     except (ValueError, KeyError, TypeError, AttributeError):
         _log.warning('%s cannot be read: the result counts as not made', path)
         return {record, *new}
