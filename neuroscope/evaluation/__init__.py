@@ -15,8 +15,9 @@ _NAMES = dict(   # module -> what it gives; a module is loaded when one of its n
     fitted_on = 'fitted_on_words model_marks',
     ceiling = 'ceilings ceiling_alarms',
     image_quality = 'METRICS LOWER_IS_BETTER mse mae psnr nmi ssim ssim_map image_metrics subject_metrics cycle_consistency',
-    baselines = '''DIRECTIONS BASELINES MORE_BASELINES Baseline Identity ZScore Nyul WhiteStripe HistogramMatching JointToneMapBaseline FolderMethod ComBat load_pair
+    baselines = '''DIRECTIONS BASELINES MORE_BASELINES Baseline Identity ZScore Nyul WhiteStripe HistogramMatching JointToneMapBaseline FolderMethod load_pair
         travelling_pairs apply_method evaluate_pairs fit_baselines baseline_table''',
+    combat = 'ComBat',
     tissues = 'TISSUE_COLUMNS tissue_errors part_contrasts part_surroundings tissue_table tissue_changes contrast_ratios appearing_parts tissue_alarms contrast_alarms worst_tissue tissue_summary',
     side_by_side = 'compare_runs write_side_by_side',
     carried = 'RisingCurve carry_source unlike_curve',

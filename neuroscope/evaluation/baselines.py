@@ -1,4 +1,4 @@
-"""Six plain methods behind one interface, and ComBat for tables of features: what a learned method has to beat, on the same subjects.
+"""Six plain methods behind one interface: what a learned method has to beat, on the same subjects. (For tables of features there is [ComBat](01b_combat.ipynb).)
 
 Docs: https://ishrith-gowda.github.io/neuroscope/evaluation/baselines.html.md"""
 
@@ -9,13 +9,17 @@ __all__ = ['DIRECTIONS', 'BASELINES', 'MORE_BASELINES', 'load_pair', 'check_dire
            'LandmarkMap', 'ZScore', 'Nyul', 'white_stripe', 'WhiteStripe', 'value_quantiles', 'match_quantiles',
            'thin_values', 'HistogramMatching', 'JointToneMapBaseline', 'JointToneMapByPart', 'travelling_pairs',
            'load_travelling', 'apply_method', 'FolderMethod', 'evaluate_pairs', 'check_no_leak', 'read_voxels',
-           'fit_baselines', 'baseline_table', 'ComBat']
+           'fit_baselines', 'baseline_table']
 
 # %% ../../nbs/evaluation/01_baselines.ipynb #68e9dd88
-import numpy as np, pandas as pd, torch
-from fastcore.basics import patch
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from fastcore.basics import patch
+
 from ..core import (LESION_PARTS, SEQUENCES, Subject, InputError, NeuroscopeError,
                              EmptyVolumeError, NonFiniteError, NoSubjectsError, GridMismatchError,
                              check_same_grid, find_subjects, get_logger, image_data, progress_bar,
@@ -24,6 +28,7 @@ from ..preprocessing.normalization import white_matter_mode
 from ..imaging.brain import subject_mask
 from ..preprocessing.slices import part_labels
 from ..models.tone_map import fit_tone_maps, sample_voxels
+from .combat import ComBat            # for those who import it from here
 from .image_quality import check_mask, subject_metrics
 
 # %% ../../nbs/evaluation/01_baselines.ipynb #b8f3518f
@@ -431,6 +436,23 @@ def _labels_of(subject, mask, step):
     except NeuroscopeError:
         return None   # a mask that cannot be used: told where lesions are measured
 
+# %% ../../nbs/evaluation/01_baselines.ipynb #ffc4f5cd
+def _voxels_of(subject, n, labels):
+    "Voxels of one brain in a row, or an error"
+    vol, mask = load_pair(subject if isinstance(subject, Subject) else subject[:2])
+    values = vol[:, mask]
+    where = getattr(subject, 'folder', None)
+    if not np.isfinite(values).all():
+        raise NonFiniteError('NaN or infinite voxels in the brain', path=where)
+    sequences = getattr(subject, 'sequences', SEQUENCES)
+    if still := [q for q, v in zip(sequences, values) if v.min() == v.max()]:
+        raise EmptyVolumeError(f'{", ".join(still)} constant in the brain', path=where,
+                               fix='Look at the scan')
+    step = -(-values.shape[1]//n)
+    values = np.ascontiguousarray(values[:, ::step])
+    row = values[:, :, None, None], np.ones((values.shape[1], 1, 1), bool)
+    return (*row, _labels_of(subject, mask, step)) if labels else row
+
 def read_voxels(cohort, # subjects, or (vol, mask) pairs
                 # list that takes a sentence for each who cannot be read; without it, such a one is
                 # an error
@@ -442,27 +464,12 @@ def read_voxels(cohort, # subjects, or (vol, mask) pairs
                )->list:
     "A cohort as far as a fit without regard to place needs it, small enough to be held in memory"
     out = []
-    for s in cohort:
-        try:
-            vol,mask = load_pair(s if isinstance(s, Subject) else s[:2])
-            v = vol[:,mask]
-            if not np.isfinite(v).all():
-                raise NonFiniteError('NaN or infinite voxels in the brain',
-                                     path=getattr(s, 'folder', None))
-            if still := [q for q,o in zip(getattr(s, 'sequences', SEQUENCES), v)
-                         if o.min()==o.max()]:
-                raise EmptyVolumeError(f'{", ".join(still)} constant in the brain',
-                                       path=getattr(s, 'folder', None), fix='Look at the scan')
+    for subject in cohort:
+        try: out.append(_voxels_of(subject, n, labels))
         except NeuroscopeError as e:
             if problems is None: raise
-            problems.append(
-                f'{getattr(s, "id", "a subject")} was left out of what the baselines learn '
-                f'from: {e}')
-            continue
-        step = -(-v.shape[1]//n)
-        v = np.ascontiguousarray(v[:,::step])
-        pair = v[:,:,None,None],np.ones((v.shape[1],1,1), bool)
-        out.append((*pair, _labels_of(s, mask, step)) if labels else pair)
+            problems.append(f'{getattr(subject, "id", "a subject")} was left out of what the '
+                            f'baselines learn from: {e}')
     return out
 
 # %% ../../nbs/evaluation/01_baselines.ipynb #253122de
@@ -483,6 +490,7 @@ def _check_anybody(read, cohorts, problems):
                               fix='The scans have to be normalized: run `neuroscope preprocess` '
                                   'on them first, and give the folders that it writes.')
 
+# %% ../../nbs/evaluation/01_baselines.ipynb #481e49e5
 def fit_baselines(cohort_a, # preprocessed subjects of site A
                   cohort_b, # the same of site B
                   # which of `MORE_BASELINES`; pass `BASELINES` for all that need no lesion masks
@@ -512,6 +520,7 @@ def fit_baselines(cohort_a, # preprocessed subjects of site A
             problems.append(f'The baseline {n} was not fitted: {e}')
     return out
 
+# %% ../../nbs/evaluation/01_baselines.ipynb #9d8fdb48
 def baseline_table(cohort_a, # preprocessed subjects of site A, to fit on
                    cohort_b, # the same of site B
                    pairs, # travelling subjects to test on, from `travelling_pairs`
@@ -523,144 +532,3 @@ def baseline_table(cohort_a, # preprocessed subjects of site A, to fit on
     check_no_leak(pairs, cohort_a, cohort_b)
     return evaluate_pairs(fit_baselines(cohort_a, cohort_b, names) | (methods or {}), pairs,
                           **kwargs)
-
-# %% ../../nbs/evaluation/01_baselines.ipynb #7420555e
-def _site_design(site, covariates, sites, reference):
-    "Site indicators (the reference one everywhere 1) and covariates as one matrix"
-    site = np.asarray(site)
-    if unknown := sorted(set(site.tolist())-set(sites)):
-        raise InputError(f'site {unknown[0]} was not fitted',
-                         fix=f'Fitted were {", ".join(map(str, sites))}')
-    B = np.stack([np.ones(len(site)) if s==reference else site==s for s in sites], 1).astype(float)
-    X = (np.zeros((len(site),0)) if covariates is None
-         else np.asarray(covariates, float).reshape(len(site), -1))
-    if not np.isfinite(X).all():
-        raise NonFiniteError('covariates have missing values',
-                             fix='Leave these subjects out, or fill the values in')
-    return B,X
-
-def _check_table(table):
-    "The table as float64 (n,p)"
-    Y = np.asarray(table, float)
-    if Y.ndim!=2 or not np.isfinite(Y).all():
-        raise NonFiniteError(
-            f'the table of shape {Y.shape} must be subjects × features without missing values',
-            fix='Leave out features or subjects with missing values')
-    return Y
-
-class ComBat:
-    "Site shifts and scales of a table of features, by empirical Bayes"
-    def __init__(self,
-                 # site that everything is moved to and that stays as it is; None: the pooled
-                 # average
-                 reference=None,
-                 shrink=True, # empirical Bayes over the features; False: every feature by itself
-                ):
-        self.reference = reference
-        self.shrink = shrink
-
-# %% ../../nbs/evaluation/01_baselines.ipynb #0df34d82
-@patch
-def fit(self:ComBat,
-        table, # (n,p) features, array or DataFrame
-        site, # (n,) site of each row
-        covariates=None, # (n,c) numbers whose effect is kept
-       )->ComBat: # itself
-    "Estimate shift and scale of every site"
-    Y = _check_table(table)
-    site = np.asarray(site)
-    self.sites,n = np.unique(site, return_counts=True)
-    ref = self.reference
-    if ref is not None and ref not in self.sites:
-        raise InputError(f'no rows of the reference site {ref}')
-    if len(n)<2 or n.min()<3:
-        raise InputError('ComBat needs two sites with 3 subjects each, here are '
-                         f'{dict(zip(self.sites.tolist(), n.tolist()))}')
-    B,X = _site_design(site, covariates, self.sites, ref)
-    D = np.hstack([B, X])
-    if np.linalg.matrix_rank(D)<D.shape[1]:
-        raise InputError(
-            'the covariates cannot be told from the site',
-            fix='Leave out covariates that are the same for a whole site, or one of two '
-                'that say the same')
-    coef = np.linalg.lstsq(D, Y, rcond=None)[0]
-    k = len(self.sites)
-    r = 0 if ref is None else int(np.flatnonzero(self.sites==ref)[0])
-    base = slice(None) if ref is None else site==ref
-    self.alpha = n@coef[:k]/n.sum() if ref is None else coef[r]
-    self.beta = coef[k:]
-    self.sd = np.sqrt(((Y-D@coef)[base]**2).mean(0))
-    # a constant feature has nothing to scale
-    self.sd[self.sd<=1e-10*(1+np.abs(self.alpha))] = 0
-    Z = self._standardize(Y, X)
-    est = {s:(np.zeros(Y.shape[1]),np.ones(Y.shape[1])) if s==ref
-           else _site_effect(Z[site==s], self.sd>0, self.shrink) for s in self.sites.tolist()}
-    self.gamma,self.delta2 = ({s:e[i] for s,e in est.items()} for i in (0,1))
-    return self
-
-@patch
-def _standardize(self:ComBat, Y, X):
-    return (Y-self.alpha-X@self.beta)/np.where(self.sd>0, self.sd, 1)
-
-# %% ../../nbs/evaluation/01_baselines.ipynb #0d9be64c
-def _site_effect(Z, use, shrink):
-    "Shift and squared scale (p,) of a site's standardized rows; 0 and 1 for features not in `use`"
-    g = np.zeros(Z.shape[1])
-    d = np.ones(Z.shape[1])
-    z = Z[:,use]
-    if not use.any(): return g,d
-    g_hat = z.mean(0)
-    d_hat = z.var(0, ddof=1)
-    n = len(z)
-    if not shrink or use.sum()<2:
-        g[use] = g_hat
-        d[use] = d_hat
-        return g,d
-    g_bar = g_hat.mean()
-    tau2 = g_hat.var(ddof=1)
-    m = d_hat.mean()
-    s2 = d_hat.var(ddof=1)
-    if not min(tau2, s2)>0:
-        raise InputError('the features are copies of one another',
-                         fix='Leave the copies out, or take shrink=False')
-    a = (2*s2+m*m)/s2
-    b = (m*s2+m**3)/s2
-    gs = g_hat
-    ds = d_hat
-    for _ in range(1000):
-        g_new = (n*tau2*g_hat+ds*g_bar)/(n*tau2+ds)
-        d_new = (b+.5*((z-g_new)**2).sum(0))/(n/2+a-1)
-        done = max(np.abs(g_new-gs).max(), np.abs(d_new-ds).max())<1e-8
-        gs = g_new
-        ds = d_new
-        if done: break
-    else:
-        raise InputError('the shrinkage of ComBat did not settle',
-                         fix='Take shrink=False, or look for a feature of another order')
-    g[use] = gs
-    d[use] = ds
-    return g,d
-
-@patch
-def transform(self:ComBat,
-              table, # (m,p) features, the columns as fitted
-              site, # (m,) site of each row, among those fitted
-              covariates=None, # (m,c) as fitted
-             )->Any: # like `table`
-    "The table without the effect of the site"
-    if not hasattr(self, 'alpha'):
-        raise InputError('ComBat is not fitted', fix='Call fit(table, site) first')
-    Y = _check_table(table)
-    (_,X) = _site_design(site, covariates, self.sites, self.reference)
-    site = np.asarray(site)
-    if Y.shape[1]!=len(self.alpha) or X.shape[1]!=len(self.beta):
-        raise InputError(f'{Y.shape[1]} features and {X.shape[1]} covariates, fitted were '
-                         f'{len(self.alpha)} and {len(self.beta)}')
-    Z = self._standardize(Y, X)
-    out = Y.copy()
-    for s in set(site.tolist()):
-        i = np.flatnonzero(site==s)
-        z = (Z[i]-self.gamma[s])/np.sqrt(self.delta2[s])
-        out[np.ix_(i, self.sd>0)] = (z*self.sd+self.alpha+X[i]@self.beta)[:,self.sd>0]
-    return (type(table)(out, index=table.index, columns=table.columns)
-            if isinstance(table, pd.DataFrame) else out)
