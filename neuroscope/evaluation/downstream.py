@@ -6,7 +6,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/evaluation/downstream.html.md""
 
 # %% auto #0
 __all__ = ['PARTS', 'part_masks', 'site_case', 'axial_slices', 'LesionNet', 'segmentation_loss', 'SliceDraws', 'train_lesion_net',
-           'segment', 'downstream_dice', 'downstream_gain']
+           'segment', 'downstream_dice', 'downstream_gain', 'dice']
 
 # %% ../../nbs/evaluation/07_downstream.ipynb #7d884d28
 import numpy as np, pandas as pd, torch
@@ -25,6 +25,7 @@ from .statistics import holm, paired_comparison
 from ..imaging.similarity import dice
 
 # %% ../../nbs/evaluation/07_downstream.ipynb #487da9c8
+_all_ = ['dice']   # of imaging.similarity; it could be had here before
 _log = get_logger('downstream')
 PARTS = ('whole_tumour','enhancing')
 
