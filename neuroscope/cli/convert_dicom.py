@@ -85,4 +85,5 @@ def main(argv=None, # default: the arguments of the process
     return run_command(_run, argv, 'neuroscope convert')
 
 # %% ../../nbs/cli/03_convert_dicom.ipynb #6c2fedeb
-if __name__=='__main__': sys.exit(main())
+# run as a module, and not as a notebook
+if __name__ == '__main__' and '__file__' in globals(): sys.exit(main())

@@ -75,4 +75,5 @@ def main(argv=None, # default: the arguments of the process
     return run_command(_run, argv, 'neuroscope split')
 
 # %% ../../nbs/cli/08_create_dataset_splits.ipynb #81a5c3a5
-if __name__=='__main__': sys.exit(main())
+# run as a module, and not as a notebook
+if __name__ == '__main__' and '__file__' in globals(): sys.exit(main())

@@ -621,4 +621,5 @@ def main(
     return run_command(_run, argv, 'neuroscope demo')
 
 # %% ../../nbs/cli/01_demo.ipynb #40048fa2
-if __name__=='__main__': sys.exit(main())
+# run as a module, and not as a notebook
+if __name__ == '__main__' and '__file__' in globals(): sys.exit(main())

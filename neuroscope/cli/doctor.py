@@ -156,4 +156,5 @@ def main(argv=None, # default: the arguments of the process
     return run_command(_run, argv, 'neuroscope doctor')
 
 # %% ../../nbs/cli/10_doctor.ipynb #d92414bb
-if __name__=='__main__': sys.exit(main())
+# run as a module, and not as a notebook
+if __name__ == '__main__' and '__file__' in globals(): sys.exit(main())

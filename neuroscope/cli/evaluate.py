@@ -210,4 +210,5 @@ def main(argv=None, # default: the arguments of the process
     return run_command(_run, argv, 'neuroscope evaluate')
 
 # %% ../../nbs/cli/11_evaluate.ipynb #237799cb
-if __name__=='__main__': sys.exit(main())
+# run as a module, and not as a notebook
+if __name__ == '__main__' and '__file__' in globals(): sys.exit(main())

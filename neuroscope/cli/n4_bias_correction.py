@@ -70,4 +70,5 @@ def main(argv=None, # default: the arguments of the process
     return run_command(_run, argv, 'neuroscope n4')
 
 # %% ../../nbs/cli/06_n4_bias_correction.ipynb #fea34ee0
-if __name__=='__main__': sys.exit(main())
+# run as a module, and not as a notebook
+if __name__ == '__main__' and '__file__' in globals(): sys.exit(main())

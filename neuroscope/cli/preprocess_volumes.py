@@ -157,4 +157,5 @@ def main(argv=None, # default: the arguments of the process
                        'The same command goes on where it stopped')
 
 # %% ../../nbs/cli/05_preprocess_volumes.ipynb #3bbb08b1
-if __name__=='__main__': sys.exit(main())
+# run as a module, and not as a notebook
+if __name__ == '__main__' and '__file__' in globals(): sys.exit(main())

@@ -79,4 +79,5 @@ def main(argv=None, # default: the arguments of the process
     return run_command(_run, argv, 'neuroscope simulate')
 
 # %% ../../nbs/cli/02_simulate.ipynb #6c2fedeb
-if __name__=='__main__': sys.exit(main())
+# run as a module, and not as a notebook
+if __name__ == '__main__' and '__file__' in globals(): sys.exit(main())

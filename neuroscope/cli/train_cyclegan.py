@@ -35,4 +35,5 @@ def main(argv=None, # default: the arguments of the process
                        'begins again with the same command')
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #9ce7633d
-if __name__=='__main__': sys.exit(main())
+# run as a module, and not as a notebook
+if __name__ == '__main__' and '__file__' in globals(): sys.exit(main())

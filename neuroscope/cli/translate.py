@@ -170,4 +170,5 @@ def main(argv=None, # default: the arguments of the process
                        'The same command goes on where it stopped')
 
 # %% ../../nbs/cli/09_translate.ipynb #d4efe32d
-if __name__=='__main__': sys.exit(main())
+# run as a module, and not as a notebook
+if __name__ == '__main__' and '__file__' in globals(): sys.exit(main())
