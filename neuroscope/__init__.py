@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 # %% ../nbs/explanations/package.ipynb #e6498ffb
 _rooms = ('core', 'imaging', 'simulate', 'preprocessing', 'quality', 'data', 'models', 'trainers',
-          'utils', 'visualization', 'evaluation', 'cli')
+          'translate', 'utils', 'visualization', 'evaluation', 'cli')
 
 def __getattr__(name):
     import importlib
