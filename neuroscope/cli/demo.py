@@ -285,7 +285,11 @@ def translate_demo(
         bar = partial(progress_bar, desc=f'harmonizing {d}', progress=progress, unit='subject')
         res[d],table = Translator(model).translate_cohort(cohorts[f'{kind}_{d[0]}'], dest/d, d,
                                                           progress=bar, overwrite='changed')
-        demo.left_out += [f'{recipe} {d}: {p}' for p in res[d].problems]
+        lost = table[table.status.isin(['failed', 'left out'])]
+        demo.left_out += [f'{recipe} {d}: {r.subject}: {r.reason}' for r in lost.itertuples()]
+        # a remark on a scan that was harmonized leaves nobody out
+        told = table[table.remarks.astype(bool)]
+        demo.notes += [f'{recipe} {d}: {r.subject}: {r.remarks}' for r in told.itertuples()]
     return res
 
 # %% ../../nbs/cli/01_demo.ipynb #ce71a72d
