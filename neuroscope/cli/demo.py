@@ -285,9 +285,7 @@ def translate_demo(
         bar = partial(progress_bar, desc=f'harmonizing {d}', progress=progress, unit='subject')
         res[d],table = Translator(model).translate_cohort(cohorts[f'{kind}_{d[0]}'], dest/d, d,
                                                           progress=bar, overwrite='changed')
-        lost = table[table.status.isin(['failed', 'left out'])]
-        demo.left_out += [f'{recipe} {d}: {r.subject}: {r.reason}' for r in lost.itertuples()]
-        # a remark on a scan that was harmonized leaves nobody out
+        demo.left_out += [f'{recipe} {d}: {p}' for p in res[d].problems]
         told = table[table.remarks.astype(bool)]
         demo.notes += [f'{recipe} {d}: {r.subject}: {r.remarks}' for r in told.itertuples()]
     return res

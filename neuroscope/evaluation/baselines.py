@@ -13,7 +13,6 @@ __all__ = ['DIRECTIONS', 'BASELINES', 'MORE_BASELINES', 'load_pair', 'check_dire
 
 # %% ../../nbs/evaluation/01_baselines.ipynb #68e9dd88
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd

@@ -168,7 +168,7 @@ def translate_cohort(self:Translator,
     table = run_cohort(work, cohort, f'translating {direction}', n_jobs, progress,
                        write=partial(_write_csv, dest=dest))
     made = [m for m in table.get('made', []) if isinstance(m, Subject)]
-    said = [f'{r.subject}: {r.reason or r.remarks}' for r in table.itertuples()
-            if r.reason or r.remarks]
+    # a remark on a scan that was translated leaves nobody out, and stands in the table
+    said = [f'{r.subject}: {r.reason}' for r in table.itertuples() if r.reason]
     for r in table[table.status=='failed'].itertuples(): log.info('%s: %s', r.subject, r.reason)
     return Cohort(made, dest, said),table.reindex(columns=COLUMNS)
