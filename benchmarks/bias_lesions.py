@@ -12,6 +12,7 @@ import pandas as pd
 
 from neuroscope.core import SEQUENCES, find_subjects, image_data, shared_data
 from neuroscope.preprocessing.bias_correction import N4BiasFieldCorrection
+from neuroscope.imaging.scans import ScanSet
 from neuroscope.preprocessing.bias_lesions import LEAST_GAIN, fit_region, gain_in_evenness, near
 from neuroscope.imaging.brain import brain_mask
 
@@ -34,8 +35,9 @@ def measure(subject, site):
     scans,lesion = patient(subject)
     brain = brain_mask(scans)
     normal = brain & ~near(lesion, scans['t1'].header.get_zooms()[:3], 6.)
-    regions = dict(all=fit_region(scans, brain, lesion, exclude=False),
-                   mask=fit_region(scans, brain, lesion), tails=fit_region(scans, brain))
+    marked = ScanSet.of(scans, brain, lesion)
+    regions = dict(all=fit_region(marked, exclude=False), mask=fit_region(marked),
+                   tails=fit_region(ScanSet.of(scans, brain)))
     for q,img in scans.items():
         x = image_data(img)
         use = normal & (image_data(img) > 0)

@@ -13,17 +13,15 @@ import numpy as np
 import pandas as pd
 
 from .core import (LESION_PARTS, Cohort, InputError, NeuroscopeError, NoSubjectsError,
-                             get_logger, image_data, progress_bar, sequences_said,
-                             stack_sequences)
+                             get_logger, progress_bar, sequences_said)
 from .data.patients import patient_table, patients_differ, scan_mark
 from .imaging.coverage import fill_gaps, find_gaps
+from .imaging.scans import ScanSet
 from .imaging.tissues import TISSUE_CODES, lesion_codes
 from .models.direction import site_figures
 from .models.restoration import take_sample
 from .models.site_match import (SiteMatch, add_routes, fit_site_match, summarize_scan,
                                          takes_routes)
-from .preprocessing.slices import to_ras
-from .imaging.brain import subject_mask
 from .translate.scales import normalize_sequences
 
 _log = get_logger('site_fit')
@@ -34,14 +32,11 @@ def read_scan(subject, # `Subject` with the sequences of the study, skull-stripp
              # lesion labels or None
              )->tuple:
     "A patient's scans as they are fitted and translated"
-    images = subject.load_all()
-    affine = images['t1'].affine
-    mask = to_ras(subject_mask(subject, images), affine)
-    raw = to_ras(stack_sequences(images, subject.sequences), affine)
-    gaps = find_gaps(raw, mask)
-    vol = fill_gaps(normalize_sequences(raw, mask, gaps)[0], mask, gaps, subject.sequences)
-    seg = subject.load_seg()
-    return vol, mask, None if seg is None else to_ras(image_data(seg, None), affine)
+    scans = ScanSet.load(subject).ras
+    raw = scans.stack()
+    gaps = find_gaps(raw, scans.brain)
+    vol = normalize_sequences(raw, scans.brain, gaps)[0]
+    return fill_gaps(vol, scans.brain, gaps, subject.sequences), scans.brain, scans.lesion
 
 # %% ../nbs/06a_site_fit.ipynb #8b356f42
 def summarize_cohort(cohort, # `Subject`s of one site

@@ -9,5 +9,5 @@ __all__ = []
 
 # %% ../nbs/06_utils.ipynb #605f71af
 from .translate import (DARKEST, SCALES, Translator, blend_tiles, direction_of, fill_missing,
-                                  normalize_sequences, on_scale, open_input, site_scale,
+                                  normalize_sequences, on_scale, read_input, site_scale,
                                   tile_starts, usable_device, wide_type)

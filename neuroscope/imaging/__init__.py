@@ -9,10 +9,12 @@ __all__ = []
 
 # %% ../../nbs/imaging/index.ipynb #64d1c869
 from .coverage import *
+from .scans import *
 from .sharpness import *
 from .tissue_shift import *
 from .tissues import *
-from . import coverage, sharpness, tissue_shift, tissues
+from . import coverage, scans, sharpness, tissue_shift, tissues
 
 # %% ../../nbs/imaging/index.ipynb #fdc71a6f
-__all__ = [*tissues.__all__, *coverage.__all__, *sharpness.__all__, *tissue_shift.__all__]
+__all__ = [*scans.__all__, *tissues.__all__, *coverage.__all__, *sharpness.__all__,
+           *tissue_shift.__all__]

@@ -9,15 +9,16 @@ __all__ = ['LEAST_GAIN', 'near', 'bright_tails', 'normal_white_matter', 'unevenn
            'gain_in_evenness']
 
 # %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #2f75f792
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage as ndi
 
-from ..core import image_data, new_like, same_grid
+from ..core import image_data
 from ..imaging.regions import tissue_classes
-from ..imaging.transforms import apply_transform
-from ..imaging.brain import brain_mask, is_stripped
+from ..imaging.brain import brain_mask
+from ..imaging.scans import ScanSet
 
 # %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #00a75087
 def near(
@@ -58,7 +59,7 @@ def _thinned(shape, zooms, mm):
 
 # %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #47c8d89e
 def bright_tails(
-    imgs:dict, # sequence -> image, on one grid
+    imgs:Mapping, # sequence -> image, on one grid
     brain:np.ndarray, # (X,Y,Z) bool
     z=2.5, # robust standard deviations above the median of the brain
     least_ml=1., # pieces smaller than this do not count
@@ -79,7 +80,7 @@ def bright_tails(
 
 # %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #d7f4e9c2
 def normal_white_matter(
-    imgs:dict, # sequence -> image, on one grid
+    imgs:Mapping, # sequence -> image, on one grid
     brain:np.ndarray, # (X,Y,Z) bool
     without=None, # (X,Y,Z) bool, lesion and its surroundings
     least_ml=20., # less than this says nothing
@@ -118,55 +119,38 @@ class FitRegion(NamedTuple):
     how:str # 'lesion mask', 'bright tails' or 'nothing'
     white:np.ndarray|None # (X,Y,Z) bool, normal white matter; None: not to be had
 
-def _lesion_on(lesion, img):
-    "A lesion mask, array or image, on the grid of `img`; None if it cannot be brought there"
-    if hasattr(lesion, 'dataobj'):
-        if not same_grid(lesion, img):
-            binary = new_like(lesion, (image_data(lesion) > 0).astype(np.uint8))
-            lesion = apply_transform(binary, np.eye(4), img, 'nearest')
-        return image_data(lesion) > 0
-    return np.asarray(lesion) > 0 if np.shape(lesion) == tuple(img.shape) else None
-
-def _brain_on(mask, imgs):
-    "The brain on the grid of the images: as given, or that of stripped scans"
-    first = next(iter(imgs.values()))
-    if hasattr(mask, 'dataobj') and same_grid(mask, first): return image_data(mask) > 0
-    if isinstance(mask, np.ndarray) and mask.shape == tuple(first.shape): return mask > 0
-    return brain_mask(imgs) if all(map(is_stripped, imgs.values())) else None
-
 # %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #8bf0d16a
+def _brain_to_fit(scans):
+    "The brain, None for whole heads; a mask on another grid is not the brain here"
+    known = scans.brain_on(next(iter(scans)))
+    if known is not None or not scans.stripped: return known
+    return brain_mask(scans.images, tested=True)
+
 def fit_region(
-    imgs:dict, # sequence -> image, on one grid
-    mask=None, # brain: (X,Y,Z) bool or image; None: that of stripped scans
-    lesion=None, # (X,Y,Z) bool or image; None: not known, an empty one says that there is none
+    scans:ScanSet, # on one grid; an empty lesion says that there is none
     margin=8., # mm around the lesion that stay out too
     exclude=True, # leave lesions out?
 ) -> FitRegion: # for all of these sequences
     "The voxels to fit a bias field to, and those to judge it by"
-    first = next(iter(imgs.values()))
-    brain = _brain_on(mask, imgs)
+    brain = _brain_to_fit(scans)
     out = None
-    known = None if lesion is None else _lesion_on(lesion, first)
-    if known is not None: out = near(known, first.header.get_zooms()[:3], margin)
-    elif brain is not None: out = bright_tails(imgs, brain)
-    how = 'bright tails' if known is None else 'lesion mask'
+    if scans.lesion is not None: out = near(scans.lesion > 0, scans.zooms, margin)
+    elif brain is not None: out = bright_tails(scans, brain)
+    how = 'bright tails' if scans.lesion is None else 'lesion mask'
     if out is None or not out.any(): how = 'nothing'
-    white = None if brain is None else normal_white_matter(imgs, brain, out)
-    if not exclude: out,how = None,'nothing'
-    return FitRegion(brain, out, how, white)
+    white = None if brain is None else normal_white_matter(scans, brain, out)
+    return FitRegion(brain, *((out, how) if exclude else (None, 'nothing')), white)
 
 def fit_regions(
-    imgs:dict, # sequence -> image
-    mask=None, # brain: (X,Y,Z) bool or image
-    lesion=None, # (X,Y,Z) bool or image
+    scans:ScanSet, # of one patient
     **kwargs, # of `fit_region`
 ) -> dict: # sequence -> `FitRegion`
     "`fit_region` for each grid among the sequences"
     res = {}
-    for q,img in imgs.items():
+    for q in scans:
         if q in res: continue
-        together = {p: o for p,o in imgs.items() if same_grid(img, o)}
-        res |= dict.fromkeys(together, fit_region(together, mask, lesion, **kwargs))
+        together = scans.same_grid_as(q)
+        res |= dict.fromkeys(together, fit_region(together, **kwargs))
     return res
 
 # %% ../../nbs/preprocessing/03a_bias_lesions.ipynb #05ca4647

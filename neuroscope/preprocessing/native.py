@@ -18,9 +18,8 @@ from ..core import (EmptyVolumeError, GridMismatchError, InputError, MissingSequ
                              Subject, check_same_grid, image_data, load_volume, new_like,
                              read_sidecar, same_grid, save_volume, strip_suffix, write_sidecar)
 from .normalization import normalizer_from
-from .steps import world_matrix
+from ..imaging.scans import ScanSet, world_matrix
 from ..imaging.transforms import apply_transform
-from ..imaging.brain import subject_mask
 
 # %% ../../nbs/preprocessing/09_native.ipynb #dcf3136e
 def denormalized(
@@ -107,20 +106,19 @@ def subject_to_native(
     **kwargs, # more parameters of `to_native`
 ) -> Subject: # the scans in native space, named as the raw ones
     "Write the scans of a subject on the grids and the intensity scales of its raw scans"
-    mine = {q: load_volume(p) for q,p in done.paths.items()}
+    mine = ScanSet.load(done, require=())
     imgs = {q: load_volume(o) for q,o in (imgs or mine).items()}
     if odd := [q for q in imgs if q not in done.paths or q not in raw.paths]:
         raise MissingSequenceError(f'subject {raw.id} has no {", ".join(odd)} to go back to',
                                    path=raw.folder)
-    check_same_grid(mine | {f'the new {q}': o for q,o in imgs.items()})
-    mask = subject_mask(done, mine)
+    check_same_grid(mine.images | {f'the new {q}': o for q,o in imgs.items()})
     paths = {}
     for q,img in imgs.items():
         side = read_sidecar(done.paths[q])
         if not side or side.get('step') != 'preprocessing':
             raise InputError('there is no sidecar that says what was done', path=done.paths[q],
                              fix='Preprocess the subject with this library.')
-        paths[q] = save_volume(to_native(img, side['figures'], raw.paths[q], mask, **kwargs),
+        paths[q] = save_volume(to_native(img, side['figures'], raw.paths[q], mine.brain, **kwargs),
                                Path(dest)/raw.id/f'{strip_suffix(raw.paths[q])}.nii.gz')
         write_sidecar(paths[q], 'to_native', dict(preprocessed=done.paths[q], raw=raw.paths[q]),
                       kwargs)

@@ -22,7 +22,7 @@ from scipy.signal import find_peaks
 from ..core import (SEQUENCES, EmptyVolumeError, GridMismatchError, InputError,
                              NeuroscopeError, NoSubjectsError, NonFiniteError, get_logger,
                              image_data, new_like, read_json, write_json)
-from ..imaging.brain import subject_mask
+from ..imaging.scans import ScanSet
 
 _log = get_logger('normalization')
 
@@ -282,9 +282,8 @@ def learn_nyul(
     values = {q: [] for q in sequences}
     for s in cohort:
         try:
-            imgs = {q: s.load(q) for q in sequences if q in s.paths}
-            mask = subject_mask(s, imgs)
-            mine = {q: brain_values(image_data(i), mask) for q,i in imgs.items()}
+            scans = ScanSet.load(s, require=()).using(sequences)
+            mine = {q: brain_values(scans.data(q), scans.brain) for q in scans}
         except NeuroscopeError as e:
             _log.warning('%s is left out of the standard scale: %s', s.id, e)
         else:

@@ -21,10 +21,9 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation
 
 from ..core import (LESION_PARTS, SEQUENCES, Cohort, EmptyVolumeError, GridMismatchError,
                              InputError, NeuroscopeError, NoSubjectsError, Subject, file_hash,
-                             get_logger, image_data, lesion_labels, progress_bar, read_json,
-                             stack_sequences, write_json)
+                             get_logger, lesion_labels, progress_bar, read_json, write_json)
 from ..core.results import ResultFolder, listed
-from ..imaging.brain import subject_mask
+from ..imaging.scans import ScanSet
 
 log = get_logger('slices')
 
@@ -148,15 +147,12 @@ def part_labels(
     return np.sum([i*(seg == labels[p]) for i,p in enumerate(LESION_PARTS, 1) if labels[p]],
                   0).astype(np.uint8)
 
-def _seg_labels(subject, mask, affine):
-    "`part_labels` in RAS axes; all unknown where the subject has no mask that can be read"
-    seg = subject.load_seg()
+def _seg_labels(scans):
+    "`part_labels` of the scans; all unknown where there is no mask that can be used"
     try:
-        return to_ras(part_labels(image_data(seg)),
-                      affine) if seg is not None else mask*np.uint8(UNKNOWN)
-    except InputError as e:
-        log.warning('%s: its lesion mask is not used: %s', subject.id, e)
-        return mask*np.uint8(UNKNOWN)
+        if scans.lesion is not None: return part_labels(scans.lesion)
+    except InputError as e: log.warning('%s: its lesion mask is not used: %s', scans.id, e)
+    return scans.brain*np.uint8(UNKNOWN)
 
 # %% ../../nbs/preprocessing/07_slices.ipynb #c7ce9ec2
 def subject_slices(
@@ -168,15 +164,15 @@ def subject_slices(
     # slices
 ) -> tuple:
     "The slices of one subject and what is on them"
-    imgs = subject.load_all()
-    affine = imgs['t1'].affine
-    vol,mask = (to_ras(o, affine) for o in (stack_sequences(imgs), subject_mask(subject, imgs)))
+    scans = ScanSet.load(subject).ras
+    vol = scans.stack()
+    mask = scans.brain
     if (top := np.abs(vol[:, mask]).max()) > 60:
         raise InputError(f'the scans are not normalized: values go to {top:.0f}',
                          path=subject.folder, fix='Preprocess them first.')
     x,z = extract_slices(vol, mask, size, min_area, plane)
     def area(m): return to_plane(m, plane).sum((0,1))[z]
-    parts = _seg_labels(subject, mask, affine)
+    parts = _seg_labels(scans)
     lesion = np.full(len(z), np.nan) if (parts == UNKNOWN).any() else area(parts > 0)
     index = pd.DataFrame(dict(subject=subject.id, z=z, brain_area=area(mask), lesion_area=lesion,
                               entropy=[slice_entropy(o) for o in x]))
@@ -223,8 +219,7 @@ class SliceStore:
 # %% ../../nbs/preprocessing/07_slices.ipynb #6a61420d
 def _box_size(subject, plane):
     "Height and width of a subject's brain in a plane"
-    imgs = subject.load_all()
-    box = brain_box(to_plane(to_ras(subject_mask(subject, imgs), imgs['t1'].affine), plane))
+    box = brain_box(to_plane(ScanSet.load(subject).ras.brain, plane))
     return [b.stop-b.start for b in box[:2]]
 
 def _each(subjects, f, failed, desc, progress=True):

@@ -1,4 +1,4 @@
-"""The steps that a preprocessor is made of, each a function of the images and the brain mask.
+"""The steps that a preprocessor is made of, each a function from a `ScanSet` to a `ScanSet`.
 
 Docs: https://ishrith-gowda.github.io/neuroscope/preprocessing/steps.html.md"""
 
@@ -6,26 +6,27 @@ Docs: https://ishrith-gowda.github.io/neuroscope/preprocessing/steps.html.md"""
 
 # %% auto #0
 __all__ = ['log', 'STEPS', 'REFERENCES', 'register_step', 'n4_step', 'percentile_step', 'z_score_step', 'white_stripe_step',
-           'nyul_step', 'resample_image', 'resample_step', 'reference_of', 'registration_step', 'world_matrix',
-           'skull_strip_step']
+           'nyul_step', 'resample_image', 'resample_step', 'reference_of', 'registration_step', 'skull_strip_step']
 
 # %% ../../nbs/preprocessing/08_steps.ipynb #fe09d3e5
 import inspect
+from collections.abc import Mapping
 from typing import Callable
 
 import SimpleITK as sitk
 import nibabel as nib
 import numpy as np
 
-from ..core import (SEQUENCE_LABELS, SEQUENCES, check_same_grid, from_sitk, get_logger,
-                             image_data, InputError, new_like, same_grid, to_sitk)
-from ..imaging.brain import brain_mask, is_stripped
+from ..core import (SEQUENCE_LABELS, SEQUENCES, from_sitk, get_logger, image_data,
+                             InputError, new_like, to_sitk)
+from ..imaging.brain import brain_mask
 from ..imaging.coverage import find_gaps, gap_words
+from ..imaging.scans import ScanSet, world_matrix
+from ..imaging.transforms import apply_transform, compose, to_matrix
 from .bias_correction import N4BiasFieldCorrection
 from .bias_lesions import LEAST_GAIN, fit_regions, gain_in_evenness
 from .normalization import (load_nyul, NyulNormalizer, PercentileNormalizer,
                                                     WhiteStripeNormalizer, ZScoreNormalizer)
-from ..imaging.transforms import apply_transform, compose, to_matrix
 from .registration import register_subject
 from .skull_strip import skull_strip, strip_plan
 from .slices import to_ras
@@ -45,7 +46,7 @@ def register_step(
     # others once
     recorded=(),
 ) -> Callable: # the decorator; it enters the function into `STEPS` and gives it back
-    "Make a function `f(imgs, mask, **params) -> imgs, mask, findings` known as a step"
+    "Make a function `f(scans, **params)` from a `ScanSet` to a `ScanSet` known as a step"
     def _f(f):
         f.after = tuple(after)
         f.instead = instead
@@ -62,7 +63,9 @@ def _one_field(img, region, save_bias, least_gain, n4):
     gain = gain_in_evenness(image_data(img), image_data(corrected), region.white,
                             img.header.get_zooms()[:3])
     kept = gain is None or gain >= least_gain
-    if not kept: corrected,field = img,new_like(img, np.ones(img.shape, np.float32))
+    if not kept:
+        corrected = img
+        field = new_like(img, np.ones(img.shape, np.float32))
     inside = image_data(field)[region.brain if region.brain is not None else image_data(img) > 0]
     left = 0 if region.out is None else region.out.sum()*np.prod(img.header.get_zooms()[:3])/1000
     found = dict(bias_field_range=[round(float(v), 4) for v in np.percentile(inside, [0, 100])],
@@ -74,77 +77,56 @@ def _one_field(img, region, save_bias, least_gain, n4):
 # %% ../../nbs/preprocessing/08_steps.ipynb #a3dccfa6
 @register_step('n4_bias_correction', recorded=('exclude_lesion', 'lesion_margin', 'least_gain'))
 def n4_step(
-    imgs:dict, # sequence -> image
-    mask, # (X,Y,Z) bool, brain; None: found in each scan
+    scans:ScanSet, # of one patient
     save_bias=False, # keep the fields, as images?
     adaptive=False, # choose shrink factor, control points and iterations from each scan?
     # leave the lesion out of the fit, or without a mask what is bright in FLAIR and T1ce?
     exclude_lesion=True,
     lesion_margin=8., # mm around the lesion mask that are left out too
     least_gain=LEAST_GAIN, # the correction is kept where white matter is more even by this share
-    lesion=None, # image or (X,Y,Z) bool; None: not known
     **params, # of `N4BiasFieldCorrection`
-) -> tuple: # images, mask, what was found in each sequence
+) -> ScanSet: # corrected; of each sequence what its field was, and whether it was kept
     "Divide each sequence by its bias field, which is fitted outside lesions"
-    regions = fit_regions(imgs, mask, lesion, margin=lesion_margin, exclude=exclude_lesion)
+    regions = fit_regions(scans, margin=lesion_margin, exclude=exclude_lesion)
     out = {}
     findings = {}
-    for q,img in imgs.items():
+    for q,img in scans.items():
         n4 = (N4BiasFieldCorrection.adaptive(img, regions[q].brain, **params) if adaptive
               else N4BiasFieldCorrection(**params))
         out[q],findings[q] = _one_field(img, regions[q], save_bias, least_gain, n4)
-    return out, mask, findings
-
-# %% ../../nbs/preprocessing/08_steps.ipynb #24673576
-def _together(imgs): return all(same_grid(next(iter(imgs.values())), o) for o in imgs.values())
-
-def _mask_on(mask, img):
-    "A mask (array or image) as an array on the grid of `img`; None if it lies on another"
-    if mask is None: return None
-    if hasattr(mask, 'dataobj'): return image_data(mask) > 0 if same_grid(mask, img) else None
-    return mask if mask.shape == tuple(img.shape) else None
+    return scans.after(out, findings=findings)
 
 # %% ../../nbs/preprocessing/08_steps.ipynb #b1bb6506
-def _brain(imgs, mask):
-    "The mask, or the brain of stripped scans"
-    if hasattr(mask, 'dataobj'):
-        check_same_grid(imgs | {'the brain mask': mask})
-        mask = image_data(mask) > 0
-    return brain_mask(imgs) if mask is None else mask
-
-_STEP = 1e-6   # of the scale's width: what a voxel of brain is moved by that would be background
-
-def _gaps(imgs, mask):
+def _gaps(scans):
     "Where each sequence does not cover the brain, and that in words"
-    vol = np.stack([image_data(o) for o in imgs.values()])
-    gaps = find_gaps(vol, mask)
-    affine = next(iter(imgs.values())).affine
-    words = gap_words(to_ras(gaps, affine), to_ras(mask, affine), tuple(imgs))
-    return dict(zip(imgs, gaps)), words
+    gaps = find_gaps(scans.stack(), scans.brain)
+    words = gap_words(to_ras(gaps, scans.affine), to_ras(scans.brain, scans.affine), tuple(scans))
+    return dict(zip(scans, gaps)), words
+
+# %% ../../nbs/preprocessing/08_steps.ipynb #2d728d3e
+_STEP = 1e-6   # of the scale's width: what a voxel of brain is moved by that would be background
 
 def _off_background(values, low):
     "Normalized values of brain, none of which is exactly the background's"
     step = np.float32(_STEP*max(1, abs(low)))
     return np.where(values == low, low + step, values)
 
-def _normalize(imgs, mask, make, exclude=None):
+# %% ../../nbs/preprocessing/08_steps.ipynb #1db382a5
+def _normalize(scans, make, without_lesion=False):
     "Each sequence on the scale of its normalizer `make(sequence)`; background 0"
     out = {}
     findings = {}
-    mask = _brain(imgs, mask)
-    gaps,words = _gaps(imgs, mask)
-    for q,img in imgs.items():
-        seen = mask & ~gaps[q]
-        norm = make(q).fit(image_data(img),
-                           seen if exclude is None else seen & ~_mask_on(exclude, img))
+    gaps,words = _gaps(scans)
+    for q,img in scans.items():
+        seen = scans.brain & ~gaps[q]
+        values = scans.data(q)
+        norm = make(q).fit(values, seen & ~(scans.lesion > 0) if without_lesion else seen)
         low = np.float32(norm.params.get('target_range', (0,))[0])
-        out[q] = new_like(
-            img, np.where(seen, _off_background(norm.normalize(image_data(img)), low), low))
+        out[q] = new_like(img, np.where(seen, _off_background(norm.normalize(values), low), low))
         findings[q] = norm.params
-        if gaps[q].any():
-            findings[q] |= dict(
-                reasons=[w for w in words if w.startswith(f'{SEQUENCE_LABELS[q]} ')])
-    return out, mask, findings
+        said = [w for w in words if w.startswith(f'{SEQUENCE_LABELS[q]} ')]
+        if gaps[q].any(): findings[q] |= dict(reasons=said)
+    return scans.after(out, scans.brain, findings)
 
 # %% ../../nbs/preprocessing/08_steps.ipynb #63b1082c
 _normalization = dict(after=['n4_bias_correction', 'skull_strip', 'registration', 'resample'],
@@ -152,53 +134,50 @@ _normalization = dict(after=['n4_bias_correction', 'skull_strip', 'registration'
 
 @register_step('percentile_normalization', **_normalization)
 def percentile_step(
-    imgs, # sequence -> nibabel image
-    mask, # (X,Y,Z) bool, brain, or None
+    scans:ScanSet, # of one patient, stripped or with a brain mask
     exclude_lesion=False, # read the percentiles off the brain outside the lesion?
-    lesion=None, # (X,Y,Z) bool
     # of `PercentileNormalizer`; a sequence's own under its name: `flair=dict(high_percentile=90)`
     **params,
-) -> tuple: # images, mask, what was done to each sequence
+) -> ScanSet: # normalized; of each sequence its scale
     "`PercentileNormalizer` for each sequence"
     own = {q: params.pop(q) for q in SEQUENCES if q in params}
-    if exclude_lesion and lesion is None:
+    if exclude_lesion and scans.lesion is None:
         raise InputError(
-            'the percentiles are to be read off outside the lesion, and there is no ' 'lesion mask',
+            'the percentiles are to be read off outside the lesion, and there is no lesion mask',
             fix='Give one (an empty one where there is no lesion), or leave exclude_lesion '
                 'out for the whole cohort: two scales in one cohort are worse than either.')
-    return _normalize(imgs, mask, lambda q: PercentileNormalizer(**params | own.get(q, {})),
-                      lesion if exclude_lesion else None)
+    return _normalize(scans, lambda q: PercentileNormalizer(**params | own.get(q, {})),
+                      exclude_lesion)
 
+# %% ../../nbs/preprocessing/08_steps.ipynb #eb1a4a7c
 @register_step('z_score_normalization', **_normalization)
 def z_score_step(
-    imgs, # sequence -> nibabel image
-    mask, # (X,Y,Z) bool, brain, or None
+    scans:ScanSet, # of one patient, stripped or with a brain mask
     **params, # of `ZScoreNormalizer`
-) -> tuple: # images, mask, what was done to each sequence
+) -> ScanSet: # normalized; of each sequence its scale
     "`ZScoreNormalizer` for each sequence"
-    return _normalize(imgs, mask, lambda q: ZScoreNormalizer(**params))
+    return _normalize(scans, lambda q: ZScoreNormalizer(**params))
 
 @register_step('white_stripe_normalization', **_normalization)
 def white_stripe_step(
-    imgs, # sequence -> nibabel image
-    mask, # (X,Y,Z) bool, brain, or None
+    scans:ScanSet, # of one patient, stripped or with a brain mask
     **params, # of `WhiteStripeNormalizer`
-) -> tuple: # images, mask, what was done to each sequence
+) -> ScanSet: # normalized; of each sequence its scale
     "`WhiteStripeNormalizer` for each sequence, at that sequence's peak of white matter"
-    return _normalize(imgs, mask, lambda q: WhiteStripeNormalizer(q, **params))
+    return _normalize(scans, lambda q: WhiteStripeNormalizer(q, **params))
 
+# %% ../../nbs/preprocessing/08_steps.ipynb #d8351e6a
 @register_step('nyul_normalization', **_normalization)
 def nyul_step(
-    imgs, # sequence -> nibabel image
-    mask, # (X,Y,Z) bool, brain, or None
+    scans:ScanSet, # of one patient, stripped or with a brain mask
     standard, # file of standard scales, from `learn_nyul`, or the dict itself
-) -> tuple: # images, mask, what was done to each sequence
+) -> ScanSet: # normalized; of each sequence its scale
     "`NyulNormalizer` for each sequence, to its standard scale"
     scales = standard if isinstance(standard, dict) else load_nyul(standard)
-    if miss := [q for q in imgs if q not in scales]:
+    if miss := [q for q in scans if q not in scales]:
         raise InputError(f'there is no standard scale for {", ".join(miss)}',
                          fix='Learn the scales on a cohort that has all of these sequences.')
-    return _normalize(imgs, mask, lambda q: NyulNormalizer(scales[q]))
+    return _normalize(scans, lambda q: NyulNormalizer(scales[q]))
 
 # %% ../../nbs/preprocessing/08_steps.ipynb #a0b8e646
 def resample_image(
@@ -224,20 +203,22 @@ def resample_image(
                       src.GetPixelID() if nearest else sitk.sitkFloat32)
     return from_sitk(r, like=img)
 
+# %% ../../nbs/preprocessing/08_steps.ipynb #796f8b65
+def _spacing(img): return [float(z) for z in img.header.get_zooms()[:3]]
+
 @register_step('resample', instead='interpolation')
 def resample_step(
-    imgs, # sequence -> nibabel image
-    mask, # (X,Y,Z) bool, brain, or None
+    scans:ScanSet, # of one patient
     target_spacing=(1.,1.,1.), # mm
-) -> tuple: # images, mask, shape and spacing of each sequence
+) -> ScanSet: # on other voxels; of each sequence its shape and spacing
     "All sequences and the mask on other voxels"
-    out = {q: resample_image(img, target_spacing) for q,img in imgs.items()}
+    out = {q: resample_image(img, target_spacing) for q,img in scans.items()}
+    mask = scans.known_brain
     if mask is not None:
-        mask = image_data(resample_image(new_like(next(iter(imgs.values())), mask), target_spacing,
-                                         nearest=True)) > 0
-    return out, mask, {
-        q: dict(shape=list(o.shape), spacing=[float(z) for z in o.header.get_zooms()[:3]])
-        for q,o in out.items()}
+        on_grid = mask if hasattr(mask, 'dataobj') else new_like(scans.first, mask.astype(np.uint8))
+        mask = image_data(resample_image(on_grid, target_spacing, nearest=True)) > 0
+    findings = {q: dict(shape=list(o.shape), spacing=_spacing(o)) for q,o in out.items()}
+    return scans.after(out, mask, findings)
 
 # %% ../../nbs/preprocessing/08_steps.ipynb #e2c8daac
 # the sequence that the others are registered to: the first of these that is there
@@ -253,7 +234,8 @@ def _register(imgs, mask, reference, template, **kwargs):
                      np.where(image_data(mask) > 0, image_data(imgs[reference]), 0))
     res = register_subject({reference: brain}, reference, template, **kwargs)
     res.transforms = {q: compose(res.transforms[reference], t) for q,t in own.transforms.items()}
-    res.reports,grid = own.reports | res.reports,res.images[reference]
+    res.reports = own.reports | res.reports
+    grid = res.images[reference]
     res.images = {
         q: apply_transform(o, res.transforms[q], grid, kwargs.get('interpolation', 'linear'),
                            n_threads=kwargs.get('n_threads')) for q,o in imgs.items()}
@@ -261,15 +243,15 @@ def _register(imgs, mask, reference, template, **kwargs):
 
 # %% ../../nbs/preprocessing/08_steps.ipynb #92afab0c
 def reference_of(
-    imgs:dict, # sequence -> anything
+    imgs:Mapping, # sequence -> anything
 ) -> str: # the first of `REFERENCES` that is there
     "The sequence that the others are registered to"
     return next(q for q in REFERENCES if q in imgs)
 
+# %% ../../nbs/preprocessing/08_steps.ipynb #0f5111a4
 @register_step('registration', after=[], instead='interpolation')
 def registration_step(
-    imgs:dict, # sequence -> image
-    mask, # brain: (X,Y,Z) bool or image, on the grid of the reference; None: not known yet
+    scans:ScanSet, # of one patient; a brain mask lies on the grid of the reference
     # sequence that the others are registered to; None: the first of `REFERENCES` that is there
     reference=None,
     template='mni152', # atlas: 'mni152' or a file; None: only onto the reference
@@ -277,32 +259,37 @@ def registration_step(
     target_spacing=None,
     interpolation='linear', # or 'cubic'
     **params, # of `register_subject`
-) -> tuple: # images on one grid, mask, what was found for each sequence
+) -> ScanSet: # on one grid; of each sequence where it lay
     "All sequences on one grid, that of an atlas unless told otherwise, with one interpolation"
-    reference = reference or reference_of(imgs)
+    reference = reference or reference_of(scans)
+    mask = scans.known_brain
     if mask is not None and not hasattr(mask, 'dataobj'):
-        mask = new_like(imgs[reference], mask.astype(np.uint8))
-    r = _register(imgs, mask, reference, template, interpolation=interpolation, **params)
-    out = r.images
-    t = r.transforms
+        mask = new_like(scans[reference], mask.astype(np.uint8))
+    found = _register(scans.images, mask, reference, template, interpolation=interpolation,
+                      **params)
+    out = found.images
     if target_spacing is not None:
         grid = resample_image(out[reference], target_spacing)
-        out = {q: apply_transform(o, t[q], grid, interpolation) for q,o in imgs.items()}
-    if mask is not None:
-        mask = image_data(apply_transform(mask, t[reference], out[reference], 'nearest')) > 0
-    elif all(map(is_stripped, imgs.values())): mask = _moved_brains(imgs, t, out)
-    if mask is not None:
-        out = {q: new_like(o, np.where(mask, image_data(o), 0)) for q,o in out.items()}
-    return out, mask, {q: _registration_findings(r, q) for q in imgs}
+        out = {q: apply_transform(o, found.transforms[q], grid, interpolation)
+               for q,o in scans.items()}
+    brain = _moved_brain(scans, mask, reference, found.transforms, out)
+    if brain is not None:
+        out = {q: new_like(o, np.where(brain, image_data(o), 0)) for q,o in out.items()}
+    return scans.after(out, brain, {q: _registration_findings(found, q) for q in scans})
 
 # %% ../../nbs/preprocessing/08_steps.ipynb #2121a5d5
-def _moved_brains(imgs, transforms, out):
-    "The brain of stripped scans, the union over sequences, on the grid they were moved to"
-    def at(q, o):
-        return image_data(apply_transform(new_like(o, brain_mask(o, tested=True).astype(np.uint8)),
-                                          transforms[q], out[q], 'nearest')) > 0
-    return np.logical_or.reduce([at(q, o) for q,o in imgs.items()])
+def _nearest(mask, transform, grid):
+    "A mask on another grid, as an array"
+    return image_data(apply_transform(mask, transform, grid, 'nearest')) > 0
 
+def _moved_brain(scans, mask, reference, transforms, out):
+    "The brain on the grid that the scans were moved to; None where it is not known"
+    if mask is not None: return _nearest(mask, transforms[reference], out[reference])
+    if not scans.stripped: return None
+    own = {q: new_like(o, brain_mask(o, tested=True).astype(np.uint8)) for q,o in scans.items()}
+    return np.logical_or.reduce([_nearest(o, transforms[q], out[q]) for q,o in own.items()])
+
+# %% ../../nbs/preprocessing/08_steps.ipynb #edc3926e
 def _registration_findings(r, q):
     "The record of a sequence's registration; `matrix` takes the result to the scan, mm, RAS"
     reports = {k: v for k,v in r.reports.items() if k in (q, 'atlas')}
@@ -312,43 +299,41 @@ def _registration_findings(r, q):
                 reasons=[f'{k}: {w}' for k,v in reports.items() for w in v.reasons],
                 figures={k: v.figures for k,v in reports.items()})
 
-def world_matrix(
-    figures:dict, # step -> what it found out about a sequence
-) -> np.ndarray: # (4,4) mm, RAS: point of the preprocessed scan -> point of the raw one
-    "Where preprocessing has moved a sequence"
-    return np.linalg.multi_dot(
-        [np.eye(4), np.eye(4), *[np.array(f['matrix'])
-                                 for f in figures.values() if 'matrix' in f][::-1]])
-
 # %% ../../nbs/preprocessing/08_steps.ipynb #84e7f0c0
+def _raw_brain(scans, reference, plan, params):
+    "The brain of scans on several grids, on that of the reference; None where registration sees it"
+    known = scans.known_brain
+    if hasattr(known, 'dataobj') or known is None and scans.stripped: return known
+    if known is None: known = skull_strip({reference: scans[reference]}, plan=plan, **params)
+    return new_like(scans[reference], known.astype(np.uint8))
+
+def _without_skull(scans, brain):
+    "The scans with zero outside the brain"
+    return {q: new_like(o, np.where(brain, image_data(o), 0)) for q,o in scans.items()}
+
+# %% ../../nbs/preprocessing/08_steps.ipynb #13d38bfc
 @register_step('skull_strip')
 def skull_strip_step(
-    imgs:dict, # sequence -> image
-    mask, # brain, if it is known already
+    scans:ScanSet, # of one patient
     backend='auto', # of `skull_strip`
     # sequence that the brain is looked for in; None: T1, and where the grids differ the reference
     # of the registration
     reference=None,
     **params, # more parameters of `skull_strip`
-) -> tuple: # images, mask, how the brain was found
+) -> ScanSet: # without skull; how the brain was found
     "Remove everything but the brain"
-    q = reference or reference_of(imgs)
-    together = _together(imgs)
-    # each scan is tested once
-    bare = [s for s,o in imgs.items() if is_stripped(o)]
-    was = len(bare) == len(imgs)
-    given = mask is not None
-    look = imgs if together else {q: imgs[q]}
-    plan = dict(backend='none, the mask was given') if given else strip_plan(
-        look, backend, reference if together else q, [s for s in bare if s in look])
-    if mask is None and (together or not was): mask = skull_strip(look, plan=plan, **params)
-    findings = dict(stripped_already=was, backend=plan['backend'],
-                    brain_found_in=plan.get('reference'))
-    if mask is None: return imgs, None, {q: findings for q in imgs}
-    if not together:
-        return imgs, mask if hasattr(mask, 'dataobj') else new_like(
-            imgs[q], mask.astype(np.uint8)), {q: findings for q in imgs}
-    m = _brain(imgs, mask)
-    findings['brain_ml'] = round(float(m.sum()*np.prod(imgs[q].header.get_zooms()[:3])/1000), 1)
-    return (imgs if was else {q: new_like(o, np.where(m, image_data(o), 0))
-                              for q,o in imgs.items()}), m, {q: findings for q in imgs}
+    own = reference or reference_of(scans)
+    look = scans.images if scans.aligned else {own: scans[own]}
+    bare = [q for q,why in scans.why_not_stripped.items() if why is None and q in look]
+    plan = (dict(backend='none, the mask was given') if scans.known_brain is not None
+            else strip_plan(look, backend, reference if scans.aligned else own, bare))
+    said = dict(stripped_already=scans.stripped, backend=plan['backend'],
+                brain_found_in=plan.get('reference'))
+    if not scans.aligned:
+        mask = _raw_brain(scans, own, plan, params)
+        return scans.after(scans.images, mask, dict.fromkeys(scans, said))
+    brain = (scans.brain if scans.known_brain is not None
+             else skull_strip(scans.images, plan=plan, **params))
+    said['brain_ml'] = round(float(brain.sum()*np.prod(scans.zooms)/1000), 1)
+    out = scans.images if scans.stripped else _without_skull(scans, brain)
+    return scans.after(out, brain, dict.fromkeys(scans, said))

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 
-from ..core import (SCHEMES, SEQUENCES, atomic_path, check_same_grid, file_hash,
-                             InputError, load_volume, MissingSequenceError, new_like, read_json,
-                             same_grid, save_volume, sidecar_path, strip_suffix, Subject, versions,
-                             write_json, write_sidecar)
+from ..core import (SCHEMES, SEQUENCES, atomic_path, file_hash, InputError,
+                             MissingSequenceError, new_like, read_json, save_volume, sidecar_path,
+                             strip_suffix, Subject, versions, write_json, write_sidecar)
 from ..core.results import ResultFolder, listed
 from ..imaging.brain import brainmask_path, is_stripped
-from .preprocessor import carry, json_ready, qc_figure, VolumePreprocessor
+from ..imaging.scans import ScanSet
 from ..imaging.transforms import save_transform
+from .preprocessor import json_ready, qc_figure, VolumePreprocessor
 from .steps import STEPS
 
 # %% ../../nbs/preprocessing/08b_subject_folders.ipynb #3d307df4
@@ -33,8 +33,8 @@ def bids_id(
     "The name of a subject in BIDS"
     if re.fullmatch(r'sub-[A-Za-z0-9+]+(_ses-[A-Za-z0-9+]+)?', subject.id): return subject.id
     def clean(s): return re.sub('[^A-Za-z0-9]', '', s)
-    patient,session = (clean(subject.patient.removeprefix('sub-')),
-                       clean(subject.id[len(subject.patient):]))
+    patient = clean(subject.patient.removeprefix('sub-'))
+    session = clean(subject.id[len(subject.patient):])
     return f'sub-{patient}' + (f'_ses-{session}' if session else '')
 
 def subject_folder(
@@ -64,15 +64,6 @@ def output_names(
         {'seg': f'anat/{id}{at}_label-lesion_mask.nii.gz'} if subject.seg else {})
 
 # %% ../../nbs/preprocessing/08b_subject_folders.ipynb #5e8772a0
-def _given_mask(subject, raw):
-    "The brain mask that stands beside the scans, or None"
-    p = brainmask_path(subject)
-    if not p.exists(): return None
-    mask = load_volume(p)
-    if not any(same_grid(mask, o) for o in raw.values()):
-        check_same_grid([next(iter(raw.values())), mask], ['the scans', 'the brain mask'])
-    return mask
-
 def _load_raw(self, subject):
     "The scans of a subject, those that are required and what else there is"
     if not subject.paths:
@@ -84,7 +75,7 @@ def _load_raw(self, subject):
             fix='Add the file, leave the subject out, or require less: --require '
                 f'{" ".join(q for q in self.require if q in subject.paths)} (in Python '
                 'require=…).')
-    return {q: subject.load(q) for q in SEQUENCES if q in subject.paths}
+    return ScanSet.load(subject, require=(), one_grid=False)
 
 def _settled(steps):
     "The steps, with the defaults that a record has to say"
@@ -127,34 +118,35 @@ def _space_of(record):
     f = next((f for r in record for f in r['findings'].values() if 'space' in f), {})
     return None if f.get('space') in (None, f.get('reference')) else f['space']
 
+def _write_scans(self, scans, subject, folder, files, bids):
+    "Write what was made of a subject: scans, brain mask and lesion mask"
+    for q,img in scans.items():
+        _write_scan(self, subject, q, img, folder/files[q], scans.record, bids)
+    brain = scans.brain_or_none
+    if brain is None: files.pop('brainmask')
+    else: save_volume(new_like(scans.first, brain.astype(np.uint8)), folder/files['brainmask'])
+    if scans.lesion_image is not None: save_volume(scans.lesion_image, folder/files['seg'])
+
 def _write_subject(self, subject, folder, recipe, names):
     "Preprocess a subject into `folder`"
     raw = _load_raw(self, subject)
-    before = _given_mask(subject, raw)
-    lesion = subject.load_seg()
-    imgs,mask,record = self.apply(raw, before, lesion)
-    files = output_names(subject, names, _space_of(record))
-    seg = None if lesion is None else carry(lesion, raw, imgs, record)
-    for q,img in imgs.items():
-        _write_scan(self, subject, q, img, folder/files[q], record, names == 'bids')
-    if mask is None: files.pop('brainmask')
-    else:
-        save_volume(new_like(next(iter(imgs.values())), mask.astype(np.uint8)),
-                    folder/files['brainmask'])
-    if seg is not None: save_volume(seg, folder/files['seg'])
-    picture = qc_figure(raw, imgs, mask if before is None else before, mask, subject.id)
+    scans = self.run(raw)
+    files = output_names(subject, names, _space_of(scans.record))
+    _write_scans(self, scans, subject, folder, files, names == 'bids')
+    if raw.known_brain is None: raw = raw.knowing(brain=scans.brain_or_none)
+    picture = qc_figure(raw, scans, subject.id)
     with atomic_path(folder/f'{folder_id(subject, names)}_qc.png') as p:
         picture.savefig(p, dpi=80, format='png')
-    said = dict(record=record, missing=subject.missing, versions=versions(),
-                brain_ml=_brain_ml(imgs, mask))
+    said = dict(record=scans.record, missing=subject.missing, versions=versions(),
+                brain_ml=_brain_ml(scans))
     _write_record(recipe | said, files, folder/record_name(subject, names))
 
 # %% ../../nbs/preprocessing/08b_subject_folders.ipynb #7ca66be7
-def _brain_ml(imgs, mask):
+def _brain_ml(scans):
     "The volume of the brain, or None"
-    if mask is None: return None
-    voxel = np.abs(np.linalg.det(next(iter(imgs.values())).affine[:3,:3]))
-    return float(mask.sum()*voxel/1000)
+    if scans.brain_or_none is None: return None
+    voxel = np.abs(np.linalg.det(scans.affine[:3,:3]))
+    return float(scans.brain.sum()*voxel/1000)
 
 def _write_record(said, files, path):
     "Write what was done, and which files it gave"

@@ -17,11 +17,12 @@ import pandas as pd
 from fastcore.basics import patch
 from scipy import ndimage as ndi
 
-from ..core import SEQUENCE_LABELS, check_same_grid, image_data, NeuroscopeError, same_grid
+from ..core import (check_same_grid, GridMismatchError, NeuroscopeError,
+                             SEQUENCE_LABELS)
 from ..imaging.regions import tissue_classes
 from .findings import VERDICTS, Finding, make_scan, worst
 from .signal import MEASURES, measures
-from .subject import _given_mask, _guarded, _read_all, check_scans, find_masks
+from .subject import _guarded, check_scans, find_masks, read_subject
 
 # %% ../../nbs/quality/09_report.ipynb #f104327c
 @dataclass(eq=False)
@@ -46,7 +47,7 @@ class QualityReport:
         return pd.DataFrame([f.__dict__ for f in self.findings])   # a row per finding
 
 # %% ../../nbs/quality/09_report.ipynb #4452c19e
-def _measure_all(scans, imgs, masks, aligned):
+def _measure_all(scans, masks, aligned):
     "The table of measures and the reasons of its NaN"
     def tissues(qs):
         return tissue_classes({q: scans[q].data for q in qs}, scans[qs[0]].mask,
@@ -66,6 +67,23 @@ def _measure_all(scans, imgs, masks, aligned):
     return pd.DataFrame(res, index=list(MEASURES), dtype=float), reasons
 
 # %% ../../nbs/quality/09_report.ipynb #21f71310
+def _lesion_of(scans):
+    "Where the lesion is, None where nothing tells; findings"
+    if not scans.has_lesion: return None, []
+    try:
+        if scans.aligned: return scans.lesion > 0, []
+    except GridMismatchError: pass
+    return None, [Finding('segmentation', None, 'look', np.nan,
+                          'the segmentation does not lie on the grid of the scans')]
+
+def _grid_finding(scans):
+    "What differs between the grids of the sequences"
+    try: check_same_grid(scans.images)
+    except NeuroscopeError as e:
+        return Finding('grid', None, 'fail', np.nan,
+                       f'{e.what}; sequences were not compared with each other')
+    return Finding('grid', None, 'pass', 0., 'the sequences share a grid')
+
 def assess_subject(subject_or_imgs, # `Subject`, or {sequence: image or file}, perhaps with 'seg'
                    # brain mask: array, image or file; found by itself in stripped scans
                    mask=None,
@@ -75,30 +93,15 @@ def assess_subject(subject_or_imgs, # `Subject`, or {sequence: image or file}, p
                   )->QualityReport: # prints as a page, `.plot()` makes the picture
     "Measure and check a subject; what is wrong with it is in the report, not in an exception"
     t = time.perf_counter()
-    id, imgs, seg, findings = _read_all(subject_or_imgs, require)
-    aligned = all(same_grid(next(iter(imgs.values())), i) for i in imgs.values())
-    if not aligned: findings += _guarded(_grid_finding, imgs)
-    lesion = (image_data(seg) > 0 if seg is not None and imgs and aligned
-              and same_grid(seg, next(iter(imgs.values()))) else None)
-    if seg is not None and lesion is None and imgs:
-        findings.append(Finding('segmentation', None, 'look', np.nan,
-                                'the segmentation does not lie on the grid of the scans'))
-    masks, brains, fs = find_masks(imgs, aligned,
-                                   _given_mask(subject_or_imgs, mask, imgs) if imgs and aligned
-                                   else None) if imgs else ({}, False, [])
-    scans = {q: make_scan(i, masks[q], q, lesion, brains) for q,i in imgs.items()}
-    findings += fs + check_scans(scans, aligned)
-    table, reasons = _measure_all(scans, imgs, masks, aligned)
-    return QualityReport(id, table, reasons, findings, scans, time.perf_counter()-t)
-
-# %% ../../nbs/quality/09_report.ipynb #2940f00f
-def _grid_finding(imgs):
-    "What differs between the grids of the sequences"
-    try: check_same_grid(imgs)
-    except NeuroscopeError as e:
-        return Finding('grid', None, 'fail', np.nan,
-                       f'{e.what}; sequences were not compared with each other')
-    return Finding('grid', None, 'pass', 0., 'the sequences share a grid')
+    id,scans,findings = read_subject(subject_or_imgs, mask, require)
+    if scans is None: return QualityReport(id, _measure_all({}, {}, False)[0], {}, findings, {})
+    if not scans.aligned: findings += _guarded(_grid_finding, scans)
+    lesion,unusable = _lesion_of(scans)
+    found = find_masks(scans)
+    ready = {q: make_scan(o, found.masks[q], q, lesion, found.brains) for q,o in scans.items()}
+    findings += unusable + found.findings + check_scans(ready, scans.aligned)
+    table,reasons = _measure_all(ready, found.masks, scans.aligned)
+    return QualityReport(id, table, reasons, findings, ready, time.perf_counter()-t)
 
 # %% ../../nbs/quality/09_report.ipynb #b9f8a62b
 _MARK = dict(zip(VERDICTS, ('–', '✓', '?', '✗')))

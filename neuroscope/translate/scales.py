@@ -10,11 +10,10 @@ __all__ = ['SCALES', 'normalize_sequences', 'direction_of', 'site_scale', 'on_sc
 # %% ../../nbs/translate/04_scales.ipynb #2bf71500
 import numpy as np
 
-from ..core import SEQUENCES, InputError, Subject
-from ..imaging.brain import brain_mask, subject_mask
+from ..core import SEQUENCES, InputError
 from ..imaging.coverage import find_gaps
 from ..preprocessing.normalization import PercentileNormalizer
-from .inputs import _values, open_input
+from .inputs import read_input
 
 # %% ../../nbs/translate/04_scales.ipynb #af8ecc25
 def normalize_sequences(
@@ -52,10 +51,9 @@ def site_scale(
                          fix='Give at least one scan of the target site.')
     each = []
     for s in scans:
-        imgs,_ = open_input(s, sequences=sequences)
-        mask = subject_mask(s, imgs) if isinstance(s, Subject) else brain_mask(imgs)
-        each.append(
-            [(n.offset, n.scale) for n in normalize_sequences(_values(imgs, np.float32), mask)[1]])
+        scans = read_input(s, sequences=sequences).scans
+        norms = normalize_sequences(scans.stack(), scans.brain)[1]
+        each.append([(n.offset, n.scale) for n in norms])
     return {s: tuple(o) for s,o in zip(sequences, np.median(each, axis=0).tolist())}
 
 

@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 from fastcore.basics import patch
 
-from ..core import (NEEDED, SEQUENCE_LABELS, SEQUENCES, check_same_grid, get_logger,
-                             image_data, InputError, MissingSequenceError, new_like, Subject)
-from ..imaging.brain import brain_mask, subject_mask
+from ..core import (NEEDED, SEQUENCE_LABELS, SEQUENCES, get_logger, InputError,
+                             MissingSequenceError, new_like, Subject)
 from ..imaging.coverage import fill_gaps, find_gaps, gap_words
-from ..preprocessing.slices import HEADROOM, from_ras, to_ras
+from ..preprocessing.slices import from_ras, HEADROOM
 from ..records import done_words, missing_words
-from .inputs import _only_subject, _values, open_input, wide_type
+from .inputs import _only_subject, read_input, wide_type
 from .scales import SCALES, direction_of, normalize_sequences, on_scale
 from .translator import Translator
 
@@ -63,13 +62,6 @@ def _untouched(self:Translator, scale, norms):
     return [s for s,n in zip(self.sequences, norms)
             if self.done.get(s, {}).get('method')=='identity'
             and (scale=='source' or scale=='normalized' and on_scale_already(n))]
-
-def _lesion_of(source, imgs):
-    "The lesion labels beside a subject, None where there are none"
-    img = source.load_seg() if isinstance(source, Subject) else None
-    if img is None: return None
-    check_same_grid([next(iter(imgs.values())), img], ['the scans', 'the lesion mask'])
-    return image_data(img, None)
 
 def _check_scale(scale, reference):
     "Raise where a scale is unknown, or lacks its reference"
@@ -121,19 +113,17 @@ def _translate(self:Translator, x, direction, mask, scale, reference, missing, s
     _check_scale(scale, reference)
     if isinstance(x, (str, Path)) and Path(x).is_dir(): x = _only_subject(x)
     lacking,said = self._missing_of(_there(x))
-    imgs,pack = open_input(x, self.rule_for_missing(_there(x), missing), self.sequences)
-    aff = next(iter(imgs.values())).affine
-    vol = to_ras(_values(imgs, np.float32), aff)
-    if mask is None: mask = subject_mask(x, imgs) if isinstance(x, Subject) else brain_mask(imgs)
-    brain = np.asarray(mask, dtype=bool)
-    if seg is None and self.by_curves: seg = _lesion_of(x, imgs)
-    made,own = self._translated(vol, to_ras(brain, aff), direction, scale, reference,
-                                None if seg is None else to_ras(np.asarray(seg), aff), lacking)
+    given = read_input(x, self.rule_for_missing(_there(x), missing), self.sequences)
+    scans = given.scans.knowing(mask, seg)
+    turned = scans.ras
+    seg = turned.lesion if self.by_curves or seg is not None else None
+    made,own = self._translated(turned.stack(), turned.brain, direction, scale, reference, seg,
+                                lacking)
     self.remarks = said+self.remarks
-    out = {s: np.where(brain, image_data(o, wide_type(o)), 0) if s in own else v
-           for (s,o),v in zip(imgs.items(), from_ras(made, aff))}
-    return pack({s: new_like(o, out[s].astype(wide_type(o)), dtype=wide_type(o))
-                 for s,o in imgs.items()})
+    out = dict(zip(scans, from_ras(made, scans.affine)))
+    for s in own: out[s] = np.where(scans.brain, scans.data(s, wide_type(scans[s])), 0)
+    return given.pack({s: new_like(o, out[s].astype(wide_type(o)), dtype=wide_type(o))
+                       for s,o in scans.items()})
 
 # %% ../../nbs/translate/05_volumes.ipynb #9c635f86
 @patch

@@ -18,6 +18,7 @@ from nibabel.affines import apply_affine
 from ..core import (SEQUENCES, as_images, check_same_grid, find_subjects,
                              GridMismatchError, image_data, InputError, is_image, load_volume,
                              match_name, NoSubjectsError, strip_suffix, Subject)
+from ..imaging.scans import ScanSet
 from .figures import as_ras
 
 # %% ../../nbs/visualization/00a_scans.ipynb #09d5d34e
@@ -123,8 +124,8 @@ def _only_subject(folder):
     return found[0]
 
 def open_scans(
-    # Subject (also torchio's), folder of one, path, image (nibabel, SimpleITK or torchio), dict or
-    # list of such, array or dict of arrays, or `Scans`
+    # Subject (also torchio's), folder of one, `ScanSet`, path, image (nibabel, SimpleITK or
+    # torchio), dict or list of such, array or dict of arrays, or `Scans`
     source,
     seg=None, # lesion mask: path, image, or array beside arrays; a Subject brings its own
     affine=None, # (4,4) voxel to mm, for arrays; RAS and 1 mm unless told
@@ -134,9 +135,11 @@ def open_scans(
     if isinstance(source, Scans): return source
     if isinstance(source, np.ndarray): return _from_array(source, affine, seg, title or '')
     if isinstance(source, (str, Path)) and Path(source).is_dir(): source = _only_subject(source)
-    if isinstance(source, Subject):
-        return _from_images(source.paths, source.seg if seg is None else seg,
-                            source.id if title is None else title)
+    if isinstance(source, Subject): source = ScanSet.load(source, require=())
+    if isinstance(source, ScanSet):
+        scans = source.knowing(lesion=seg)
+        return Scans({q: scans.data(q) for q in scans}, scans.affine, scans.lesion,
+                     scans.id if title is None else title)
     one = is_image(source)        # torchio's images are dicts too
     if isinstance(source, dict) and not one:
         return Scans(source, affine, seg,
