@@ -123,7 +123,7 @@ MEDIAN = (.62,.55,.5,.55)
 
 def scale_of(name, values, lesion):
     "Offset and scale (4,) of a scan, from its brain after N4 (4,N) and where its lesion is (N,)"
-    from neuroscope.evaluation.baselines import white_stripe
+    from neuroscope.evaluation.landmarks import white_stripe
     from neuroscope.preprocessing.normalization import PercentileNormalizer
     if name=='white matter':
         return np.zeros(4), np.median(values[:,white_stripe(values[0])], axis=1)/WHITE
@@ -181,7 +181,7 @@ def iterations(n):
 def train(learn, n, lr, share=(0.,1.)):
     "`n` iterations; the rate is constant for the first half of the whole training and decays linearly in the second. `share`: which part of the whole this is"
     from fastai.callback.all import ParamScheduler
-    from neuroscope.trainers.learner import linear_decay
+    from neuroscope.trainers.schedule import linear_decay
     whole = linear_decay(.5, .5, lr)
     sched = ParamScheduler(dict(lr=lambda pct: whole(share[0] + pct*(share[1]-share[0]))))
     with learn.no_bar(), learn.no_logging(): learn.fit(10**6, lr=lr, cbs=[sched, iterations(n)])
@@ -234,7 +234,7 @@ def document(data, seed, n=50, lr=(1e-4,4e-4), filters=8, blocks=3, bs=2, pool=5
     from neuroscope.models.components import ResnetGenerator
     from neuroscope.models.implementations import CycleGAN
     from neuroscope.models.tone_map import ToneMapGenerator
-    from neuroscope.trainers.learner import cyclegan_learner
+    from neuroscope.trainers.building import cyclegan_learner
     from neuroscope.trainers.losses import CycleGANLoss
     vols = {s: data[0][s][:TRAIN] for s in 'ab'}
     maps = tone_maps(vols, seed) if tone_map else ()
@@ -297,7 +297,7 @@ def fast_trained(data, seed, adversarial=0., n=60, blind=False, start='fast', fr
     "The fast preset, trained on from where `fast` ended, which is made here where nobody has yet; `free`: the tone maps too"
     from neuroscope.data.loaders import unpaired_dataloaders
     from neuroscope.models.implementations import load_model
-    from neuroscope.trainers.learner import cyclegan_learner
+    from neuroscope.trainers.building import cyclegan_learner
     from neuroscope.trainers.losses import CycleGANLoss
     from neuroscope.trainers.presets import Restoration, degradations, site_slices
     stores = [store_of(data[0][s][:patients], 'coronal') for s in 'ab']

@@ -16,12 +16,12 @@ from fastcore.basics import patch
 
 from ..core import (SEQUENCES, Cohort, InputError, NeuroscopeError, NoSubjectsError,
                              find_subjects, image_data)
-from .baselines import (BASELINES, FolderMethod, check_direction,
-                                             check_no_leak,
-                                             fit_baselines, load_pair, load_travelling)
+from .baselines import BASELINES, check_no_leak, fit_baselines
+from .methods import FolderMethod
+from .pairs import check_direction, load_pair, load_travelling
 from .fitted_on import fitted_on_words
 from .lesions import LesionCase, check_seg
-from .tissues import SEQUENCE_WORDS
+from .tissue_verdict import SEQUENCE_WORDS
 
 # %% ../../nbs/evaluation/08a_cases.ipynb #07efcfdc
 JUDGED = 'harmonized'      # what the method under trial is called in every table

@@ -18,8 +18,8 @@ from fastai.data.load import DataLoader
 from ..core import (EmptyVolumeError, GridMismatchError, InputError, NeuroscopeError,
                              NonFiniteError, NoSubjectsError, get_logger, image_data, lesion_labels,
                              progress_bar)
-from .baselines import (DIRECTIONS, Identity, apply_method, check_direction,
-                                             load_pair)
+from .pairs import DIRECTIONS, check_direction, load_pair
+from .methods import Identity, apply_method
 from .lesions import LesionCase, check_seg, patient_axis
 from .statistics import holm, paired_comparison
 from ..imaging.similarity import dice

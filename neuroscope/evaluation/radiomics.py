@@ -15,7 +15,8 @@ from ..core import (SEQUENCES, InputError, EmptyVolumeError, MissingExtraError,
                              NeuroscopeError, NoSubjectsError, NonFiniteError, GridMismatchError,
                              get_logger, require_extra)
 from .image_quality import check_mask
-from .baselines import DIRECTIONS, apply_method, check_direction
+from .pairs import DIRECTIONS, check_direction
+from .methods import apply_method
 from .lesions import LesionCase, load_case, mirrored
 from .statistics import AGREEMENT, agreement, bootstrap_statistic
 

@@ -25,7 +25,7 @@ from ..models.site_blur import blur_across, noise_level, relative_blur
 from ..models.tone_map import (RefinementNet, ToneMapGenerator, brain_of, fit_tone_maps,
                                         on_background, sample_voxels)
 from ..preprocessing.slices import UNKNOWN, from_model_range, to_model_range
-from .learner import cyclegan_learner
+from .building import cyclegan_learner
 from .losses import CycleGANLoss
 
 log = get_logger('presets')

@@ -20,7 +20,9 @@ from fastcore.basics import patch
 from ..core import InputError, atomic_path
 from ..data.loaders import PairedSlices, subject_counts
 from ..core.results import clear_stale
-from .learner import CheckpointEvery, cyclegan_learner, distributed
+from .checkpoints import CheckpointEvery
+from .building import cyclegan_learner
+from .processes import distributed
 from .techniques import CollapseWarning, ImageGrid, export_weights, look_at
 from .tracking import make_tracking
 from .validation import KeepBest, Validation, said_figures
