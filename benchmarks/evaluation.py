@@ -96,7 +96,7 @@ def main():
     args = p.parse_args()
     import numpy as np, torch
     from skimage.metrics import structural_similarity
-    from neuroscope.evaluation.gap_features import gap_features
+    from neuroscope.evaluation.site_features import gap_features
     from neuroscope.evaluation.grey_values import rough_tissues
     from neuroscope.evaluation.image_quality import ssim, subject_metrics
     if args.threads: torch.set_num_threads(args.threads)

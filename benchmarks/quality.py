@@ -232,7 +232,7 @@ def document(data, seed, n=50, lr=(1e-4,4e-4), filters=8, blocks=3, bs=2, pool=5
     "The document's recipe with small networks on axial slices, and what can be changed in it. `loss`: further arguments of `CycleGANLoss`"
     from neuroscope.data.loaders import unpaired_dataloaders
     from neuroscope.models.components import ResnetGenerator
-    from neuroscope.models.implementations import CycleGAN
+    from neuroscope.models.cyclegan import CycleGAN
     from neuroscope.models.tone_map import ToneMapGenerator
     from neuroscope.trainers.building import cyclegan_learner
     from neuroscope.trainers.losses import CycleGANLoss
@@ -285,7 +285,7 @@ def fast(data, seed, patients=TRAIN, names=(), blur=True, masks=False, **kwargs)
 
 def coronal_cyclegan(gens, seed):
     "A model of two generators that work on coronal slices"
-    from neuroscope.models.implementations import CycleGAN
+    from neuroscope.models.cyclegan import CycleGAN
     torch.manual_seed(seed)
     model = CycleGAN(generator_a2b=gens[0], generator_b2a=gens[1], discriminator_filters=8,
                      identity=False)
@@ -296,7 +296,7 @@ def fast_trained(data, seed, adversarial=0., n=60, blind=False, start='fast', fr
                  patients=TRAIN):
     "The fast preset, trained on from where `fast` ended, which is made here where nobody has yet; `free`: the tone maps too"
     from neuroscope.data.loaders import unpaired_dataloaders
-    from neuroscope.models.implementations import load_model
+    from neuroscope.models.loading import load_model
     from neuroscope.trainers.building import cyclegan_learner
     from neuroscope.trainers.losses import CycleGANLoss
     from neuroscope.trainers.presets import Restoration, degradations, site_slices
@@ -315,7 +315,7 @@ def fast_trained(data, seed, adversarial=0., n=60, blind=False, start='fast', fr
 
 def mean_of_seeds(data):
     "The mean of what the restored models of all seeds say, in two planes"
-    from neuroscope.models.implementations import load_model
+    from neuroscope.models.loading import load_model
     each = [translator(load_model(f), ('coronal','sagittal'))
             for f in sorted(data[2].glob('fast_*'))]
     return lambda *x: np.mean([t(*x) for t in each], 0)

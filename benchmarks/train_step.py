@@ -125,7 +125,7 @@ COMPILED = {'neuroscope compiled, fp32': lambda m,b: Library(m, b, bf16=False, c
 
 def make(args):
     "Model and batch"
-    from neuroscope.models.implementations import CycleGAN
+    from neuroscope.models.cyclegan import CycleGAN
     torch.manual_seed(0)
     model = CycleGAN(generator_filters=args.filters,
                      discriminator_filters=args.discriminator_filters or args.filters,

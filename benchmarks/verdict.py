@@ -32,7 +32,7 @@ from neuroscope.evaluation.histograms import HistogramMatching, match_quantiles,
 from neuroscope.evaluation.methods import apply_method
 from neuroscope.evaluation.pairs import load_pair
 from neuroscope.evaluation.site_classifiers import domain_classifier
-from neuroscope.evaluation.gap_features import gap_features
+from neuroscope.evaluation.site_features import gap_features
 from neuroscope.evaluation.harmonization import JUDGED, Evaluation, plan_evaluation, summing_up
 from neuroscope.evaluation.lesions import (LesionCase, adversaries, heal, lesion_masks, mirrored,
                                            other_patient, paint_lesion)

@@ -41,7 +41,7 @@ _NAMES = dict(
         subject_lesions evaluate_lesions lesion_summary adversaries prevalence_bias
         prevalence_effect''',
     grey_values = 'rough_tissues',
-    gap_features = 'GapFeatures gap_features axes_features',
+    site_features = 'GapFeatures gap_features axes_features',
     site_classifiers = 'domain_classifier leave_one_out',
     gap_distances = 'gap_distance tissue_distances',
     domain_gap = 'site_effect site_effect_table site_effect_summary',

@@ -19,7 +19,7 @@ from .pairs import load_pair
 # these names can be had from here too
 from .gap_distances import (gap_distance, mmd2, subject_kernel,
                                                  tissue_distances)
-from .gap_features import (AXES_FEATURES, GapFeatures, axes_features,
+from .site_features import (AXES_FEATURES, GapFeatures, axes_features,
                                                 axis_gradients, gap_features, haar,
                                                 histogram_features, patch_features)
 from .grey_values import (GREY_GRID, TISSUE_NAMES, cdf_distance, grey_cdfs,

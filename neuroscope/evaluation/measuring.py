@@ -22,7 +22,7 @@ from .baselines import MORE_BASELINES
 from .methods import apply_method
 from .cases import JUDGED, Evaluation
 from .ceiling import CEILING_COLUMNS, ceilings
-from .gap_features import gap_features
+from .site_features import gap_features
 from .grey_values import rough_tissues, tissue_masks
 from .domain_gap import site_effect
 from .downstream import downstream_dice, site_case

@@ -70,7 +70,7 @@ def exchange_labels(label, # (scans,) 0 or 1
     for i, name in enumerate(names.tolist()): where.setdefault(name, []).append(i)
     for i in where.values():
         if len(i) == 2 and rng.random() < .5: new[i] = new[i[::-1]]
-    single = np.array([i[0] for i in where.values() if len(i) == 1], int)
+    single = np.asarray([i[0] for i in where.values() if len(i) == 1], dtype=np.intp)
     new[single] = rng.permutation(new[single])
     return new
 

@@ -13,7 +13,8 @@ from functools import cache
 import torch
 
 from ..core import MissingExtraError, require_extra
-from .implementations import CycleGAN, advance_spectral_norm
+from .cyclegan import CycleGAN
+from .spectral_norm import advance_spectral_norm
 from .losses import LOSS_TERMS, CycleGANLoss, r1_of_both
 
 # %% ../../nbs/models/01b_lightning.ipynb #262a3769

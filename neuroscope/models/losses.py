@@ -20,7 +20,7 @@ from torch import nn
 
 from ..core import InputError
 from .components import middle_slice
-from .implementations import steady_spectral_norm
+from .spectral_norm import steady_spectral_norm
 from .tone_map import brain_of, random_directions, sliced_wasserstein
 
 # %% ../../nbs/models/01a_losses.ipynb #770dd4f6

@@ -20,7 +20,7 @@ from fastai.callback.all import GradientAccumulation, MixedPrecision, ParamSched
 from fastcore.basics import patch
 
 from ..core import NeuroscopeError, get_logger
-from ..models.implementations import advance_spectral_norm
+from ..models.spectral_norm import advance_spectral_norm
 from .losses import LOSS_TERMS, r1_of_both
 
 _log = get_logger('trainers')

@@ -24,8 +24,8 @@ def random_state(
     dls, # `DataLoaders`
 ) -> tuple: # tensors by name, and JSON-ready values
     "Random states as tensors and as JSON-ready values"
-    kind,keys,*rest = np.random.get_state()
-    tensors = dict(torch=torch.get_rng_state(), numpy=torch.from_numpy(keys.astype(np.int64)))
+    kind, keys, *rest = np.random.get_state()
+    tensors = dict(torch=torch.get_rng_state(), numpy=torch.from_numpy(np.asarray(keys, np.int64)))
     if torch.cuda.is_available():
         tensors |= {f'cuda{i}': s for i,s in enumerate(torch.cuda.get_rng_state_all())}
     return tensors,dict(python=random.getstate(), numpy=[kind,*rest],

@@ -11,6 +11,7 @@ __all__ = ['pair_dataloaders', 'check_pairs', 'CycleGANTrainer']
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from fastai.basics import DataLoaders, L, Learner, rank_distrib
@@ -100,7 +101,7 @@ class CycleGANTrainer:
         self.lr_d = lr_d
         self.cbs = L(cbs)
         self.kwargs = kwargs
-        self.learn = None
+        self.learn:Any = None            # the `Learner`, once it trains
 
 # %% ../../nbs/trainers/03_trainer.ipynb #6d5508ac
 def _check_length(n_epochs, n_epochs_decay, minutes):
