@@ -32,7 +32,8 @@ from neuroscope.evaluation.kept import find_places, kept_alarms, kept_figures
 from neuroscope.evaluation.lesions import LesionCase, normal_tissue, patient_axis, simulated_case
 from neuroscope.evaluation.local_change import local_change
 from neuroscope.imaging.tissues import TISSUE_CODES, tissue_codes
-from neuroscope.models.site_match import apply_site_match, fit_site_match, summarize_scan
+from neuroscope.models.site_match import apply_site_match, fit_site_match
+from neuroscope.models.site_looks import summarize_scan
 
 RESULTS = Path(__file__).parent/'results'
 SIZES = (8, 12, 16)                                              # mm, of what is painted

@@ -53,7 +53,7 @@ def write_cohorts(root, n, others, spacing):
 
 def whole(n, others, spacing, radiomics, n_jobs):
     "The whole evaluation, printed subject by subject"
-    from neuroscope.evaluation.harmonization import plan_evaluation
+    from neuroscope.evaluation.cases import plan_evaluation
     with tempfile.TemporaryDirectory() as d:
         root = Path(d)
         write_cohorts(root, n, others, spacing)

@@ -25,7 +25,8 @@ from neuroscope.evaluation.histograms import HistogramMatching
 from neuroscope.evaluation.methods import Identity
 from neuroscope.evaluation.landmarks import Nyul
 from neuroscope.evaluation.downstream import PARTS, axial_slices, dice, segment, train_lesion_net
-from neuroscope.models.site_match import apply_site_match, fit_site_match, summarize_scan
+from neuroscope.models.site_match import apply_site_match, fit_site_match
+from neuroscope.models.site_looks import summarize_scan
 from real_cohort import DIRECTIONS, FOLDERS, FOLDS, RESULTS, fold_of, read, thinned
 
 SPACING = 2

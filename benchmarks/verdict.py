@@ -33,7 +33,8 @@ from neuroscope.evaluation.methods import apply_method
 from neuroscope.evaluation.pairs import load_pair
 from neuroscope.evaluation.site_classifiers import domain_classifier
 from neuroscope.evaluation.site_features import gap_features
-from neuroscope.evaluation.harmonization import JUDGED, Evaluation, plan_evaluation, summing_up
+from neuroscope.evaluation.cases import JUDGED, Evaluation, plan_evaluation
+from neuroscope.evaluation.answers import summing_up
 from neuroscope.evaluation.lesions import (LesionCase, adversaries, heal, lesion_masks, mirrored,
                                            other_patient, paint_lesion)
 from neuroscope.imaging.tissues import tissue_codes
@@ -172,7 +173,7 @@ def same_classifier():
 
 def told_apart(ev):
     "Of the tests of the site effect, the one that the verdict rests on: a row for each method, and for the truth"
-    look = lambda id,v,mask: gap_features(id, v, mask, {})
+    def look(id, v, mask): return gap_features(id, v, mask, {})
     target = [look(s.id, *load_pair(s)) for s in ev.target]
     got = {}
     for c in ev.cases():

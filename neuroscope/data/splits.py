@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from ..core import (SEQUENCES, Cohort, InputError, NoSubjectsError, Subject, atomic_path,
-                             file_hash, find_subjects, get_logger, image_data, read_json,
-                             shared_sequences, versions, write_json)
+from ..core import (SEQUENCES, Cohort, InputError, Subject, atomic_path, file_hash,
+                             find_subjects, get_logger, image_data, read_json, shared_sequences,
+                             versions, write_json)
 from .folders import check_complete, cohort_notes
 from .patients import patient_table, patients_differ
 

@@ -15,9 +15,8 @@ from torch import nn
 from fastai.basics import DataLoaders, Learner
 from fastai.callback.all import ProgressCallback
 from fastai.data.load import DataLoader
-from ..core import (EmptyVolumeError, GridMismatchError, InputError, NeuroscopeError,
-                             NonFiniteError, NoSubjectsError, get_logger, image_data, lesion_labels,
-                             progress_bar)
+from ..core import (EmptyVolumeError, InputError, NeuroscopeError, NonFiniteError,
+                             NoSubjectsError, get_logger, image_data, lesion_labels, progress_bar)
 from .pairs import DIRECTIONS, check_direction, load_pair
 from .methods import Identity, apply_method
 from .lesions import LesionCase, check_seg, patient_axis

@@ -12,8 +12,8 @@ __all__ = ['FAMILIES', 'FEATURES', 'ENGINES', 'MIN_REGION', 'GOOD', 'radiomics_e
 import importlib.util, logging, numpy as np, pandas as pd
 from contextlib import contextmanager
 from ..core import (SEQUENCES, InputError, EmptyVolumeError, MissingExtraError,
-                             NeuroscopeError, NoSubjectsError, NonFiniteError, GridMismatchError,
-                             get_logger, require_extra)
+                             NeuroscopeError, NoSubjectsError, NonFiniteError, get_logger,
+                             require_extra)
 from .image_quality import check_mask
 from .pairs import DIRECTIONS, check_direction
 from .methods import apply_method

@@ -10,7 +10,6 @@ __all__ = ['FEWEST_FOR_TEST', 'METHODS', 'FEWEST_TO_JUDGE', 'ALPHA', 'FEWEST_TO_
            'takes_routes', 'add_routes', 'apply_site_match', 'save_site_match', 'load_site_match']
 
 # %% ../../nbs/models/03_site_match.ipynb #8da8df8f
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from ..imaging.sharpness import (apply_amounts, inner_healthy, sharpness_amounts
                                           tissue_contrast)
 from ..imaging.tissue_shift import shift_tissues, tissue_shares
 from ..imaging.tissues import TISSUES, tissue_codes, tissue_medians
-from .match_card import distance_table, match_card
+from .match_card import match_card
 from .restoration import (STRENGTHS, fit_routes, guarded_route, keeps_contrasts,
                                            part_contrasts, read_routes, route_numbers)
 from .site_looks import (ONE_PROTOCOL, PERCENTILES, PooledCurve, ScanSummary,

@@ -14,7 +14,7 @@ import torch.nn as nn
 from fastcore.basics import patch
 from .registry import register_network
 from .site_blur import blur_across
-from ..preprocessing.slices import HEADROOM, from_model_range, to_model_range
+from ..preprocessing.slices import from_model_range, to_model_range
 
 # %% ../../nbs/models/02_tone_map.ipynb #3547c5b4
 @register_network
