@@ -7,9 +7,9 @@ Docs: https://ishrith-gowda.github.io/neuroscope/evaluation/index.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/evaluation/index.ipynb #169567d1
+# %% ../../nbs/evaluation/index.ipynb #b268c543
 # module -> what it gives; a module is loaded when one of its names is asked for
-_NAMES = dict(
+_FIGURES = dict(
     harmonization = '''Evaluation evaluate_harmonization plan_evaluation summing_up site_map
         lesion_scatter bland_altman''',
     rules = 'LESION_RULES KEPT_BANDS',
@@ -30,6 +30,10 @@ _NAMES = dict(
     tissue_verdict = '''tissue_changes contrast_ratios appearing_parts tissue_alarms
         contrast_alarms worst_tissue''',
     tissues = 'tissue_table tissue_summary',
+)
+
+# %% ../../nbs/evaluation/index.ipynb #52f85cdb
+_NAMES = _FIGURES | dict(
     side_by_side = 'compare_runs write_side_by_side',
     carried = 'RisingCurve carry_source unlike_curve',
     local_change = 'lost_spots change_alarms',
@@ -53,6 +57,8 @@ _NAMES = dict(
     report = '''METRIC_COLUMNS write_metrics_csv subject_means summary_table compare_methods
         subject_interval verdict write_report''',
 )
+
+# %% ../../nbs/evaluation/index.ipynb #169567d1
 _HOME = {n: m for m,names in _NAMES.items() for n in names.split()}
 __all__ = list(_HOME)
 

@@ -170,13 +170,14 @@ def segment(net, # `LesionNet`
     s = torch.cat([net(b).argmax(1) for b in x.split(32)]).where((x!=0).any(1), 0).numpy()
     return np.stack([s>0, s==2])
 
-# %% ../../nbs/evaluation/07_downstream.ipynb #95d77244
+# %% ../../nbs/evaluation/07_downstream.ipynb #7da23f9c
 class _Logged(list):
     "Sentences that nobody asked for, so that they are logged"
     def append(self, s):
         super().append(s)
         _log.warning(s)
 
+# %% ../../nbs/evaluation/07_downstream.ipynb #6f653e62
 def _usable(cases, site, problems):
     "Cases of a site with a readable mask"
     out = []
@@ -189,6 +190,7 @@ def _usable(cases, site, problems):
         except NeuroscopeError as e: problems.append(f'{c.id} at {site.upper()} was left out: {e}')
     return out
 
+# %% ../../nbs/evaluation/07_downstream.ipynb #b8cbb599
 def _case_dice(net, case, y, parts, outputs, direction, problems):
     "Dice of one patient; `outputs` are functions that make a volume"
     truth = dict(zip(PARTS, np.stack([y>0, y==2])))
@@ -205,6 +207,27 @@ def _case_dice(net, case, y, parts, outputs, direction, problems):
                       value=dice(s[p], truth[p])) for p in parts if p not in none]
     return rows
 
+# %% ../../nbs/evaluation/07_downstream.ipynb #7d6da758
+def _outputs_of(case, methods, direction):
+    "Functions that make the volumes of a patient: by each method, and the real target scan"
+    here = direction[0]
+    there = direction[-1]
+    def made(method):
+        return lambda: apply_method(method, case.id, case.vols[here], case.masks[here], direction)
+    outputs = {name: made(m) for name, m in methods.items()} if here in case.vols else {}
+    if there in case.vols: outputs['target_scan'] = lambda: case.vols[there]
+    return outputs
+
+# %% ../../nbs/evaluation/07_downstream.ipynb #95d77244
+def _check_apart(train, test, methods):
+    "Refuse patients who are trained on and tested on, and a method with the reference's name"
+    if 'target_scan' in methods:
+        raise InputError('target_scan is the name of the reference',
+                         fix='Call the method something else')
+    if leaked := sorted({c.id for c in train} & {c.id for c in test}):
+        raise InputError(f'{", ".join(leaked)} would be trained on and tested on',
+                         fix='Leave them out of one of the two')
+
 # %% ../../nbs/evaluation/07_downstream.ipynb #312da237
 def downstream_dice(train, # `LesionCase`s to learn from, scanned at either site or both
                     test, # other `LesionCase`s, to segment
@@ -220,32 +243,22 @@ def downstream_dice(train, # `LesionCase`s to learn from, scanned at either site
                    )->pd.DataFrame: # subject, direction, method, metric, value
     "Train at the target site; segment source scans raw and harmonized, and real target scans"
     problems = _Logged() if problems is None else problems
-    methods = dict(identity=Identity())|methods
+    methods = dict(identity=Identity()) | methods
+    _check_apart(train, test, methods)
     rows = []
-    if 'target_scan' in methods:
-        raise InputError('target_scan is the name of the reference',
-                         fix='Call the method something else')
-    if leaked := sorted({c.id for c in train}&{c.id for c in test}):
-        raise InputError(f'{", ".join(leaked)} would be trained on and tested on',
-                         fix='Leave them out of one of the two')
     for d in map(check_direction, directions):
-        src = d[0]
-        dst = d[-1]
-        learn = [s for _,s in _usable(train, dst, problems)]
+        learn = [s for _, s in _usable(train, d[-1], problems)]
         net = train_lesion_net(learn, **kwargs)
-        parts = PARTS if any((y==2).any() for _,y in learn) else PARTS[:1]
-        if len(parts)<2:
-            problems.append(
-                f'{d}: no enhancing tumour to learn from at {dst.upper()}, whole tumour only')
-        todo = {c.id:(c, y) for k,cs in ((src, test),(dst, [c for c in test if src not in c.vols]))
-                for c,(_,y) in _usable(cs, k, problems)}
-        for c,y in progress_bar(todo.values(), f'segmenting {d}', progress=progress, leave=False,
-                                unit='subject'):
-            made = {n:(lambda m=m: apply_method(m, c.id, c.vols[src], c.masks[src], d))
-                    for n,m in methods.items()} if src in c.vols else {}
-            rows += _case_dice(net, c, y, parts,
-                               made|({'target_scan': lambda: c.vols[dst]} if dst in c.vols else {}),
-                               d, problems)
+        parts = PARTS if any((y == 2).any() for _, y in learn) else PARTS[:1]
+        if len(parts) < 2:
+            problems.append(f'{d}: no enhancing tumour to learn from at {d[-1].upper()}, '
+                            f'whole tumour only')
+        at_source = _usable(test, d[0], problems)
+        at_target = _usable([c for c in test if d[0] not in c.vols], d[-1], problems)
+        todo = {c.id: (c, y) for c, (_, y) in (*at_source, *at_target)}
+        for c, y in progress_bar(todo.values(), f'segmenting {d}', progress=progress, leave=False,
+                                 unit='subject'):
+            rows += _case_dice(net, c, y, parts, _outputs_of(c, methods, d), d, problems)
     if not rows:
         raise NoSubjectsError('nothing could be segmented',
                               fix='; '.join(problems) or 'Give test cases with lesions')

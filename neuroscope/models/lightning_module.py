@@ -30,7 +30,8 @@ def _lightning():
 def _losses(module, batch, stage):
     "The loss of a batch (a, b), its terms logged"
     real_a,real_b = batch[:2]
-    loss,terms = module.loss(module.model(real_a, real_b), real_a, real_b),module.loss.components
+    loss = module.loss(module.model(real_a, real_b), real_a, real_b)
+    terms = module.loss.components
     log = {n.removesuffix('_a'): terms[i:i+2].mean()
            for i,n in enumerate(LOSS_TERMS) if n.endswith('_a')}
     module.log_dict({f'{stage}_{k}': v for k,v in log.items()}, on_step=False, on_epoch=True,

@@ -6,7 +6,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/models/site_match.html.md"""
 
 # %% auto #0
 __all__ = ['FEWEST_FOR_TEST', 'METHODS', 'FEWEST_TO_JUDGE', 'ALPHA', 'FEWEST_TO_CHANGE', 'SITE_MATCH', 'scale_free',
-           'site_evidence', 'judge', 'choose', 'doubtful', 'SiteMatch', 'fit_site_match', 'one_protocol',
+           'site_evidence', 'judge', 'choose', 'doubtful', 'SiteMatch', 'one_protocol', 'fit_site_match',
            'takes_routes', 'add_routes', 'apply_site_match', 'save_site_match', 'load_site_match']
 
 # %% ../../nbs/models/03_site_match.ipynb #8da8df8f
@@ -28,7 +28,7 @@ from .restoration import (STRENGTHS, fit_routes, guarded_route, keeps_contrasts,
 from .site_looks import (ONE_PROTOCOL, PERCENTILES, PooledCurve, ScanSummary,
                                          SiteLook, site_look, summarize_scan, tone_curve)
 
-# %% ../../nbs/models/03_site_match.ipynb #f0597f79
+# %% ../../nbs/models/03_site_match.ipynb #da47ce48
 FEWEST_FOR_TEST = 4   # patients of each site; with fewer, the two cannot be told from chance
 
 def scale_free(summary, # `ScanSummary`
@@ -39,6 +39,7 @@ def scale_free(summary, # `ScanSummary`
     between = (gm - csf)/np.where(np.abs(wm - csf) < .2*contrast, contrast, wm - csf)
     return np.concatenate([between, np.log(np.maximum(summary.sharpness, 1e-6)).ravel()])
 
+# %% ../../nbs/models/03_site_match.ipynb #bfdce477
 def _largest_difference(figures, is_b):
     "Largest difference of means between two groups, in pooled standard deviations"
     a = figures[~is_b]
@@ -46,6 +47,7 @@ def _largest_difference(figures, is_b):
     spread = np.sqrt((a.var(0, ddof=1) + b.var(0, ddof=1))/2 + 1e-6)
     return np.max(np.abs(a.mean(0) - b.mean(0))/spread)
 
+# %% ../../nbs/models/03_site_match.ipynb #f0597f79
 def site_evidence(site_a, # summaries of site A
                   site_b, # summaries of site B
                   n=999,  # permutations
@@ -59,7 +61,7 @@ def site_evidence(site_a, # summaries of site A
     chance = [_largest_difference(figures, random.permutation(is_b)) for _ in range(n)]
     return (1 + np.sum(np.array(chance) >= seen - 1e-9))/(1 + n)
 
-# %% ../../nbs/models/03_site_match.ipynb #68c76093
+# %% ../../nbs/models/03_site_match.ipynb #abf83b61
 METHODS = ('identity', 'nyul', 'matched', 'pooled')
 
 def _can_pool(*looks): return all(look.pooled is not None for look in looks)
@@ -70,6 +72,7 @@ def _curve_of(method, summary, own, look, sequence):
     if method == 'pooled': return PooledCurve(own.pooled[sequence], look.pooled[sequence])
     return tone_curve(summary, look, sequence, anchored=method == 'matched')
 
+# %% ../../nbs/models/03_site_match.ipynb #7c972ddb
 def _distances(source, own, look, real, fold):
     "Rows of one fold: mean distance of each tissue from the patients left out, after each method"
     rows = []
@@ -82,6 +85,7 @@ def _distances(source, own, look, real, fold):
             rows += [(fold, method, sequence, tissue, gap) for tissue, gap in zip(TISSUES, gaps)]
     return rows
 
+# %% ../../nbs/models/03_site_match.ipynb #68c76093
 def judge(source, # summaries of the site that is to be changed
           target, # summaries of the site whose look is wanted
           most=10, # groups that the target's patients are left out in
@@ -98,13 +102,14 @@ def judge(source, # summaries of the site that is to be changed
         rows += _distances(source, own, site_look(fitted), real, int(fold))
     return pd.DataFrame(rows, columns=['fold', 'method', 'sequence', 'tissue', 'distance'])
 
-# %% ../../nbs/models/03_site_match.ipynb #7428357d
+# %% ../../nbs/models/03_site_match.ipynb #77e7b900
 FEWEST_TO_JUDGE = 6   # patients left out, one or a group at a time
 
 def _clearly(gain):
     "Is the mean of differences (n,) above zero by more than its standard error?"
     return len(gain) >= FEWEST_TO_JUDGE and gain.mean() > gain.std(ddof=1)/np.sqrt(len(gain))
 
+# %% ../../nbs/models/03_site_match.ipynb #551b8e26
 def choose(judged, # of `judge`
            pooled=False, # one curve for all scans of the site?
           )->dict: # sequence -> method
@@ -119,6 +124,7 @@ def choose(judged, # of `judge`
         chosen[sequence] = best
     return chosen
 
+# %% ../../nbs/models/03_site_match.ipynb #7428357d
 def doubtful(judged, # of `judge`, of one direction
              chosen, # sequence -> method
             )->list: # sentences
@@ -149,10 +155,43 @@ class SiteMatch:
     def sequences(self):
         return tuple(self.choice['a2b'])   # that it brings over, in the order of the channels
 
-# %% ../../nbs/models/03_site_match.ipynb #3a2994e6
+# %% ../../nbs/models/03_site_match.ipynb #021b09cf
 ALPHA = .05    # above, the two sites count as one scanner
 FEWEST_TO_CHANGE = 2   # patients of each site
 
+def _left_alone(n, evidence):
+    "Why nothing should be changed, with n patients at the smaller site; empty where it may be"
+    if n < FEWEST_TO_CHANGE:
+        return 'With one patient of a site nobody can tell the scanner from the person'
+    return f'The two sites cannot be told apart (p = {evidence:.2f})' if evidence > ALPHA else ''
+
+# %% ../../nbs/models/03_site_match.ipynb #5b854d47
+def one_protocol(*looks, # `SiteLook` of each site
+                )->bool: # with too few patients: no
+    "Does every one of these sites have a single protocol, by how alike its scans are in sharpness?"
+    return all(look.n >= FEWEST_FOR_TEST and look.pooled is not None and
+               look.spread < ONE_PROTOCOL for look in looks)
+
+# %% ../../nbs/models/03_site_match.ipynb #aa35e75a
+_PROTOCOLS = {
+    True: "The scans of each site are equally sharp, as from one protocol: one curve serves "
+          "all of a site's scans, and what differs between its patients is kept.",
+    False: 'The scans of a site differ in sharpness, as from many protocols (or are too few '
+           "to tell): each scan is brought to the other site's mean by itself."}
+
+_SHARED = (
+    'The sites differ in sharpness by a known blur, so their curves are fitted at the sharpness '
+    'they share: the sharper scans are blurred, and the others get detail back by a filter.')
+
+_PLAINLY = dict(identity='nothing was better than doing nothing',
+                nyul="Nyúl's percentiles alone were better")
+
+def _said_of(direction, chosen):
+    "Sentences about the sequences in which a simpler method takes the place"
+    return [f'{direction}, {sequence}: {_PLAINLY[method]}, and that is done.'
+            for sequence, method in chosen.items() if method in _PLAINLY]
+
+# %% ../../nbs/models/03_site_match.ipynb #3a2994e6
 def fit_site_match(site_a, # summaries of site A
                    site_b, # summaries of site B; other patients
                   )->SiteMatch: # what it decided stands in its `remarks`
@@ -177,36 +216,6 @@ def fit_site_match(site_a, # summaries of site A
         remarks.append(f'With fewer than {FEWEST_FOR_TEST} patients of a site nobody can tell '
                        'a site effect from chance: look at the scans.')
     return SiteMatch(looks, choice, evidence, judged.to_dict('records'), remarks)
-
-def _left_alone(n, evidence):
-    "Why nothing should be changed, with n patients at the smaller site; empty where it may be"
-    if n < FEWEST_TO_CHANGE:
-        return 'With one patient of a site nobody can tell the scanner from the person'
-    return f'The two sites cannot be told apart (p = {evidence:.2f})' if evidence > ALPHA else ''
-
-def one_protocol(*looks, # `SiteLook` of each site
-                )->bool: # with too few patients: no
-    "Does every one of these sites have a single protocol, by how alike its scans are in sharpness?"
-    return all(look.n >= FEWEST_FOR_TEST and look.pooled is not None and
-               look.spread < ONE_PROTOCOL for look in looks)
-
-_PROTOCOLS = {
-    True: "The scans of each site are equally sharp, as from one protocol: one curve serves "
-          "all of a site's scans, and what differs between its patients is kept.",
-    False: 'The scans of a site differ in sharpness, as from many protocols (or are too few '
-           "to tell): each scan is brought to the other site's mean by itself."}
-
-_SHARED = (
-    'The sites differ in sharpness by a known blur, so their curves are fitted at the sharpness '
-    'they share: the sharper scans are blurred, and the others get detail back by a filter.')
-
-_PLAINLY = dict(identity='nothing was better than doing nothing',
-                nyul="Nyúl's percentiles alone were better")
-
-def _said_of(direction, chosen):
-    "Sentences about the sequences in which a simpler method takes the place"
-    return [f'{direction}, {sequence}: {_PLAINLY[method]}, and that is done.'
-            for sequence, method in chosen.items() if method in _PLAINLY]
 
 # %% ../../nbs/models/03_site_match.ipynb #c441fcae
 def takes_routes(model, # `SiteMatch`
@@ -319,7 +328,7 @@ def apply_site_match(model, # `SiteMatch`
         done[sequence] |= filter_done
     return out, done
 
-# %% ../../nbs/models/03_site_match.ipynb #6fce5d23
+# %% ../../nbs/models/03_site_match.ipynb #b8b56461
 SITE_MATCH = 'neuroscope.SiteMatch'   # what config.json calls the format
 
 def _as_lists(look):
@@ -328,6 +337,7 @@ def _as_lists(look):
     if np.isnan(look.spread): numbers['spread'] = None
     return numbers
 
+# %% ../../nbs/models/03_site_match.ipynb #88221910
 def save_site_match(model,  # `SiteMatch`
                     folder, # made if it is not there
                    )->Path: # the folder
@@ -341,6 +351,7 @@ def save_site_match(model,  # `SiteMatch`
         tmp.write_text(match_card(model), encoding='utf-8')
     return Path(folder)
 
+# %% ../../nbs/models/03_site_match.ipynb #e65afeab
 def _read_look(numbers):
     "A `SiteLook` from what JSON holds"
     percentiles, medians, sharp = (np.asarray(numbers[name], float)
@@ -350,6 +361,38 @@ def _read_look(numbers):
     return SiteLook(percentiles, medians, sharp, numbers['n'], pooled,
                     float(numbers.get('spread') or 'nan'))
 
+# %% ../../nbs/models/03_site_match.ipynb #9f7cbd78
+def _usable_look(look, # `SiteLook`
+                 n, # sequences
+                ):
+    "Have the numbers of a site the right shapes, and are they finite and rising?"
+    shapes = look.percentiles.shape, look.medians.shape, look.sharpness.shape
+    numbers = [look.percentiles, look.medians, look.sharpness]
+    if look.pooled is not None:
+        if look.pooled.shape[:1] != (n,): return False
+        numbers.append(look.pooled)
+    if shapes != ((n, len(PERCENTILES)), (n, 3), (n, 3)): return False
+    return all(np.isfinite(v).all() for v in numbers) and (np.diff(look.percentiles) >= 0).all()
+
+# %% ../../nbs/models/03_site_match.ipynb #ed335805
+_AGAIN = 'Save or copy the model again.'
+
+def _checked(model, path):
+    "The model, if its numbers can be used"
+    n = len(model.sequences)
+    for site, look in model.looks.items():
+        if not _usable_look(look, n):
+            raise InputError(f'the numbers of site {site} cannot be used', path=path, fix=_AGAIN)
+    known = tuple(s for s in SEQUENCES if s in model.sequences)
+    if model.routes and not one_protocol(*model.looks.values()):
+        raise InputError('curves and filters for single protocols, and sites of many', path=path,
+                         fix=_AGAIN)
+    usable = {m for m in METHODS if m != 'pooled' or _can_pool(*model.looks.values())}
+    if any(tuple(c) != known or not set(c.values()) <= usable for c in model.choice.values()):
+        raise InputError('the methods of the sequences cannot be used', path=path, fix=_AGAIN)
+    return model
+
+# %% ../../nbs/models/03_site_match.ipynb #6fce5d23
 def load_site_match(folder, # that `save_site_match` wrote
                    )->SiteMatch: # checked
     "Read a saved model"
@@ -365,25 +408,3 @@ def load_site_match(folder, # that `save_site_match` wrote
         raise InputError(f'the configuration is not complete or not of this version ({e})',
                          path=path, fix='Save or copy the model again.') from e
     return _checked(model, path)
-
-def _checked(model, path):
-    "The model, if its numbers can be used"
-    n = len(model.sequences)
-    for site, look in model.looks.items():
-        shapes = look.percentiles.shape, look.medians.shape, look.sharpness.shape
-        finite = all(np.isfinite(v).all() for v in (look.percentiles, look.medians, look.sharpness))
-        rising = shapes[0] == (n, len(PERCENTILES)) and (np.diff(look.percentiles) >= 0).all()
-        poolable = look.pooled is None or look.pooled.shape[:1] == (n,)
-        finite = finite and (look.pooled is None or np.isfinite(look.pooled).all())
-        if shapes[1:] != ((n, 3), (n, 3)) or not finite or not rising or not poolable:
-            raise InputError(f'the numbers of site {site} cannot be used', path=path,
-                             fix='Save or copy the model again.')
-    known = tuple(s for s in SEQUENCES if s in model.sequences)
-    if model.routes and not one_protocol(*model.looks.values()):
-        raise InputError('curves and filters for single protocols, and sites of many', path=path,
-                         fix='Save or copy the model again.')
-    usable = {m for m in METHODS if m != 'pooled' or _can_pool(*model.looks.values())}
-    if any(tuple(c) != known or not set(c.values()) <= usable for c in model.choice.values()):
-        raise InputError('the methods of the sequences cannot be used', path=path,
-                         fix='Save or copy the model again.')
-    return model
