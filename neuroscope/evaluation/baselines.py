@@ -104,8 +104,8 @@ def _check_anybody(read, cohorts, problems):
     "Raise, with the reason, where nobody of a site can be learnt from"
     for found,cohort in zip(read, cohorts):
         if found: continue
-        told = [p for p in problems or []
-                if any(p.startswith(f'{getattr(s, "id", "a subject")} ') for s in cohort)]
+        names = tuple(f'{getattr(s, "id", "a subject")} ' for s in cohort)
+        told = [p for p in problems or [] if p.startswith(names)]
         why = f': {told[0]}' if told else ''
         raise NoSubjectsError(f'no subject can be used to fit the baselines on{why}',
                               path=getattr(cohort, 'folder', None),
@@ -134,7 +134,8 @@ def fit_baselines(cohort_a, # preprocessed subjects of site A
         full = [read_voxels(_counted(c, bar), problems, labels=labels)
                 for c in (cohort_a, cohort_b)]
     _check_anybody(full, (cohort_a, cohort_b), problems)
-    pairs = [[o[:2] for o in c] for c in full]
+    def without_labels(cohort): return [row[:2] for row in cohort]
+    pairs = [without_labels(cohort) for cohort in full]
     for n in progress_bar(names, 'baselines: fitting', progress=progress, unit='baseline'):
         try: out[n] = MORE_BASELINES[n]().fit(*(full if MORE_BASELINES[n].labelled else pairs))
         except EmptyVolumeError as e:

@@ -40,7 +40,8 @@ def _left_out_rows(sample, target, n_permutations, seed):
     "Rows of the classifier that leaves one patient out, where its features were measured"
     rows = []
     for features in ('axes', 'slices'):
-        a, b = ([x for x in group if x.axes is not None] for group in (sample, target))
+        a = [x for x in sample if x.axes is not None]
+        b = [x for x in target if x.axes is not None]
         if min(len(a), len(b)) < 2: continue
         found = leave_one_out(a, b, features, 5*n_permutations, seed)
         rows.append(dict(metric='loo_accuracy', features=features, value=found['accuracy'],
@@ -77,8 +78,8 @@ def site_effect(sample, # `GapFeatures` of source or harmonized subjects
     "Every test of the site effect on one method"
     rows = []
     for family in ('patches', 'histogram', 'radiomics'):
-        a, b = ([x for x in group if getattr(x, family) is not None]
-                for group in (sample, target))
+        a = [x for x in sample if getattr(x, family) is not None]
+        b = [x for x in target if getattr(x, family) is not None]
         # radiomics are an extra: not everybody has a lesion mask
         if family == 'radiomics' and min(len(a), len(b)) < 2: continue
         rows += _family_rows(a, b, family, make, n_permutations, n_boot, seed)

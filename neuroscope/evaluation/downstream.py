@@ -128,7 +128,8 @@ class SliceDraws:
                                   fix='Give cases with lesions to learn from')
         self.idx = np.where((r.random(n)<share)|(not len(well)), r.choice(ill, n),
                             r.choice(well if len(well) else ill, n))
-        self.flips = [[d for d in (1,2) if f[d-1]] for f in r.random((n,2))<.5]
+        choices = [], [2], [1], [1, 2]
+        self.flips = [choices[2*a+b] for a, b in r.random((n,2))<.5]
     def __len__(self): return len(self.idx)
     def __getitem__(self, k):
         i = self.idx[k]
@@ -147,9 +148,11 @@ def train_lesion_net(slices, # list of (x, y) from `axial_slices`
     if not slices:
         raise NoSubjectsError('no case to train the segmentation on',
                               fix='Give cases of the target site with lesion masks')
-    h,w = (max(x.shape[i] for x,_ in slices) for i in (2,3))
+    h = max(x.shape[2] for x, _ in slices)
+    w = max(x.shape[3] for x, _ in slices)
     def fill(t): return F.pad(t, (0, w-t.shape[-1], 0, h-t.shape[-2]))
-    x,y = (torch.cat([fill(t) for t in ts]) for ts in zip(*slices))
+    x = torch.cat([fill(x) for x, _ in slices])
+    y = torch.cat([fill(y) for _, y in slices])
     brain = x.movedim(1, -1)[(x!=0).any(1)]
     train = DataLoader(SliceDraws(x, y, steps*bs, seed=seed), bs=bs, num_workers=0)
     with torch.random.fork_rng(devices=[]):

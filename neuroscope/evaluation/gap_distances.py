@@ -73,7 +73,8 @@ def gap_distance(sample, # `GapFeatures` of source or harmonized subjects
     K = subject_kernel(X, unit, kind,
                        scale=(X[ours].mean(0),X[ours].std(0)) if kind=='polynomial' else None)
     obs = mmd2(K, label, names)
-    null = np.array([mmd2(K, exchange_labels(label, names, rng), names) for _ in range(n_permutations)])
+    exchanged = [exchange_labels(label, names, rng) for _ in range(n_permutations)]
+    null = np.array([mmd2(K, labels, names) for labels in exchanged])
     t = np.flatnonzero(label==1)
     halves = []
     for _ in range(n_halves if len(t)>=4 else 0):
@@ -97,9 +98,11 @@ def tissue_distances(sample, # `GapFeatures` of source or harmonized subjects
     sequences = next((f.sequences for f in target), SEQUENCES)
     for t in sorted({t for f in target for t in f.cdfs},
                     key=lambda t: TISSUE_NAMES.index(t) if t in TISSUE_NAMES else 99):
-        a,b = (np.stack(c) if (c := [f.cdfs[t] for f in g if t in f.cdfs]) else None
-               for g in (sample, target))
-        if a is None or b is None: continue
+        a = [f.cdfs[t] for f in sample if t in f.cdfs]
+        b = [f.cdfs[t] for f in target if t in f.cdfs]
+        if not a or not b: continue
+        a = np.stack(a)
+        b = np.stack(b)
         def pick(x): return x[rng.integers(len(x), size=len(x))].mean(0)
         value = cdf_distance(a.mean(0), b.mean(0))
         lo = hi = fl = np.full(len(sequences), np.nan)

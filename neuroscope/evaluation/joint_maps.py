@@ -49,6 +49,19 @@ class JointToneMapBaseline(Baseline):
                              fix='Call fit(cohort_a, cohort_b) first')
         return self.maps[direction].map_volume(v, np.ones(v.shape[1:], bool))
 
+# %% ../../nbs/evaluation/01f_joint_maps.ipynb #5eb7243d
+def _parts_to_fit(known, least):
+    "Sets of part labels to fit by: each part, or the lesion as a whole; `known`: both cohorts"
+    labels = range(1, len(LESION_PARTS)+1)
+    def sizes(cohort): return [sum((m & (l == k)).sum() for _, m, l in cohort) for k in labels]
+    n = np.array([sizes(cohort) for cohort in known])
+    if n.sum(1).min() < least:
+        raise EmptyVolumeError(
+            f'the lesions have {n[0].sum()} and {n[1].sum()} voxels, too few to fit by part')
+    there = n > 0
+    each = (there[0] == there[1]).all() and (n[:, there[0]] >= least).all()
+    return [{k+1} for k in np.flatnonzero(there[0])] if each else [set(labels)]
+
 # %% ../../nbs/evaluation/01f_joint_maps.ipynb #82c6111d
 class JointToneMapByPart(JointToneMapBaseline):
     "The joint tone map, fitted to normal tissue and to each part of the lesion by itself"
@@ -63,25 +76,18 @@ class JointToneMapByPart(JointToneMapBaseline):
             least=500,
            ): # itself
         "Fit one tone map in each direction"
-        known = [[(v,m,l) for v,m,l in c if l is not None] for c in (cohort_a, cohort_b)]
+        def with_labels(cohort): return [row for row in cohort if row[2] is not None]
+        known = [with_labels(cohort) for cohort in (cohort_a, cohort_b)]
         if short := [k for k,c,o in zip('AB', known, (cohort_a, cohort_b))
                      if len(c)<max(1, len(o)/2)]:
             raise EmptyVolumeError(
                 f'too few subjects of site {" and ".join(short)} have a lesion mask',
                 fix='Put masks beside the scans')
-        n = np.array([[sum((m&(l==k)).sum() for _,m,l in c) for k in range(1, len(LESION_PARTS)+1)]
-                      for c in known])
-        parts = ([{k+1} for k in np.flatnonzero(n[0])] if ((n[0]>0)==(n[1]>0)).all()
-                 and (n[:,n[0]>0]>=least).all() else [set(range(1, len(LESION_PARTS)+1))])
-        if n.sum(1).min()<least:
-            raise EmptyVolumeError(
-                f'the lesions have {n[0].sum()} and {n[1].sum()} voxels, too few to fit by part')
-        normal,*lesions = zip(
-            *[[self._voxels_of(c, p, k)
-               for p,k in (({0}, self.n_voxels), *[(p, self.n_voxels//8) for p in parts])]
-              for c in known])
-        self.maps = dict(
-            zip(DIRECTIONS, fit_tone_maps(*normal, lesions=lesions, seed=self.seed, **self.kwargs)))
+        parts = _parts_to_fit(known, least)
+        normal = [self._voxels_of(c, {0}, self.n_voxels) for c in known]
+        lesions = [[self._voxels_of(c, part, self.n_voxels//8) for c in known] for part in parts]
+        maps = fit_tone_maps(*normal, lesions=lesions, seed=self.seed, **self.kwargs)
+        self.maps = dict(zip(DIRECTIONS, maps))
         return self
 
     def _voxels_of(self, cohort, part, n):

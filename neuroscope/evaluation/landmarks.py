@@ -41,11 +41,13 @@ class LandmarkMap(Baseline):
 
     def fit(self, cohort_a, cohort_b):
         "Mean landmarks of each site"
-        self.sites = {k:[self.landmarks(v[:,m]) for v,m in map(load_pair, c)]
-                      for k,c in zip('ab', (cohort_a, cohort_b))}
-        if not all(self.sites.values()): raise NoSubjectsError(f'no subject to fit {self.name} on')
-        self.sites = {k:np.mean(l, 0) for k,l in self.sites.items()}
+        self.sites = {k: self._mean(cohort) for k, cohort in zip('ab', (cohort_a, cohort_b))}
         return self
+
+    def _mean(self, cohort):
+        each = [self.landmarks(v[:,m]) for v,m in map(load_pair, cohort)]
+        if not each: raise NoSubjectsError(f'no subject to fit {self.name} on')
+        return np.mean(each, 0)
 
     def voxels(self, v, direction):
         if not hasattr(self, 'sites'):

@@ -52,7 +52,8 @@ def travelling_pairs(cohort_a, # travelling subjects, scanned at site A
                      cohort_b, # the same people, scanned at site B
                     )->list: # (id, subject at A, subject at B)
     "Subjects that were scanned at both sites, by name"
-    a,b = ({s.id:s for s in c} for c in (cohort_a, cohort_b))
+    a = {s.id: s for s in cohort_a}
+    b = {s.id: s for s in cohort_b}
     for s in sorted(set(a)^set(b)):
         _log.warning('%s was scanned at one site only and is left out', s)
     if not set(a)&set(b):

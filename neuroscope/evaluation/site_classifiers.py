@@ -81,8 +81,9 @@ def domain_classifier(sample, # `GapFeatures` of source or harmonized subjects
     n = [int((label==k).sum()) for k in (0,1)]
     low = high = np.full(2, np.nan)
     if min(n)>=4:
+        drawn = [resample_subjects(names, rng) for _ in range(n_boot)]
         draws = [(auc(s[i], label[i]), right(s[i], label[i]))
-                 for i in (resample_subjects(names, rng) for _ in range(n_boot)) if len(set(label[i]))==2]
+                 for i in drawn if len(set(label[i])) == 2]
         low,high = np.quantile(draws, [.025,.975], axis=0)
     p = (1+np.sum(np.array(null)>=obs))/(1+n_permutations) if n_permutations else np.nan
     return dict(auc=(obs, low[0], high[0]), accuracy=(right(s, label), low[1], high[1]), p=float(p),

@@ -103,7 +103,7 @@ def _axes_of(v, inside, tissues):
     level = np.median(v[inside]) or 1.
     gradients = np.maximum(axis_gradients(v, inside)/level, 1e-6)
     ratios = [gradients[k]/np.delete(gradients, k).mean() for k in range(3)]
-    healthy = [m & inside for m in (tissues.get(t, inside) for t in TISSUES)]
+    healthy = [tissues.get(t, inside) & inside for t in TISSUES]
     medians = [np.median(v[m])/level if m.any() else 1. for m in healthy]
     return [*np.log(gradients), *np.log(ratios), *medians, np.percentile(v[inside], 98)/level]
 

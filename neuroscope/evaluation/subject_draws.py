@@ -44,9 +44,11 @@ def subject_folds(label, # (n,) 0 or 1: which group each row belongs to
 def stack_rows(sample, # objects with `id` and features
                target, # the same of the target site
                features, # name of the attribute that holds the features, (n,p)
-              )->tuple: # (rows,p) features, (rows,) scan of each row, (scans,) names, (scans,) 0 or 1
+              # (rows,p) features, (rows,) scan of each row, (scans,) names, (scans,) 0 or 1
+              )->tuple:
     "The features of two groups below each other"
-    groups = [[(f.id, np.atleast_2d(getattr(f, features))) for f in g] for g in (sample, target)]
+    def rows_of(group): return [(f.id, np.atleast_2d(getattr(f, features))) for f in group]
+    groups = [rows_of(group) for group in (sample, target)]
     if not all(groups): raise NoSubjectsError('one of the two groups has no subject')
     for group, name in zip(groups, ('the sample', 'the target')):
         if len({id for id, _ in group}) < len(group):

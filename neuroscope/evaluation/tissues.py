@@ -79,6 +79,7 @@ def tissue_summary(table, # of `tissue_table`; several directions are kept apart
     out = rows.pivot_table(index=['direction', 'method', 'tissue'], columns='sequence',
                            values='value', sort=False)
     tissues = [t for t in ALL_TISSUES if t in out.index.get_level_values('tissue')]
-    order = [k for d, m in dict.fromkeys((d, m) for d, m, _ in out.index)
-             for k in [(d, m, t) for t in tissues] if k in out.index]
+    methods = list(dict.fromkeys(key[:2] for key in out.index))
+    order = [(*method, tissue) for method in methods for tissue in tissues
+             if (*method, tissue) in out.index]
     return out.reindex(order)[[s for s in SEQUENCES if s in out]]

@@ -32,7 +32,8 @@ def _evaluate_pair(id, a, b, methods, directions, data_range, problems):
                 problems.append(f'{id} {d} was left out for {name}: {e}')
                 _log.warning(problems[-1])
             else:
-                rows.append(subject_metrics(out, vols[dst], common, data_range).assign(subject=id, direction=d, method=name))
+                found = subject_metrics(out, vols[dst], common, data_range)
+                rows.append(found.assign(subject=id, direction=d, method=name))
     if not rows: raise InputError('no method could translate it', fix='; '.join(problems))
     return pd.concat(rows)
 

@@ -94,8 +94,9 @@ def _optimizer(module):
     "Adam with a group for the generators and one for the discriminators, and the schedule"
     h = module.hparams
     model = module.model
-    groups = [dict(params=[p for p in net.parameters() if p.requires_grad], lr=lr) for net,lr in
-              ((model.generators(), h.lr_g), (model.discriminators(), h.lr_d))]
+    def trained(net): return [p for p in net.parameters() if p.requires_grad]
+    groups = [dict(params=trained(model.generators()), lr=h.lr_g),
+              dict(params=trained(model.discriminators()), lr=h.lr_d)]
     opt = torch.optim.Adam(groups, betas=(.5,.999))
     total = module.trainer.max_epochs or -1
     decay = max(total, 0)//2 if h.n_epochs_decay is None else h.n_epochs_decay

@@ -151,8 +151,8 @@ def fit_tone_maps(samples_a:torch.Tensor, # (N,4) brain voxels of site A, normal
                   **kwargs,               # of `JointToneMap`
                  )->tuple:                # maps A to B and B to A
     "Fit two joint tone maps between the intensity distributions of two sites, without pairs"
-    clouds = [tuple(torch.as_tensor(np.asarray(s), dtype=torch.float32) for s in pair)
-              for pair in ((samples_a, samples_b), *lesions)]
+    def cloud(samples): return torch.as_tensor(np.asarray(samples), dtype=torch.float32)
+    clouds = [(cloud(a), cloud(b)) for a, b in ((samples_a, samples_b), *lesions)]
     g = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -29,8 +29,8 @@ def _cb_states(learn):
     "States of the callbacks: tensors by name, and the rest, JSON-ready"
     states = {cb.name: cb.state_dict() for cb in learn.cbs if hasattr(type(cb), 'state_dict')}
     tensors = {f'{n}.{k}': v for n,s in states.items() for k,v in s.items() if torch.is_tensor(v)}
-    return tensors,{n: {k: v for k,v in s.items() if not torch.is_tensor(v)}
-                    for n,s in states.items()}
+    def rest(state): return {k: v for k, v in state.items() if not torch.is_tensor(v)}
+    return tensors, {name: rest(state) for name, state in states.items()}
 
 # %% ../../nbs/trainers/02f_checkpoints.ipynb #87963097
 def _prefixed(prefix, d): return {f'{prefix}.{k}': v for k,v in d.items()}
@@ -40,8 +40,8 @@ def _with_prefix(prefix, d):
 # %% ../../nbs/trainers/02f_checkpoints.ipynb #f658086d
 def _settings(learn, epochs_done, callbacks, rng, pending):
     "What a checkpoint holds beside its tensors, JSON-ready"
-    groups = [{k: v for k, v in group.items() if k != 'params'}
-              for group in learn.opt.opt.state_dict()['param_groups']]
+    def settings(group): return {k: v for k, v in group.items() if k != 'params'}
+    groups = [settings(group) for group in learn.opt.opt.state_dict()['param_groups']]
     budget = getattr(learn, 'time_budget', None)
     return dict(epochs_done=epochs_done, pending=pending,
                 minutes_done=budget.elapsed/60 if budget else 0., groups=groups,
