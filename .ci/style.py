@@ -17,6 +17,7 @@ COLUMNS = 100
 CELL_LINES = 40
 MODULE_LINES = 400
 EXPORTS_IN_A_ROW = 3
+PASSED_ON = 'can be had from here'     # a comment of imports that other modules ask for here
 RULES = dict(
     columns=f'a line of more than {COLUMNS} columns',
     statements='two statements on a line (;)',
@@ -25,7 +26,8 @@ RULES = dict(
     comprehensions='a comprehension within a comprehension',
     cells=f'an exported cell of more than {CELL_LINES} lines',
     rows=f'more than {EXPORTS_IN_A_ROW} exports in a row without a use',
-    modules=f'a module of more than {MODULE_LINES} lines')
+    modules=f'a module of more than {MODULE_LINES} lines',
+    imports='an exported import that its module does not use')
 COMPREHENSIONS = ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp
 
 def cells_of(path):
@@ -68,6 +70,45 @@ def broken_rules(source):
             found += [('statements', n) for n, times in Counter(lines).items() if times > 1]
     return found
 
+def imported(source):
+    "Names that a cell imports, with their line; none where a comment says that they are passed on"
+    if PASSED_ON in source: return []
+    try: tree = ast.parse(source)
+    except SyntaxError: return []
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == '__future__': continue
+        if not isinstance(node, (ast.Import, ast.ImportFrom)): continue
+        names = [a.asname or a.name.split('.')[0] for a in node.names]
+        found += [(name, node.lineno) for name in names if name != '*']
+    return found
+
+def used_names(source):
+    "Names that a cell uses, those in quoted annotations and in `__all__` among them"
+    try: tree = ast.parse(source)
+    except SyntaxError: return set()
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    quoted = [getattr(node, field, None) for node in ast.walk(tree)
+              for field in ('annotation', 'returns')]
+    quoted += [node.value for node in ast.walk(tree) if isinstance(node, ast.Assign)
+               and {'__all__', '_all_'} & {getattr(t, 'id', '') for t in node.targets}]
+    for node in quoted:
+        if node is None: continue
+        strings = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant)]
+        used |= {word for s in strings if isinstance(s, str) for word in re.findall(r'\w+', s)}
+    return used
+
+def unused_imports(path):
+    "Rule and place of imports in exported cells that no exported cell of the notebook uses"
+    cells = [(number, source) for number, (kind, source) in enumerate(cells_of(path))
+             if kind == 'code' and exported(source)]
+    # a package gives on what it imports
+    if any(re.search(r'#\| *default_exp .*__init__', source) for _, source in cells_of(path)):
+        return []
+    used = {name for _, source in cells for name in used_names(source)}
+    return [('imports', f'{path.relative_to(ROOT)}, cell {number}, line {line} ({name})')
+            for number, source in cells for name, line in imported(source) if name not in used]
+
 def places(path):
     "Rule and place of everything that breaks one in a notebook"
     found = []
@@ -83,7 +124,7 @@ def places(path):
         if in_a_row == EXPORTS_IN_A_ROW + 1: here.append(('rows', 1))
         found += [(rule, f'{path.relative_to(ROOT)}, cell {number}, line {line}')
                   for rule, line in here]
-    return found
+    return found + unused_imports(path)
 
 def long_modules():
     "Rule and place of modules that want splitting"
@@ -104,7 +145,7 @@ def main(argv):
         return 0
     found = [f for p in notebooks() for f in places(p)] + long_modules()
     counts = {rule: sum(r == rule for r, _ in found) for rule in RULES}
-    allowed = json.loads(LIMITS.read_text()) if LIMITS.exists() else counts
+    allowed = counts | (json.loads(LIMITS.read_text()) if LIMITS.exists() else {})
     for rule, words in RULES.items(): print(f'{counts[rule]:5} of {allowed[rule]:5}  {words}')
     worse = [rule for rule in RULES if counts[rule] > allowed[rule]]
     for rule in worse:

@@ -23,14 +23,17 @@ import pandas as pd
 from scipy import ndimage as ndi
 
 from neuroscope.core import find_subjects, image_data, shared_data
-from neuroscope.evaluation.baselines import HistogramMatching, JointToneMapBaseline, Nyul
+from neuroscope.evaluation.histograms import HistogramMatching
+from neuroscope.evaluation.joint_maps import JointToneMapBaseline
+from neuroscope.evaluation.landmarks import Nyul
 from neuroscope.evaluation.carried import masked_blur
 from neuroscope.evaluation.ceiling import ceiling_alarms, ceilings
 from neuroscope.evaluation.kept import find_places, kept_alarms, kept_figures
 from neuroscope.evaluation.lesions import LesionCase, normal_tissue, patient_axis, simulated_case
 from neuroscope.evaluation.local_change import local_change
 from neuroscope.imaging.tissues import TISSUE_CODES, tissue_codes
-from neuroscope.models.site_match import apply_site_match, fit_site_match, summarize_scan
+from neuroscope.models.site_match import apply_site_match, fit_site_match
+from neuroscope.models.site_looks import summarize_scan
 
 RESULTS = Path(__file__).parent/'results'
 SIZES = (8, 12, 16)                                              # mm, of what is painted
@@ -100,7 +103,8 @@ def painted(case, scan, seed):
 def faded(case, scan, codes):
     "Enhancement, and the whole lesion in FLAIR, at a share of their contrast"
     white = np.median(scan[:, codes == TISSUE_CODES['wm']], axis=1)
-    enhancing, lesion = codes == TISSUE_CODES['enhancing'], codes > 3
+    enhancing = codes == TISSUE_CODES['enhancing']
+    lesion = codes > 3
     for kind, index, where in (('enhancement', 1, enhancing), ('FLAIR lesion', 3, lesion)):
         if where.sum() < 10: continue
         for share in KEPT:
@@ -182,7 +186,8 @@ def masked(case):
 
 def honest(cases, others, direction):
     "Maps fitted on two sites' patients"
-    here, there = direction[0], direction[-1]
+    here = direction[0]
+    there = direction[-1]
     pair = [(c.vols[here], c.mask) for c in cases], [(c.vols[there], c.mask) for c in others]
     if direction == 'b2a': pair = pair[::-1]
     fitted = [k().fit(*pair) for k in (Nyul, HistogramMatching, JointToneMapBaseline)]
@@ -225,7 +230,8 @@ def real(direction, n):
     found = {site: [s for folder in places for s in find_subjects(folder)
                     if s.complete and s.load_seg() is not None] for site, places in folders.items()}
     cases = {site: [real_case(s, site) for s in subjects] for site, subjects in found.items()}
-    here, there = direction[0], direction[-1]
+    here = direction[0]
+    there = direction[-1]
     methods = honest(cases[here], cases[there], direction)
     for case in cases[here]: case.vols = dict(a=case.vols[here])
     renamed = {k: _from_a(m, here) for k, m in methods.items()}
@@ -235,13 +241,15 @@ def real(direction, n):
 def _from_a(method, here):
     "A method that finds the scan under its own site"
     def of(case):
-        return method(LesionCase(case.id, {here: case.vols['a']}, case.masks, case.seg, case.affine))
+        return method(
+            LesionCase(case.id, {here: case.vols['a']}, case.masks, case.seg, case.affine))
     return of
 
 
 def scans_of(case, cohort):
     "Every scan of a patient: (base, group, kind, strength, scan, source, truth)"
-    source, truth = case.vols['a'], case.vols.get('b')
+    source = case.vols['a']
+    truth = case.vols.get('b')
     codes = tissue_codes(source, case.mask, case.seg)
     mapped = {k: m(case) for k, m in cohort.methods.items()}
     yield '-', 'honest', 'identity', 0, source, source, truth
@@ -268,7 +276,9 @@ def scans_of(case, cohort):
 
 def measured(cohort):
     "Local changes of every scan of every patient, what is kept of lesions, and ceilings"
-    rows, kept, tops = [], [], []
+    rows = []
+    kept = []
+    tops = []
     for case in cohort.cases:
         places = {}
         for base, group, kind, strength, scan, source, truth in scans_of(case, cohort):
@@ -298,7 +308,8 @@ def summed(cohort, rows, kept, tops):
     for key, group in rows.groupby(keys, sort=False):
         said, grave = kept_alarms(lesions[key]) if key in lesions else ([], False)
         said = said + ceiling_alarms(limits[key])
-        certain, possible = int((group.certain > 0).sum()), int((group.possible > 0).sum())
+        certain = int((group.certain > 0).sum())
+        possible = int((group.possible > 0).sum())
         yield dict(data=cohort.data, cohort=cohort.name, **dict(zip(keys, key)), n=len(group),
                    certain=certain, possible=possible, said='; '.join(said),
                    alarm=bool(possible or said), forbidden=bool(certain or grave))
@@ -307,8 +318,9 @@ def summed(cohort, rows, kept, tops):
 def run(cohort):
     "Measure a cohort and add it to the tables"
     rows, kept, tops = measured(cohort)
-    for name, table in (('adversaries', pd.DataFrame(summed(cohort, rows, kept, tops))),
-                        ('adversaries_patients', rows.assign(data=cohort.data, cohort=cohort.name))):
+    for name, table in (
+        ('adversaries', pd.DataFrame(summed(cohort, rows, kept, tops))),
+        ('adversaries_patients', rows.assign(data=cohort.data, cohort=cohort.name))):
         path = RESULTS/f'{name}.csv'
         old = [pd.read_csv(path)] if path.exists() else []
         pd.concat([*old, table]).to_csv(path, index=False, float_format='%.4g')

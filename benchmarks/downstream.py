@@ -14,25 +14,30 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 
 from neuroscope.core import stack_sequences
-from neuroscope.evaluation.baselines import HistogramMatching
+from neuroscope.evaluation.histograms import HistogramMatching
 from neuroscope.evaluation.downstream import LesionCase, downstream_dice
 from neuroscope.evaluation.lesions import adversaries
 from neuroscope.simulate import SITES, scan, simulate_subject
 
-RESULTS,FULL,SHORT = Path(__file__).parent/'results',dict(steps=250),dict(steps=15, lr=.05, directions=('a2b',))
+RESULTS = Path(__file__).parent/'results'
+FULL = dict(steps=250)
+SHORT = dict(steps=15, lr=.05, directions=('a2b',))
 
 def patient(seed):
     "A simulated patient, scanned at both sites"
     even = {k: replace(s, bias=(0.,.05)) for k,s in SITES.items()}
-    ph = simulate_subject(seed, spacing=3, margin=1); v = {k: stack_sequences(scan(ph, s)) for k,s in even.items()}
+    ph = simulate_subject(seed, spacing=3, margin=1)
+    v = {k: stack_sequences(scan(ph, s)) for k,s in even.items()}
     return LesionCase(f'SIM-{seed}', {k: (o/np.percentile(o[:,ph.brain], 99, axis=1)[:,None,None,None]).astype(np.float32) for k,o in v.items()}, {k: ph.brain for k in 'ab'}, ph.lesion, ph.affine)
 
-def patients(n_train=8, n_test=10): return ([patient(s+i) for i in range(n)] for s,n in ((700, n_train),(800, n_test)))
+def patients(n_train=8, n_test=10):
+    return ([patient(s+i) for i in range(n)] for s,n in ((700, n_train),(800, n_test)))
 
 def methods(train, test):
     "Histogram matching and the harmonizers that know the truth"
     hm = HistogramMatching().fit(*([(c.vols[k], c.masks[k]) for c in train] for k in 'ab'))
-    return dict(histogram_matching=hm, **{k: adversaries(test)[k] for k in ('perfect','eraser','cheat')})
+    return dict(histogram_matching=hm,
+                **{k: adversaries(test)[k] for k in ('perfect','eraser','cheat')})
 
 def study(train, test, **kwargs):
     "The table of `downstream_dice`, with the steps of training beside it"
@@ -42,7 +47,8 @@ def study(train, test, **kwargs):
     return table.assign(steps=kwargs['steps'])
 
 def main():
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    argparse.ArgumentParser(description=__doc__,
+                            formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)
     t = time.process_time()
     train,test = patients()

@@ -123,7 +123,7 @@ MEDIAN = (.62,.55,.5,.55)
 
 def scale_of(name, values, lesion):
     "Offset and scale (4,) of a scan, from its brain after N4 (4,N) and where its lesion is (N,)"
-    from neuroscope.evaluation.baselines import white_stripe
+    from neuroscope.evaluation.landmarks import white_stripe
     from neuroscope.preprocessing.normalization import PercentileNormalizer
     if name=='white matter':
         return np.zeros(4), np.median(values[:,white_stripe(values[0])], axis=1)/WHITE
@@ -181,7 +181,7 @@ def iterations(n):
 def train(learn, n, lr, share=(0.,1.)):
     "`n` iterations; the rate is constant for the first half of the whole training and decays linearly in the second. `share`: which part of the whole this is"
     from fastai.callback.all import ParamScheduler
-    from neuroscope.trainers.learner import linear_decay
+    from neuroscope.trainers.schedule import linear_decay
     whole = linear_decay(.5, .5, lr)
     sched = ParamScheduler(dict(lr=lambda pct: whole(share[0] + pct*(share[1]-share[0]))))
     with learn.no_bar(), learn.no_logging(): learn.fit(10**6, lr=lr, cbs=[sched, iterations(n)])
@@ -232,9 +232,9 @@ def document(data, seed, n=50, lr=(1e-4,4e-4), filters=8, blocks=3, bs=2, pool=5
     "The document's recipe with small networks on axial slices, and what can be changed in it. `loss`: further arguments of `CycleGANLoss`"
     from neuroscope.data.loaders import unpaired_dataloaders
     from neuroscope.models.components import ResnetGenerator
-    from neuroscope.models.implementations import CycleGAN
+    from neuroscope.models.cyclegan import CycleGAN
     from neuroscope.models.tone_map import ToneMapGenerator
-    from neuroscope.trainers.learner import cyclegan_learner
+    from neuroscope.trainers.building import cyclegan_learner
     from neuroscope.trainers.losses import CycleGANLoss
     vols = {s: data[0][s][:TRAIN] for s in 'ab'}
     maps = tone_maps(vols, seed) if tone_map else ()
@@ -285,7 +285,7 @@ def fast(data, seed, patients=TRAIN, names=(), blur=True, masks=False, **kwargs)
 
 def coronal_cyclegan(gens, seed):
     "A model of two generators that work on coronal slices"
-    from neuroscope.models.implementations import CycleGAN
+    from neuroscope.models.cyclegan import CycleGAN
     torch.manual_seed(seed)
     model = CycleGAN(generator_a2b=gens[0], generator_b2a=gens[1], discriminator_filters=8,
                      identity=False)
@@ -296,8 +296,8 @@ def fast_trained(data, seed, adversarial=0., n=60, blind=False, start='fast', fr
                  patients=TRAIN):
     "The fast preset, trained on from where `fast` ended, which is made here where nobody has yet; `free`: the tone maps too"
     from neuroscope.data.loaders import unpaired_dataloaders
-    from neuroscope.models.implementations import load_model
-    from neuroscope.trainers.learner import cyclegan_learner
+    from neuroscope.models.loading import load_model
+    from neuroscope.trainers.building import cyclegan_learner
     from neuroscope.trainers.losses import CycleGANLoss
     from neuroscope.trainers.presets import Restoration, degradations, site_slices
     stores = [store_of(data[0][s][:patients], 'coronal') for s in 'ab']
@@ -315,7 +315,7 @@ def fast_trained(data, seed, adversarial=0., n=60, blind=False, start='fast', fr
 
 def mean_of_seeds(data):
     "The mean of what the restored models of all seeds say, in two planes"
-    from neuroscope.models.implementations import load_model
+    from neuroscope.models.loading import load_model
     each = [translator(load_model(f), ('coronal','sagittal'))
             for f in sorted(data[2].glob('fast_*'))]
     return lambda *x: np.mean([t(*x) for t in each], 0)

@@ -23,10 +23,13 @@ from scipy.ndimage import binary_erosion
 
 from neuroscope.core import (SEQUENCES, find_subjects, image_data, peak_mb, shared_data,
                              stack_sequences)
-from neuroscope.evaluation.baselines import HistogramMatching, Identity, Nyul
+from neuroscope.evaluation.histograms import HistogramMatching
+from neuroscope.evaluation.methods import Identity
+from neuroscope.evaluation.landmarks import Nyul
 from neuroscope.imaging.sharpness import inner_healthy, neighbour_difference
 from neuroscope.imaging.tissues import ALL_TISSUES, TISSUES, tissue_codes, tissue_medians
-from neuroscope.models.site_match import apply_site_match, fit_site_match, summarize_scan
+from neuroscope.models.site_match import apply_site_match, fit_site_match
+from neuroscope.models.site_looks import summarize_scan
 from neuroscope.preprocessing.slices import to_ras
 from neuroscope.imaging.brain import subject_mask
 from neuroscope.utils import normalize_sequences

@@ -17,10 +17,12 @@ import numpy as np
 import pandas as pd
 
 from neuroscope.core import SEQUENCES, find_subjects, progress_bar, shared_data
-from neuroscope.evaluation.baselines import HistogramMatching, Identity, Nyul
+from neuroscope.evaluation.histograms import HistogramMatching
+from neuroscope.evaluation.methods import Identity
+from neuroscope.evaluation.landmarks import Nyul
 from neuroscope.imaging.tissues import TISSUES, tissue_codes
 from neuroscope.models.site_looks import site_look, tone_curve
-from neuroscope.models.site_match import summarize_scan
+from neuroscope.models.site_looks import summarize_scan
 from real_cohort import DIRECTIONS, FOLDERS, RESULTS, read, thinned
 
 MOST_VOXELS = 20_000

@@ -27,8 +27,10 @@ from neuroscope.core import peak_mb
 def plain(net):
     "The network with `torch`'s own layers in place of the library's"
     from neuroscope.models.layers import InstanceNorm, PReLU, ReflectPad, RowConv
-    swap = {ReflectPad: lambda m: nn.ReflectionPad2d(m.padding), InstanceNorm: lambda m: nn.InstanceNorm2d(m.num_features),
-            PReLU: lambda m: nn.PReLU(m.num_parameters), RowConv: lambda m: nn.Conv2d(m.in_channels, m.out_channels, m.kernel_size)}
+    swap = {ReflectPad: lambda m: nn.ReflectionPad2d(m.padding),
+            InstanceNorm: lambda m: nn.InstanceNorm2d(m.num_features),
+            PReLU: lambda m: nn.PReLU(m.num_parameters),
+            RowConv: lambda m: nn.Conv2d(m.in_channels, m.out_channels, m.kernel_size)}
     for name,child in net.named_children():
         if type(child) in swap:
             new = swap[type(child)](child)
@@ -43,8 +45,13 @@ class Buffer:
     def __call__(self, images):
         out = []
         for image in images.detach():
-            if len(self.images)<self.size: self.images.append(image); out.append(image)
-            elif random.random()<.5: i = random.randrange(self.size); out.append(self.images[i]); self.images[i] = image
+            if len(self.images)<self.size:
+                self.images.append(image)
+                out.append(image)
+            elif random.random()<.5:
+                i = random.randrange(self.size)
+                out.append(self.images[i])
+                self.images[i] = image
             else: out.append(image)
         return torch.stack(out)
 
@@ -52,25 +59,36 @@ class Textbook:
     "The published training loop"
     def __init__(self, model, own_layers):
         m = copy.deepcopy(model) if own_layers else plain(copy.deepcopy(model))
-        self.g_ab,self.g_ba,self.d_a,self.d_b = m.generator_a2b,m.generator_b2a,m.discriminator_a,m.discriminator_b
-        self.g_params,self.d_params = [*self.g_ab.parameters(), *self.g_ba.parameters()], [*self.d_a.parameters(), *self.d_b.parameters()]
-        self.opt_g,self.opt_d = (torch.optim.Adam(p, lr=lr, betas=(.5,.999)) for p,lr in ((self.g_params,1e-4), (self.d_params,4e-4)))
-        self.pool_a,self.pool_b = Buffer(),Buffer()
+        self.g_ab = m.generator_a2b
+        self.g_ba = m.generator_b2a
+        self.d_a = m.discriminator_a
+        self.d_b = m.discriminator_b
+        self.g_params,self.d_params = ([*self.g_ab.parameters(), *self.g_ba.parameters()],
+                                       [*self.d_a.parameters(), *self.d_b.parameters()])
+        self.opt_g,self.opt_d = (torch.optim.Adam(p, lr=lr, betas=(.5,.999))
+                                 for p,lr in ((self.g_params,1e-4), (self.d_params,4e-4)))
+        self.pool_a = Buffer()
+        self.pool_b = Buffer()
 
     def step(self, real_a, real_b):
-        gan = lambda score,target: F.mse_loss(score, torch.full_like(score, target))
-        fake_b = self.g_ab(real_a); rec_a = self.g_ba(fake_b)
-        fake_a = self.g_ba(real_b); rec_b = self.g_ab(fake_a)
-        idt_a,idt_b = self.g_ba(real_a),self.g_ab(real_b)
+        def gan(score, target): return F.mse_loss(score, torch.full_like(score, target))
+        fake_b = self.g_ab(real_a)
+        rec_a = self.g_ba(fake_b)
+        fake_a = self.g_ba(real_b)
+        rec_b = self.g_ab(fake_a)
+        idt_a = self.g_ba(real_a)
+        idt_b = self.g_ab(real_b)
         for p in self.d_params: p.requires_grad_(False)
         self.opt_g.zero_grad()
         loss_g = gan(self.d_b(fake_b), 1.) + gan(self.d_a(fake_a), 1.)
-        loss_g = loss_g + 10*(F.l1_loss(rec_a, real_a) + F.l1_loss(rec_b, real_b)) + 5*(F.l1_loss(idt_a, real_a) + F.l1_loss(idt_b, real_b))
+        loss_g = (loss_g + 10*(F.l1_loss(rec_a, real_a) + F.l1_loss(rec_b, real_b))
+                  + 5*(F.l1_loss(idt_a, real_a) + F.l1_loss(idt_b, real_b)))
         loss_g.backward()
         self.opt_g.step()
         for p in self.d_params: p.requires_grad_(True)
         self.opt_d.zero_grad()
-        for d,real,fake,pool in ((self.d_a,real_a,fake_a,self.pool_a), (self.d_b,real_b,fake_b,self.pool_b)):
+        for d,real,fake,pool in ((self.d_a,real_a,fake_a,self.pool_a),
+                                 (self.d_b,real_b,fake_b,self.pool_b)):
             loss_d = .5*(gan(d(real), 1.) + gan(d(pool(fake)), 0.))
             loss_d.backward()
         self.opt_d.step()
@@ -82,12 +100,15 @@ class Library:
         from fastai.callback.all import ProgressCallback
         from fastai.data.core import DataLoaders
         from neuroscope.trainers.callbacks import CPUMixedPrecision
-        from neuroscope.trainers.learner import cyclegan_learner
+        from neuroscope.trainers.building import cyclegan_learner
         self.learn = cyclegan_learner(DataLoaders([batch],[batch]), copy.deepcopy(model), r1=0)
         self.learn.remove_cb(ProgressCallback)
-        if bf16: self.learn.to_bf16() if batch[0].device.type=='cuda' else self.learn.add_cb(CPUMixedPrecision())
+        if bf16:
+            self.learn.to_bf16() if batch[0].device.type=='cuda' else self.learn.add_cb(
+                CPUMixedPrecision())
         if compiled:
-            for net in (*self.learn.model.generators(), *self.learn.model.discriminators()): net.compile()
+            for net in (*self.learn.model.generators(), *self.learn.model.discriminators()):
+                net.compile()
         self.learn.create_opt()
         self.learn.opt.set_hyper('lr', (1e-4,4e-4))
         self.learn.n_iter = 1
@@ -104,10 +125,13 @@ COMPILED = {'neuroscope compiled, fp32': lambda m,b: Library(m, b, bf16=False, c
 
 def make(args):
     "Model and batch"
-    from neuroscope.models.implementations import CycleGAN
+    from neuroscope.models.cyclegan import CycleGAN
     torch.manual_seed(0)
-    model = CycleGAN(generator_filters=args.filters, discriminator_filters=args.discriminator_filters or args.filters, n_residual_blocks=args.blocks)
-    return model.to(args.device),tuple((torch.rand(2, args.batch, 4, args.size, args.size)*2-1).to(args.device))
+    model = CycleGAN(generator_filters=args.filters,
+                     discriminator_filters=args.discriminator_filters or args.filters,
+                     n_residual_blocks=args.blocks)
+    return model.to(args.device),tuple(
+        (torch.rand(2, args.batch, 4, args.size, args.size)*2-1).to(args.device))
 
 def wait(device):
     "Let the GPU finish, if it is one"
@@ -115,13 +139,21 @@ def wait(device):
 
 def peak_memory(name, args):
     "Peak memory of a process that runs two iterations of one variant, in MB: resident, or allocated on the GPU"
-    cmd = [sys.executable, __file__, '--only', name] + [f'--{k.replace("_","-")}={v}' for k,v in vars(args).items() if k not in ('only','compile') and v is not None]
+    cmd = [sys.executable, __file__, '--only', name] + [f'--{k.replace("_","-")}={v}'
+                                                        for k,v in vars(args).items()
+                                                        if k not in ('only','compile')
+                                                        and v is not None]
     return float(subprocess.run(cmd, capture_output=True, text=True, check=True).stdout.split()[-1])
 
 def best(f, reps=5, device='cpu'):
     "Least time of several calls, s: wall and processor"
     times = []
-    for _ in range(reps): wait(device); start = time.perf_counter(),time.process_time(); f(); wait(device); times.append((time.perf_counter()-start[0], time.process_time()-start[1]))
+    for _ in range(reps):
+        wait(device)
+        start = time.perf_counter(),time.process_time()
+        f()
+        wait(device)
+        times.append((time.perf_counter()-start[0], time.process_time()-start[1]))
     return tuple(map(min, zip(*times)))
 
 def step_flops(variant, batch):
@@ -134,7 +166,8 @@ def matmul_rate(dtype, device):
     "Operations a second in a product of large matrices: by wall time, by processor time"
     n = 8192 if device.startswith('cuda') else 1536
     a,b = (torch.rand(n, n, device=device).to(dtype) for _ in 'ab')
-    a@b                                                               # the first product also chooses how
+    # the first product also chooses how
+    a@b
     return tuple(2*n**3/t for t in best(lambda: a@b, device=device))
 
 def loading(args, n=32):
@@ -148,37 +181,57 @@ def loading(args, n=32):
 
 def processor():
     "The name of the CPU"
-    cpu = next((l.split(':')[1].strip() for l in open('/proc/cpuinfo') if l.startswith('model name')), '') if os.path.exists('/proc/cpuinfo') else ''
+    cpu = next((l.split(':')[1].strip()
+                for l in open('/proc/cpuinfo') if l.startswith('model name')),
+               '') if os.path.exists('/proc/cpuinfo') else ''
     return cpu or platform.processor() or platform.machine()
 
 def machine(device):
     "What the figures were taken on"
-    said = [f'{processor()}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}']
+    said = [f'{processor()}, {torch.get_num_threads()} threads, load '
+            f'{os.getloadavg()[0]:.1f}, torch {torch.__version__}']
     if device.startswith('cuda'):
-        yes = lambda on: 'on' if on else 'off'
-        said.append(f'{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}; TF32 in fp32 convolutions {yes(torch.backends.cudnn.allow_tf32)}, '
-                    f'in matrix products {yes(torch.backends.cuda.matmul.allow_tf32)}; cuDNN benchmark {yes(torch.backends.cudnn.benchmark)}')
+        def yes(on): return 'on' if on else 'off'
+        said.append(f'{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}, cuDNN '
+                    f'{torch.backends.cudnn.version()}; TF32 in fp32 convolutions '
+                    f'{yes(torch.backends.cudnn.allow_tf32)}, '
+                    f'in matrix products {yes(torch.backends.cuda.matmul.allow_tf32)}; cuDNN '
+                    f'benchmark {yes(torch.backends.cudnn.benchmark)}')
     return '\n'.join(said)
 
 def warm_up(name, variant, batch, device):
     "First iterations, untimed; of a compiled variant, what the first took more than the third is said: forward and backward are compiled in it"
     took = []
     for _ in range(3 if name in COMPILED else 1):
-        wait(device); start = time.perf_counter(); variant.step(*batch); wait(device); took.append(time.perf_counter()-start)
-    if name in COMPILED: print(f'{name}: compiling took {took[0]-took[-1]:.0f} s, before the times below')
+        wait(device)
+        start = time.perf_counter()
+        variant.step(*batch)
+        wait(device)
+        took.append(time.perf_counter()-start)
+    if name in COMPILED:
+        print(f'{name}: compiling took {took[0]-took[-1]:.0f} s, before the times below')
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--filters', type=int, default=32, help='of the first layer of the generators (32; the standard network has 64)')
-    p.add_argument('--discriminator-filters', type=int, help='of the first layer of the discriminators (as the generators)')
+    p = argparse.ArgumentParser(description=__doc__,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--filters', type=int, default=32,
+                   help='of the first layer of the generators (32; the standard network has 64)')
+    p.add_argument('--discriminator-filters', type=int,
+                   help='of the first layer of the discriminators (as the generators)')
     p.add_argument('--blocks', type=int, default=9, help='residual blocks (9)')
     p.add_argument('--size', type=int, default=96, help='pixels on a side (96)')
     p.add_argument('--batch', type=int, default=4, help='pairs of slices (4)')
-    p.add_argument('--reps', type=int, help='timed iterations of each variant (as many as fit into about 75 seconds, at least 5)')
+    p.add_argument(
+        '--reps', type=int,
+        help='timed iterations of each variant (as many as fit into about 75 seconds, at least 5)')
     p.add_argument('--threads', type=int, help="of torch (torch's default)")
     p.add_argument('--device', default='cpu', help='to run on: cpu (default), cuda, cuda:1, …')
-    p.add_argument('--tf32', choices=['on','off'], help="single-precision products of a GPU in TF32 (as PyTorch has it: convolutions yes, matrix products no)")
-    p.add_argument('--compile', action='store_true', help='the library with compiled networks, too: takes a C++ compiler on a CPU, and minutes')
+    p.add_argument('--tf32', choices=['on','off'],
+                   help="single-precision products of a GPU in TF32 (as PyTorch has it: "
+                        "convolutions yes, matrix products no)")
+    p.add_argument(
+        '--compile', action='store_true',
+        help='the library with compiled networks, too: takes a C++ compiler on a CPU, and minutes')
     p.add_argument('--only', help=argparse.SUPPRESS)
     args = p.parse_args()
     if args.threads: torch.set_num_threads(args.threads)
@@ -187,8 +240,10 @@ def main():
     from neuroscope.utils import usable_device
     try: usable_device(args.device)
     except InputError as e: p.error(str(e))
-    if args.tf32: torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = args.tf32=='on'
-    gpu,variants = args.device.startswith('cuda'),VARIANTS | COMPILED
+    if args.tf32:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = args.tf32=='on'
+    gpu = args.device.startswith('cuda')
+    variants = VARIANTS | COMPILED
     model,batch = make(args)
     if args.only:
         v = variants[args.only](model, batch)
@@ -198,11 +253,14 @@ def main():
     bf16 = torch.cuda.is_bf16_supported() if gpu else cpu_has_bf16()
     names = [n for n in (variants if args.compile else VARIANTS) if bf16 or 'bf16' not in n]
     print(machine(args.device))
-    print(f'{args.filters} filters, {args.blocks} residual blocks, {args.batch} × 4 × {args.size} × {args.size} from each site')
+    print(f'{args.filters} filters, {args.blocks} residual blocks, {args.batch} × 4 '
+          f'× {args.size} × {args.size} from each site')
     variants = {n: variants[n](model, batch) for n in names}
     def timed(v):
         wait(args.device)
-        start = time.perf_counter(),time.process_time(); v.step(*batch); wait(args.device)
+        start = time.perf_counter(),time.process_time()
+        v.step(*batch)
+        wait(args.device)
         return time.perf_counter()-start[0],time.process_time()-start[1]
     for n,v in variants.items(): warm_up(n, v, batch, args.device)
     reps = args.reps or max(5, min(200, int(75/sum(timed(v)[0] for v in variants.values()))))
@@ -210,7 +268,8 @@ def main():
     for i in range(reps):
         for n in (names if i%2 else names[::-1]): times[n].append(timed(variants[n]))
 
-    base,memory = times[names[0]],{n: peak_memory(n, args) for n in names}
+    base = times[names[0]]
+    memory = {n: peak_memory(n, args) for n in names}
     print(f'\n{"":42s}{"ms, median":>12s}{"fastest":>10s}{"ratio":>9s}{"(quartiles)":>16s}{"[processor]":>13s}{"peak MB":>9s}{"ratio":>8s}')
     for n,t in times.items():
         q1,ratio,q3 = statistics.quantiles([b[0]/x[0] for b,x in zip(base, t)], n=4)
@@ -218,17 +277,25 @@ def main():
         wall = [x[0] for x in t]
         print(f'{n:42s}{1e3*statistics.median(wall):12.0f}{1e3*min(wall):10.0f}{ratio:8.2f}x{f"({q1:.2f}-{q3:.2f})":>16s}{f"[{cpu_ratio:.2f}x]":>13s}{memory[n]:9.0f}{memory[n]/memory[names[0]]:7.2f}x')
     if not bf16: print('This device has no bfloat16 arithmetic: the bf16 variant is left out.')
-    print(f'\nratio: time of the textbook loop over time of the variant, median over {reps} interleaved repetitions; of memory: the variant over the textbook')
-    in_place(args, {n: (variants[n], times[n]) for n in names if n.startswith('neuroscope,')}, batch)
+    print('\nratio: time of the textbook loop over time of the variant, median over '
+          f'{reps} interleaved repetitions; of memory: the variant over the textbook')
+    in_place(args, {n: (variants[n], times[n]) for n in names if n.startswith('neuroscope,')},
+             batch)
 
 def in_place(args, measured, batch):
     "Print the arithmetic floor of the library's step, and the share of loading"
     load = loading(args)
     for n,(variant,t) in measured.items():
-        flops,rate = step_flops(variant, batch),matmul_rate(torch.bfloat16 if 'bf16' in n else torch.float32, args.device)
+        flops = step_flops(variant, batch)
+        rate = matmul_rate(torch.bfloat16 if 'bf16' in n else torch.float32, args.device)
         took = [min(x[i] for x in t) for i in (0,1)]
-        print(f'{n}: {flops/1e9:.1f} GFLOP in {1e3*took[0]:.0f} ms [{1e3*took[1]:.0f} ms of processor]; at the matrix-product rate of {rate[0]/1e9:.0f} GFLOP/s [{rate[1]/1e9:.0f}] it would be '
-              f'{1e3*flops/rate[0]:.0f} ms [{1e3*flops/rate[1]:.0f}]: the step runs at {100*flops/rate[0]/took[0]:.0f} % [{100*flops/rate[1]/took[1]:.0f} %] of that rate')
-        print(f'{n}: making a batch takes {1e3*load[0]:.1f} ms [{1e3*load[1]:.1f}], {100*load[1]/took[1]:.1f} % of an iteration')
+        print(f'{n}: {flops/1e9:.1f} GFLOP in {1e3*took[0]:.0f} ms [{1e3*took[1]:.0f} ms '
+              f'of processor]; at the matrix-product rate of {rate[0]/1e9:.0f} GFLOP/s '
+              f'[{rate[1]/1e9:.0f}] it would be '
+              f'{1e3*flops/rate[0]:.0f} ms [{1e3*flops/rate[1]:.0f}]: the step runs at '
+              f'{100*flops/rate[0]/took[0]:.0f} % [{100*flops/rate[1]/took[1]:.0f} %] of '
+              'that rate')
+        print(f'{n}: making a batch takes {1e3*load[0]:.1f} ms [{1e3*load[1]:.1f}], '
+              f'{100*load[1]/took[1]:.1f} % of an iteration')
 
 if __name__=='__main__': main()

@@ -20,7 +20,8 @@ from .core import (NEEDED, InputError, NeuroscopeError, get_logger, image_data,
                              progress_bar, read_json)
 from .data.patients import scan_mark
 from .models.direction import check_sides, site_figures
-from .models.site_match import FEWEST_FOR_TEST, SiteMatch, summarize_scan
+from .models.site_match import FEWEST_FOR_TEST, SiteMatch
+from .models.site_looks import summarize_scan
 from .records import read_record, why_unchanged
 from .site_fit import read_scan
 

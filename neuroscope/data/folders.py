@@ -90,7 +90,8 @@ def check_complete(cohort, # `Cohort` of one site
     "Raise where nobody has all sequences of the study, and say which one the site lacks"
     if cohort.complete: return cohort.complete
     used = cohort[0].sequences if len(cohort) else SEQUENCES
-    lacking = [SEQUENCE_LABELS[q] for q in used if not any(q in s.paths for s in cohort)]
+    there = set().union(*[s.paths for s in cohort])
+    lacking = [SEQUENCE_LABELS[q] for q in used if q not in there]
     what = (f'site {site} has no {" and no ".join(lacking)}' if lacking
             else f'none of the {len(cohort)} subjects of site {site} has all sequences')
     fix = ('The same sequences are needed at both sites. Look at the names of the '

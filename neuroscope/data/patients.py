@@ -11,7 +11,6 @@ __all__ = ['lesion_parts_ml', 'grade_in_name', 'read_grades', 'scan_mark', 'pati
 import re
 from itertools import combinations
 from math import comb
-from pathlib import Path
 
 import numpy as np
 import pandas as pd

@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from ..core import (SEQUENCES, Cohort, InputError, NoSubjectsError, Subject, atomic_path,
-                             file_hash, find_subjects, get_logger, image_data, read_json,
-                             shared_sequences, versions, write_json)
+from ..core import (SEQUENCES, Cohort, InputError, Subject, atomic_path, file_hash,
+                             find_subjects, get_logger, image_data, read_json, shared_sequences,
+                             versions, write_json)
 from .folders import check_complete, cohort_notes
 from .patients import patient_table, patients_differ
 
@@ -34,8 +34,8 @@ def split_counts(
 ) -> list: # patients in each; at least one where the fraction is not 0 and there are enough
     "How many patients each split gets"
     counts = [round(f*n) for f in fractions[1:]]
-    counts = [max(c, 1) if f>0 and n>sum(x>0 for x in fractions)-1 else c
-              for c,f in zip(counts, fractions[1:])]
+    enough = n > sum(x>0 for x in fractions)-1
+    counts = [max(c, 1) if f>0 and enough else c for c,f in zip(counts, fractions[1:])]
     while n-sum(counts)<(fractions[0]>0) and max(counts): counts[counts.index(max(counts))] -= 1
     return [n-sum(counts), *counts]
 
@@ -149,9 +149,13 @@ class Splits(dict):
         problems=(), # who was left out, and why
     ):
         sequences = tuple(settings.get('sequences', SEQUENCES))
-        super().__init__({k: {d: Cohort([_subject(r, sequences)
-                                         for r in rows if r['split']==k and r['domain']==d],
-                                        settings['folders'][d]) for d in 'ab'} for k in SPLITS})
+        super().__init__()
+        for split in SPLITS:
+            self[split] = {}
+            for domain in 'ab':
+                own = [_subject(r, sequences) for r in rows
+                       if (r['split'], r['domain']) == (split, domain)]
+                self[split][domain] = Cohort(own, settings['folders'][domain])
         self.rows = rows
         self.settings = settings
         self.problems = list(problems)
@@ -160,9 +164,8 @@ class Splits(dict):
     @property
     def table(self)->pd.DataFrame:
         "A row a session"
-        return pd.DataFrame(
-            [{k: r[k] for k in ('split','domain','subject','patient','site','lesion_ml')}
-             for r in self.rows])
+        columns = ['split', 'domain', 'subject', 'patient', 'site', 'lesion_ml']
+        return pd.DataFrame(self.rows, columns=columns)
     def __repr__(self):
         return 'Splits(' + ', '.join(f'{k}: {len(v["a"])} + {len(v["b"])}'
                                      for k,v in self.items()) + ')'

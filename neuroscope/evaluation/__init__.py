@@ -7,32 +7,58 @@ Docs: https://ishrith-gowda.github.io/neuroscope/evaluation/index.html.md"""
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/evaluation/index.ipynb #169567d1
-_NAMES = dict(   # module -> what it gives; a module is loaded when one of its names is asked for
-    harmonization = 'Evaluation evaluate_harmonization plan_evaluation summing_up site_map lesion_scatter bland_altman',
+# %% ../../nbs/evaluation/index.ipynb #b268c543
+# module -> what it gives; a module is loaded when one of its names is asked for
+_FIGURES = dict(
+    harmonization = '''Evaluation evaluate_harmonization plan_evaluation summing_up site_map
+        lesion_scatter bland_altman''',
     rules = 'LESION_RULES KEPT_BANDS',
     touched = 'touched_shares touched_by',
     fitted_on = 'fitted_on_words model_marks',
     ceiling = 'ceilings ceiling_alarms',
-    image_quality = 'METRICS LOWER_IS_BETTER mse mae psnr nmi ssim ssim_map image_metrics subject_metrics cycle_consistency',
-    baselines = '''DIRECTIONS BASELINES MORE_BASELINES Baseline Identity ZScore Nyul WhiteStripe HistogramMatching JointToneMapBaseline FolderMethod load_pair
-        travelling_pairs apply_method evaluate_pairs fit_baselines baseline_table''',
+    image_quality = '''METRICS LOWER_IS_BETTER mse mae psnr nmi ssim ssim_map image_metrics
+        subject_metrics cycle_consistency''',
+    pairs = 'DIRECTIONS load_pair travelling_pairs',
+    methods = 'Baseline Identity FolderMethod apply_method',
+    landmarks = 'ZScore Nyul WhiteStripe',
+    histograms = 'HistogramMatching',
+    joint_maps = 'JointToneMapBaseline',
+    travelling = 'evaluate_pairs',
+    baselines = 'BASELINES MORE_BASELINES fit_baselines baseline_table',
     combat = 'ComBat',
-    tissues = 'TISSUE_COLUMNS tissue_errors part_contrasts part_surroundings tissue_table tissue_changes contrast_ratios appearing_parts tissue_alarms contrast_alarms worst_tissue tissue_summary',
+    tissue_figures = 'TISSUE_COLUMNS tissue_errors part_contrasts part_surroundings',
+    tissue_verdict = '''tissue_changes contrast_ratios appearing_parts tissue_alarms
+        contrast_alarms worst_tissue''',
+    tissues = 'tissue_table tissue_summary',
+)
+
+# %% ../../nbs/evaluation/index.ipynb #52f85cdb
+_NAMES = _FIGURES | dict(
     side_by_side = 'compare_runs write_side_by_side',
     carried = 'RisingCurve carry_source unlike_curve',
     local_change = 'lost_spots change_alarms',
     kept = 'find_places kept_figures kept_summary kept_alarms leak_shares',
-    radiomics = 'FEATURES radiomics_engine radiomic_features region_features evaluate_radiomics feature_agreement radiomics_summary',
-    lesions = '''LesionCase LesionReference load_case simulated_case patient_axis mirrored normal_tissue lesion_masks lesion_contrast lost_lesions false_lesions
-        unexplained foretold subject_lesions evaluate_lesions lesion_summary adversaries prevalence_bias prevalence_effect''',
-    domain_gap = 'GapFeatures gap_features rough_tissues domain_classifier leave_one_out axes_features gap_distance tissue_distances site_effect site_effect_table site_effect_summary',
-    statistics = '''sample_size_note mean_interval bootstrap_statistic paired_comparison compare_paired holm cohens_dz rank_biserial agreement pearson lin_ccc icc
-        weighted_kappa''',
+    radiomics = '''FEATURES radiomics_engine radiomic_features region_features evaluate_radiomics
+        feature_agreement radiomics_summary''',
+    lesions = '''LesionCase LesionReference load_case simulated_case patient_axis mirrored
+        normal_tissue lesion_masks lesion_contrast lost_lesions false_lesions unexplained foretold
+        subject_lesions evaluate_lesions lesion_summary adversaries prevalence_bias
+        prevalence_effect''',
+    grey_values = 'rough_tissues',
+    site_features = 'GapFeatures gap_features axes_features',
+    site_classifiers = 'domain_classifier leave_one_out',
+    gap_distances = 'gap_distance tissue_distances',
+    domain_gap = 'site_effect site_effect_table site_effect_summary',
+    statistics = '''sample_size_note mean_interval bootstrap_statistic paired_comparison
+        compare_paired holm cohens_dz rank_biserial agreement pearson lin_ccc icc weighted_kappa''',
     downstream = 'site_case train_lesion_net segment dice downstream_dice downstream_gain',
-    reader_study = 'create_study Reading ReadingRoom read_answers analyse_study study_verdict StudyResult',
-    report = 'METRIC_COLUMNS write_metrics_csv subject_means summary_table compare_methods subject_interval verdict write_report',
+    reader_study = '''create_study Reading ReadingRoom read_answers analyse_study study_verdict
+        StudyResult''',
+    report = '''METRIC_COLUMNS write_metrics_csv subject_means summary_table compare_methods
+        subject_interval verdict write_report''',
 )
+
+# %% ../../nbs/evaluation/index.ipynb #169567d1
 _HOME = {n: m for m,names in _NAMES.items() for n in names.split()}
 __all__ = list(_HOME)
 

@@ -27,8 +27,8 @@ from .rules import (CONTRAST_CHANGED, KEPT_BANDS, LESION_RULES, SITE_BETTER,
                                          STRANGE, Answer, alarms_of, is_changed, is_strange,
                                          said_once, say_of, worst_of)
 from .site_answer import site_answer
-from .tissues import (APPEARS_IN_T1, SEQUENCE_WORDS, contrast_alarms,
-                                           tissue_alarms, worst_tissue)
+from .tissue_verdict import (APPEARS_IN_T1, SEQUENCE_WORDS, contrast_alarms,
+                                                  tissue_alarms, worst_tissue)
 from .touched import touched_by
 from ..visualization.figures import DIRECTION_LABELS
 

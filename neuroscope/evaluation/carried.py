@@ -34,7 +34,8 @@ class RisingCurve:
         rising = IsotonicRegression()
         self.y = rising.fit_transform(self.x, middle.y, sample_weight=groups.size())
         kept = max(2, int(top*len(self.x)))
-        self.x, self.y = self.x[:kept], self.y[:kept]
+        self.x = self.x[:kept]
+        self.y = self.y[:kept]
         n = max(2, int(TAIL*len(self.x)))
         self.slopes = self._slope(slice(0, n)), self._slope(slice(-n, None))
 

@@ -16,12 +16,12 @@ from fastcore.basics import patch
 
 from ..core import (SEQUENCES, Cohort, InputError, NeuroscopeError, NoSubjectsError,
                              find_subjects, image_data)
-from .baselines import (BASELINES, FolderMethod, check_direction,
-                                             check_no_leak,
-                                             fit_baselines, load_pair, load_travelling)
+from .baselines import BASELINES, check_no_leak, fit_baselines
+from .methods import FolderMethod
+from .pairs import check_direction, load_pair, load_travelling
 from .fitted_on import fitted_on_words
 from .lesions import LesionCase, check_seg
-from .tissues import SEQUENCE_WORDS
+from .tissue_verdict import SEQUENCE_WORDS
 
 # %% ../../nbs/evaluation/08a_cases.ipynb #07efcfdc
 JUDGED = 'harmonized'      # what the method under trial is called in every table
@@ -147,10 +147,21 @@ def _as_methods(methods, sequences):
     return {k: FolderMethod({'a2b': m}, k, sequences) if isinstance(m, (str, Path)) else m
             for k, m in (methods or {}).items()}
 
-# %% ../../nbs/evaluation/08a_cases.ipynb #6337e9dd
+# %% ../../nbs/evaluation/08a_cases.ipynb #2575a156
 _FIRST_SCANS = 'Name the folder of the first scans as truth'
 _SAME_NAMES = 'Harmonized scans keep the names of their source'
 
+def _matched(source, harmonized, target, truth, problems):
+    "Ids of the source's subjects who were harmonized; who was not is named"
+    matched = {s.id for s in source} & {s.id for s in harmonized}
+    if not matched:
+        raise NoSubjectsError(f'no subject of {source.folder} was harmonized',
+                              path=harmonized.folder, fix=_SAME_NAMES)
+    problems += _left_out(source, matched, truth)
+    check_no_leak([(s.id, s) for s in source], target)
+    return matched
+
+# %% ../../nbs/evaluation/08a_cases.ipynb #6337e9dd
 def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
                     harmonized, # folder or `Cohort`: what was made of them, same names
                     target, # folder or `Cohort`: scans of other people from the target site
@@ -175,12 +186,7 @@ def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
         raise InputError('a rescan needs the truth that it repeats', fix=_FIRST_SCANS)
     truth, rescan = (Cohort() if got[k] is None else _cohort(got[k], k, problems)
                      for k in ('truth', 'rescan'))
-    matched = {s.id for s in source} & {s.id for s in harmonized}
-    if not matched:
-        raise NoSubjectsError(f'no subject of {source.folder} was harmonized',
-                              path=harmonized.folder, fix=_SAME_NAMES)
-    problems += _left_out(source, matched, truth)
-    check_no_leak([(s.id, s) for s in source], target)
+    matched = _matched(source, harmonized, target, truth, problems)
     judged = [*_only(source, matched), *target]
     fit, fitted = _whom_to_fit(source, target, got['fit_source'], got['fit_target'], problems,
                                model, judged)

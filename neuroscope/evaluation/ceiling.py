@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import SEQUENCES
-from .tissues import SEQUENCE_WORDS
+from .tissue_verdict import SEQUENCE_WORDS
 
 # %% ../../nbs/evaluation/03c_ceiling.ipynb #22236a82
 CEILING_COLUMNS = ['subject', 'direction', 'method', 'sequence', 'value', 'share', 'before']

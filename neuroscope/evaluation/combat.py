@@ -123,7 +123,8 @@ def fit(self:ComBat,
     Z = self._standardize(Y, X)
     est = {s:(np.zeros(Y.shape[1]),np.ones(Y.shape[1])) if s==ref
            else _site_effect(Z[site==s], self.sd>0, self.shrink) for s in self.sites.tolist()}
-    self.gamma,self.delta2 = ({s:e[i] for s,e in est.items()} for i in (0,1))
+    self.gamma = {s: e[0] for s, e in est.items()}
+    self.delta2 = {s: e[1] for s, e in est.items()}
     return self
 
 # %% ../../nbs/evaluation/01b_combat.ipynb #15a7edf0

@@ -15,11 +15,10 @@ from torch import nn
 from fastai.basics import DataLoaders, Learner
 from fastai.callback.all import ProgressCallback
 from fastai.data.load import DataLoader
-from ..core import (EmptyVolumeError, GridMismatchError, InputError, NeuroscopeError,
-                             NonFiniteError, NoSubjectsError, get_logger, image_data, lesion_labels,
-                             progress_bar)
-from .baselines import (DIRECTIONS, Identity, apply_method, check_direction,
-                                             load_pair)
+from ..core import (EmptyVolumeError, InputError, NeuroscopeError, NonFiniteError,
+                             NoSubjectsError, get_logger, image_data, lesion_labels, progress_bar)
+from .pairs import DIRECTIONS, check_direction, load_pair
+from .methods import Identity, apply_method
 from .lesions import LesionCase, check_seg, patient_axis
 from .statistics import holm, paired_comparison
 from ..imaging.similarity import dice
@@ -129,7 +128,8 @@ class SliceDraws:
                                   fix='Give cases with lesions to learn from')
         self.idx = np.where((r.random(n)<share)|(not len(well)), r.choice(ill, n),
                             r.choice(well if len(well) else ill, n))
-        self.flips = [[d for d in (1,2) if f[d-1]] for f in r.random((n,2))<.5]
+        choices = [], [2], [1], [1, 2]
+        self.flips = [choices[2*a+b] for a, b in r.random((n,2))<.5]
     def __len__(self): return len(self.idx)
     def __getitem__(self, k):
         i = self.idx[k]
@@ -148,9 +148,11 @@ def train_lesion_net(slices, # list of (x, y) from `axial_slices`
     if not slices:
         raise NoSubjectsError('no case to train the segmentation on',
                               fix='Give cases of the target site with lesion masks')
-    h,w = (max(x.shape[i] for x,_ in slices) for i in (2,3))
+    h = max(x.shape[2] for x, _ in slices)
+    w = max(x.shape[3] for x, _ in slices)
     def fill(t): return F.pad(t, (0, w-t.shape[-1], 0, h-t.shape[-2]))
-    x,y = (torch.cat([fill(t) for t in ts]) for ts in zip(*slices))
+    x = torch.cat([fill(x) for x, _ in slices])
+    y = torch.cat([fill(y) for _, y in slices])
     brain = x.movedim(1, -1)[(x!=0).any(1)]
     train = DataLoader(SliceDraws(x, y, steps*bs, seed=seed), bs=bs, num_workers=0)
     with torch.random.fork_rng(devices=[]):
@@ -171,13 +173,14 @@ def segment(net, # `LesionNet`
     s = torch.cat([net(b).argmax(1) for b in x.split(32)]).where((x!=0).any(1), 0).numpy()
     return np.stack([s>0, s==2])
 
-# %% ../../nbs/evaluation/07_downstream.ipynb #95d77244
+# %% ../../nbs/evaluation/07_downstream.ipynb #7da23f9c
 class _Logged(list):
     "Sentences that nobody asked for, so that they are logged"
     def append(self, s):
         super().append(s)
         _log.warning(s)
 
+# %% ../../nbs/evaluation/07_downstream.ipynb #6f653e62
 def _usable(cases, site, problems):
     "Cases of a site with a readable mask"
     out = []
@@ -190,6 +193,7 @@ def _usable(cases, site, problems):
         except NeuroscopeError as e: problems.append(f'{c.id} at {site.upper()} was left out: {e}')
     return out
 
+# %% ../../nbs/evaluation/07_downstream.ipynb #b8cbb599
 def _case_dice(net, case, y, parts, outputs, direction, problems):
     "Dice of one patient; `outputs` are functions that make a volume"
     truth = dict(zip(PARTS, np.stack([y>0, y==2])))
@@ -206,6 +210,27 @@ def _case_dice(net, case, y, parts, outputs, direction, problems):
                       value=dice(s[p], truth[p])) for p in parts if p not in none]
     return rows
 
+# %% ../../nbs/evaluation/07_downstream.ipynb #7d6da758
+def _outputs_of(case, methods, direction):
+    "Functions that make the volumes of a patient: by each method, and the real target scan"
+    here = direction[0]
+    there = direction[-1]
+    def made(method):
+        return lambda: apply_method(method, case.id, case.vols[here], case.masks[here], direction)
+    outputs = {name: made(m) for name, m in methods.items()} if here in case.vols else {}
+    if there in case.vols: outputs['target_scan'] = lambda: case.vols[there]
+    return outputs
+
+# %% ../../nbs/evaluation/07_downstream.ipynb #95d77244
+def _check_apart(train, test, methods):
+    "Refuse patients who are trained on and tested on, and a method with the reference's name"
+    if 'target_scan' in methods:
+        raise InputError('target_scan is the name of the reference',
+                         fix='Call the method something else')
+    if leaked := sorted({c.id for c in train} & {c.id for c in test}):
+        raise InputError(f'{", ".join(leaked)} would be trained on and tested on',
+                         fix='Leave them out of one of the two')
+
 # %% ../../nbs/evaluation/07_downstream.ipynb #312da237
 def downstream_dice(train, # `LesionCase`s to learn from, scanned at either site or both
                     test, # other `LesionCase`s, to segment
@@ -221,32 +246,22 @@ def downstream_dice(train, # `LesionCase`s to learn from, scanned at either site
                    )->pd.DataFrame: # subject, direction, method, metric, value
     "Train at the target site; segment source scans raw and harmonized, and real target scans"
     problems = _Logged() if problems is None else problems
-    methods = dict(identity=Identity())|methods
+    methods = dict(identity=Identity()) | methods
+    _check_apart(train, test, methods)
     rows = []
-    if 'target_scan' in methods:
-        raise InputError('target_scan is the name of the reference',
-                         fix='Call the method something else')
-    if leaked := sorted({c.id for c in train}&{c.id for c in test}):
-        raise InputError(f'{", ".join(leaked)} would be trained on and tested on',
-                         fix='Leave them out of one of the two')
     for d in map(check_direction, directions):
-        src = d[0]
-        dst = d[-1]
-        learn = [s for _,s in _usable(train, dst, problems)]
+        learn = [s for _, s in _usable(train, d[-1], problems)]
         net = train_lesion_net(learn, **kwargs)
-        parts = PARTS if any((y==2).any() for _,y in learn) else PARTS[:1]
-        if len(parts)<2:
-            problems.append(
-                f'{d}: no enhancing tumour to learn from at {dst.upper()}, whole tumour only')
-        todo = {c.id:(c, y) for k,cs in ((src, test),(dst, [c for c in test if src not in c.vols]))
-                for c,(_,y) in _usable(cs, k, problems)}
-        for c,y in progress_bar(todo.values(), f'segmenting {d}', progress=progress, leave=False,
-                                unit='subject'):
-            made = {n:(lambda m=m: apply_method(m, c.id, c.vols[src], c.masks[src], d))
-                    for n,m in methods.items()} if src in c.vols else {}
-            rows += _case_dice(net, c, y, parts,
-                               made|({'target_scan': lambda: c.vols[dst]} if dst in c.vols else {}),
-                               d, problems)
+        parts = PARTS if any((y == 2).any() for _, y in learn) else PARTS[:1]
+        if len(parts) < 2:
+            problems.append(f'{d}: no enhancing tumour to learn from at {d[-1].upper()}, '
+                            f'whole tumour only')
+        at_source = _usable(test, d[0], problems)
+        at_target = _usable([c for c in test if d[0] not in c.vols], d[-1], problems)
+        todo = {c.id: (c, y) for c, (_, y) in (*at_source, *at_target)}
+        for c, y in progress_bar(todo.values(), f'segmenting {d}', progress=progress, leave=False,
+                                 unit='subject'):
+            rows += _case_dice(net, c, y, parts, _outputs_of(c, methods, d), d, problems)
     if not rows:
         raise NoSubjectsError('nothing could be segmented',
                               fix='; '.join(problems) or 'Give test cases with lesions')

@@ -11,7 +11,8 @@ __all__ = ['PARTS', 'evaluate_harmonization', 'JUDGED', 'OWN', 'NOTHING_MEASURED
 # %% ../../nbs/evaluation/09_harmonization.ipynb #df41b8b1
 from ..core import progress_bar
 from .answers import NOTHING_MEASURED, QUESTIONS, summing_up
-from .baselines import BASELINES, DIRECTIONS
+from .baselines import BASELINES
+from .pairs import DIRECTIONS
 from .cases import JUDGED, Evaluation, plan_evaluation
 from .charts import SHOWN_FEATURES, bland_altman, lesion_scatter, site_map
 from .measuring import OWN

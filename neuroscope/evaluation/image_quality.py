@@ -242,7 +242,8 @@ def ssim_map(test, # (X,Y,Z) the image to judge
 # %% ../../nbs/evaluation/00_image_quality.ipynb #c7d2fa4b
 def _bounds(m):
     "First and last voxel of a mask along each axis"
-    ends = [np.flatnonzero(m.any(tuple(j for j in range(3) if j!=i)))[[0,-1]] for i in range(3)]
+    others = (1, 2), (0, 2), (0, 1)
+    ends = [np.flatnonzero(m.any(axes))[[0,-1]] for axes in others]
     return [(int(a),int(b)) for a,b in ends]
 
 def ssim(test, # (X,Y,Z) the image to judge

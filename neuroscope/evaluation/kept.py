@@ -21,7 +21,8 @@ from ..core import LESION_PARTS, SEQUENCES
 from .carried import carry_source, unlike_curve
 from .local_change import A_CURVE, coarse_labels, coarse_means, coarse_step
 from .statistics import FEW_SUBJECTS, MIN_SUBJECTS, mean_interval
-from .tissues import SHOWS, SEQUENCE_WORDS, part_surroundings, place_words
+from .tissue_verdict import SHOWS, SEQUENCE_WORDS, place_words
+from .tissue_figures import part_surroundings
 from ..imaging.tissues import MIN_TISSUE, TISSUE_CODES, tissue_codes
 
 # %% ../../nbs/evaluation/03b_kept.ipynb #87f0578c

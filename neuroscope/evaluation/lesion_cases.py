@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core import (SEQUENCES, check_same_grid, EmptyVolumeError, GridMismatchError,
                              image_data, lesion_labels, stack_sequences)
-from .baselines import load_pair, load_travelling
+from .pairs import load_pair, load_travelling
 from ..simulate import Phantom, scan, simulate_subject
 
 # %% ../../nbs/evaluation/03p_lesion_cases.ipynb #dff23a9b

@@ -18,7 +18,8 @@ import pandas as pd
 
 from ..core import (EmptyVolumeError, get_logger, InputError, NeuroscopeError,
                              NoSubjectsError)
-from .baselines import DIRECTIONS, apply_method, check_direction
+from .pairs import DIRECTIONS, check_direction
+from .methods import apply_method
 from .false_blobs import LesionReference
 from .image_quality import check_pair
 from .lesion_cases import LesionCase, load_case

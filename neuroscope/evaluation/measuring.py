@@ -18,10 +18,13 @@ from joblib import Parallel, delayed
 from ..core import (Cohort, InputError, MissingExtraError, NeuroscopeError,
                              NoSubjectsError,
                              progress_bar)
-from .baselines import MORE_BASELINES, apply_method
+from .baselines import MORE_BASELINES
+from .methods import apply_method
 from .cases import JUDGED, Evaluation
 from .ceiling import CEILING_COLUMNS, ceilings
-from .domain_gap import gap_features, rough_tissues, site_effect, tissue_masks
+from .site_features import gap_features
+from .grey_values import rough_tissues, tissue_masks
+from .domain_gap import site_effect
 from .downstream import downstream_dice, site_case
 from .image_quality import subject_metrics
 from .kept import KEPT_COLUMNS, find_places, kept_figures
@@ -30,7 +33,8 @@ from .local_change import CHANGE_COLUMNS, local_change
 from .radiomics import radiomic_regions, radiomics_engine, region_features
 from .report import METRIC_COLUMNS
 from .touched import TOUCHED_COLUMNS, touched_shares
-from .tissues import look_at_tissues, part_surroundings, study_table
+from .tissue_figures import look_at_tissues, part_surroundings
+from .tissues import study_table
 from ..imaging.tissues import tissue_codes
 from ..visualization.figures import method_label
 

@@ -12,39 +12,73 @@ __all__ = ['FAMILIES', 'FEATURES', 'ENGINES', 'MIN_REGION', 'GOOD', 'radiomics_e
 import importlib.util, logging, numpy as np, pandas as pd
 from contextlib import contextmanager
 from ..core import (SEQUENCES, InputError, EmptyVolumeError, MissingExtraError,
-                             NeuroscopeError, NoSubjectsError, NonFiniteError, GridMismatchError,
-                             get_logger, require_extra)
+                             NeuroscopeError, NoSubjectsError, NonFiniteError, get_logger,
+                             require_extra)
 from .image_quality import check_mask
-from .baselines import DIRECTIONS, apply_method, check_direction
+from .pairs import DIRECTIONS, check_direction
+from .methods import apply_method
 from .lesions import LesionCase, load_case, mirrored
 from .statistics import AGREEMENT, agreement, bootstrap_statistic
 
 # %% ../../nbs/evaluation/02_radiomics.ipynb #dce470e4
 _log = get_logger('radiomics')
 
+# %% ../../nbs/evaluation/02_radiomics.ipynb #e5a40111
+def _pairs(text):
+    "Names of IBSI and of pyradiomics, which stand in turn"
+    words = text.split()
+    return dict(zip(words[::2], words[1::2]))
+
+_HISTOGRAM = _pairs('''
+    mean Mean var Variance skew Skewness kurt Kurtosis median Median min Minimum
+    p10 10Percentile p90 90Percentile max Maximum iqr InterquartileRange range Range
+    mad MeanAbsoluteDeviation rmad RobustMeanAbsoluteDeviation energy Energy rms RootMeanSquared''')
+_COOCCURRENCE = _pairs('''
+    joint_max MaximumProbability joint_avg JointAverage joint_var SumSquares
+    joint_entr JointEntropy diff_avg DifferenceAverage diff_var DifferenceVariance
+    diff_entr DifferenceEntropy sum_avg SumAverage sum_entr SumEntropy energy JointEnergy
+    contrast Contrast inv_diff Id inv_diff_norm Idn inv_diff_mom Idm inv_diff_mom_norm Idmn
+    inv_var InverseVariance corr Correlation auto_corr Autocorrelation
+    clust_tend ClusterTendency clust_shade ClusterShade clust_prom ClusterProminence
+    info_corr1 Imc1 info_corr2 Imc2''')
+
+# %% ../../nbs/evaluation/02_radiomics.ipynb #a54d1a77
+_RUNS = _pairs('''
+    sre ShortRunEmphasis lre LongRunEmphasis lgre LowGrayLevelRunEmphasis
+    hgre HighGrayLevelRunEmphasis srlge ShortRunLowGrayLevelEmphasis
+    srhge ShortRunHighGrayLevelEmphasis lrlge LongRunLowGrayLevelEmphasis
+    lrhge LongRunHighGrayLevelEmphasis glnu GrayLevelNonUniformity
+    glnu_norm GrayLevelNonUniformityNormalized rlnu RunLengthNonUniformity
+    rlnu_norm RunLengthNonUniformityNormalized r_perc RunPercentage gl_var GrayLevelVariance
+    rl_var RunVariance rl_entr RunEntropy''')
+_ZONES = _pairs('''
+    sze SmallAreaEmphasis lze LargeAreaEmphasis lgze LowGrayLevelZoneEmphasis
+    hgze HighGrayLevelZoneEmphasis szlge SmallAreaLowGrayLevelEmphasis
+    szhge SmallAreaHighGrayLevelEmphasis lzlge LargeAreaLowGrayLevelEmphasis
+    lzhge LargeAreaHighGrayLevelEmphasis glnu GrayLevelNonUniformity
+    glnu_norm GrayLevelNonUniformityNormalized zsnu SizeZoneNonUniformity
+    zsnu_norm SizeZoneNonUniformityNormalized z_perc ZonePercentage gl_var GrayLevelVariance
+    zs_var ZoneVariance zs_entr ZoneEntropy''')
+_NEIGHBOURS = _pairs('''
+    coarseness Coarseness contrast Contrast busyness Busyness complexity Complexity
+    strength Strength''')
+_DEPENDENCE = _pairs('''
+    lde SmallDependenceEmphasis hde LargeDependenceEmphasis lgce LowGrayLevelEmphasis
+    hgce HighGrayLevelEmphasis ldlge SmallDependenceLowGrayLevelEmphasis
+    ldhge SmallDependenceHighGrayLevelEmphasis hdlge LargeDependenceLowGrayLevelEmphasis
+    hdhge LargeDependenceHighGrayLevelEmphasis glnu GrayLevelNonUniformity
+    dcnu DependenceNonUniformity dcnu_norm DependenceNonUniformityNormalized
+    gl_var GrayLevelVariance dc_var DependenceVariance dc_entr DependenceEntropy''')
+
 # %% ../../nbs/evaluation/02_radiomics.ipynb #537bff19
-def _PAIRS(text): return dict(zip(text.split()[::2], text.split()[1::2]))
-FAMILIES = dict(      # pyradiomics' class -> (IBSI prefix, {IBSI name: pyradiomics name})
-    firstorder=('stat', _PAIRS('mean Mean var Variance skew Skewness kurt Kurtosis median Median min Minimum p10 10Percentile p90 90Percentile max Maximum '
-        'iqr InterquartileRange range Range mad MeanAbsoluteDeviation rmad RobustMeanAbsoluteDeviation energy Energy rms RootMeanSquared')),
-    glcm=('cm', _PAIRS('joint_max MaximumProbability joint_avg JointAverage joint_var SumSquares joint_entr JointEntropy diff_avg DifferenceAverage '
-        'diff_var DifferenceVariance diff_entr DifferenceEntropy sum_avg SumAverage sum_entr SumEntropy energy JointEnergy contrast Contrast inv_diff Id '
-        'inv_diff_norm Idn inv_diff_mom Idm inv_diff_mom_norm Idmn inv_var InverseVariance corr Correlation auto_corr Autocorrelation clust_tend ClusterTendency '
-        'clust_shade ClusterShade clust_prom ClusterProminence info_corr1 Imc1 info_corr2 Imc2')),
-    glrlm=('rlm', _PAIRS('sre ShortRunEmphasis lre LongRunEmphasis lgre LowGrayLevelRunEmphasis hgre HighGrayLevelRunEmphasis srlge ShortRunLowGrayLevelEmphasis '
-        'srhge ShortRunHighGrayLevelEmphasis lrlge LongRunLowGrayLevelEmphasis lrhge LongRunHighGrayLevelEmphasis glnu GrayLevelNonUniformity '
-        'glnu_norm GrayLevelNonUniformityNormalized rlnu RunLengthNonUniformity rlnu_norm RunLengthNonUniformityNormalized r_perc RunPercentage '
-        'gl_var GrayLevelVariance rl_var RunVariance rl_entr RunEntropy')),
-    glszm=('szm', _PAIRS('sze SmallAreaEmphasis lze LargeAreaEmphasis lgze LowGrayLevelZoneEmphasis hgze HighGrayLevelZoneEmphasis szlge SmallAreaLowGrayLevelEmphasis '
-        'szhge SmallAreaHighGrayLevelEmphasis lzlge LargeAreaLowGrayLevelEmphasis lzhge LargeAreaHighGrayLevelEmphasis glnu GrayLevelNonUniformity '
-        'glnu_norm GrayLevelNonUniformityNormalized zsnu SizeZoneNonUniformity zsnu_norm SizeZoneNonUniformityNormalized z_perc ZonePercentage '
-        'gl_var GrayLevelVariance zs_var ZoneVariance zs_entr ZoneEntropy')),
-    ngtdm=('ngt', _PAIRS('coarseness Coarseness contrast Contrast busyness Busyness complexity Complexity strength Strength')),
-    gldm=('ngl', _PAIRS('lde SmallDependenceEmphasis hde LargeDependenceEmphasis lgce LowGrayLevelEmphasis hgce HighGrayLevelEmphasis '
-        'ldlge SmallDependenceLowGrayLevelEmphasis ldhge SmallDependenceHighGrayLevelEmphasis hdlge LargeDependenceLowGrayLevelEmphasis '
-        'hdhge LargeDependenceHighGrayLevelEmphasis glnu GrayLevelNonUniformity dcnu DependenceNonUniformity dcnu_norm DependenceNonUniformityNormalized '
-        'gl_var GrayLevelVariance dc_var DependenceVariance dc_entr DependenceEntropy')))
-FEATURES = tuple(f'{p}_{k}' for p,names in FAMILIES.values() for k in names)
+# pyradiomics' class -> (IBSI prefix, {IBSI name: pyradiomics name})
+FAMILIES = dict(firstorder=('stat', _HISTOGRAM),
+                glcm=('cm', _COOCCURRENCE),
+                glrlm=('rlm', _RUNS),
+                glszm=('szm', _ZONES),
+                ngtdm=('ngt', _NEIGHBOURS),
+                gldm=('ngl', _DEPENDENCE))
+FEATURES = tuple(f'{prefix}_{name}' for prefix, names in FAMILIES.values() for name in names)
 
 # %% ../../nbs/evaluation/02_radiomics.ipynb #d8f72755
 ENGINES = dict(pyradiomics='radiomics', mirp='mirp')       # name -> module

@@ -120,12 +120,14 @@ def is_strange(own, # share that is foretold of the harmonized scan
     "Is it somebody else's head?"
     return bool(own < (np.nan_to_num(true, nan=1.) + np.nan_to_num(floor))/2)
 
-# %% ../../nbs/evaluation/08c_rules.ipynb #1b2b1839
-SAYINGS = dict(
+# %% ../../nbs/evaluation/08c_rules.ipynb #6c1b6e5d
+_IMAGE = dict(
     no_truth='There is no truth to compare with.',
     no_truth_way=' {way} has no truth and is not judged.',
     unmeasured='None of these scans could be measured against the truth.',
-    against=' (SSIM and PSNR in the brain, against the true scan.)',
+    against=' (SSIM and PSNR in the brain, against the true scan.)',)
+
+_SITE = dict(
     no_site='It could not be measured.',
     auc=('A classifier was trained anew to tell harmonized from real scans. '
          'Its AUC is {value:.2f}{interval}; chance gives 0.50.{before} '),
@@ -143,7 +145,10 @@ SAYINGS = dict(
     left_out=(' From {family}, a classifier names the right site for {value:.0f} % of left-out '
               'patients (balanced; chance gives 50 %{p}).{before}'),
     left_out_p='; p = {p:.3f}',
-    left_out_before=' Before harmonization it was {value:.0f} %.',
+    left_out_before=' Before harmonization it was {value:.0f} %.',)
+
+# %% ../../nbs/evaluation/08c_rules.ipynb #1b2b1839
+_BIOLOGY = dict(
     untouched=('The scans are what they were before: {share:.1f} % of the voxels in the brain '
                'were changed. Nothing was harmonized, so nothing could be lost. '),
     untouched_sum=('These scans are what they were before harmonization: '
@@ -164,14 +169,17 @@ SAYINGS = dict(
     dice=(' A network learnt to find tumours on real target scans. On the harmonized scans it '
           'reaches a Dice of {own:.2f}.'),
     dice_raw=' On the scans before it reaches {value:.2f}.',
-    dice_real=' On real target scans of the same people it reaches {value:.2f}.',
+    dice_real=' On real target scans of the same people it reaches {value:.2f}.',)
+
+_READERS = dict(
     nobody='Nobody has looked yet: make a blinded reader study of these folders.',
     no_accuracy='The reader study gives no accuracy.',
     readers='Readers told harmonized from real scans in {accuracy:.0f} % of the cases (',
     readers_few='no interval: too few items to say more; guessing gives 50 %).',
     readers_interval='95 % interval {low:.0f} to {high:.0f} %; guessing gives 50 %).',
-    nothing='None of these scans could be measured.',
-)
+    nothing='None of these scans could be measured.',)
+
+SAYINGS = _IMAGE | _SITE | _BIOLOGY | _READERS
 
 # %% ../../nbs/evaluation/08c_rules.ipynb #905e881d
 def say_of(key, # of `SAYINGS`

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from ..core import EmptyVolumeError, InputError
-from .baselines import DIRECTIONS
+from .pairs import DIRECTIONS
 from .false_blobs import lesion_free_slices
 from .lesion_regions import mirrored, normal_tissue, patient_axis
 from .predicted_change import other_patient

@@ -148,9 +148,10 @@ def compare_paired(metrics, # tidy: subject, direction, method, metric, value an
          and (metrics.sequence!='mean').any() else metrics)
     wide = d.pivot_table(index=['direction','metric','subject'], columns='method', values='value',
                          sort=False)
+    opponents = against or [m for m in have if m!=method]
     rows = [
         dict(against=o, direction=k[0], metric=k[1]) | paired_comparison(g[method], g[o], **kwargs)
-        for o in (against or [m for m in have if m!=method])
+        for o in opponents
         for k,g in wide.groupby(level=['direction','metric'], sort=False)]
     out = pd.DataFrame(rows)
     if not len(out): return out

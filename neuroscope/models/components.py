@@ -20,7 +20,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from ..core import InputError
 from .layers import InstanceNorm, PReLU, ReflectPad, RowConv
 # build_network and network_spec: for those who import them from here
-from .registry import build_network, network_spec, register_network
+from .registry import register_network
 
 # %% ../../nbs/models/00b_components.ipynb #6ed7e526
 def _layers(dims):

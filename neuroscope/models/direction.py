@@ -14,13 +14,14 @@ import numpy as np
 
 from .site_match import scale_free
 
-# %% ../../nbs/models/03a_direction.ipynb #bb457c87
+# %% ../../nbs/models/03a_direction.ipynb #529b6ece
 def site_figures(summaries, # `ScanSummary`s of one site
                 )->list: # a row of 16 numbers for each scan, for JSON
     "What tells the scans of a site from another's, in numbers"
     rows = [np.nan_to_num(scale_free(s)).round(4).tolist() for s in summaries]
     return rows
 
+# %% ../../nbs/models/03a_direction.ipynb #bb457c87
 _FEWEST = 2      # patients of each site; with one nobody knows how much patients differ
 _WEIGHT = 3      # patients that the expected spread counts for
 _SPREAD = .15    # of the figures, expected
@@ -32,7 +33,8 @@ class TwoSides:
     other: np.ndarray    # (m,16) of the site that they are brought to
 
     def __post_init__(self):
-        self.own, self.other = np.asarray(self.own, float), np.asarray(self.other, float)
+        self.own = np.asarray(self.own, float)
+        self.other = np.asarray(self.other, float)
         spare = max(len(self.own) + len(self.other) - 2, 0)
         squares = sum(((rows - rows.mean(0))**2).sum(0) for rows in (self.own, self.other))
         self.variance = (squares + _WEIGHT*_SPREAD**2)/(spare + _WEIGHT)
@@ -49,7 +51,7 @@ class TwoSides:
         gaps = [np.asarray(figures) - rows.mean(0) for rows in (self.own, self.other)]
         return min(float(np.sqrt(np.mean(gap**2/self.variance))) for gap in gaps)
 
-# %% ../../nbs/models/03a_direction.ipynb #e1437885
+# %% ../../nbs/models/03a_direction.ipynb #a9519005
 def _without(rows, i): return np.delete(np.asarray(rows, float), i, axis=0)
 
 def left_out(own,   # rows of `site_figures`
@@ -63,6 +65,7 @@ def left_out(own,   # rows of `site_figures`
     return (np.array([t.side(x) for t, x in mine]), np.array([t.distance(x) for t, x in mine]),
             np.array([t.side(x) for t, x in theirs]))
 
+# %% ../../nbs/models/03a_direction.ipynb #93dd9e10
 _TOLD = .6         # share of each site's patients that have to be on their side
 _REFUSED = .25     # median side of a cohort above which it is the other site's
 _FAR = 1.5         # distance over the largest of the model's own patients: neither site
@@ -75,6 +78,7 @@ def can_tell(own,   # rows of `site_figures`
     mine, _, theirs = left_out(own, other)
     return bool((mine < 0).mean() >= _TOLD and (theirs > 0).mean() >= _TOLD)
 
+# %% ../../nbs/models/03a_direction.ipynb #e1437885
 @dataclass
 class DirectionCheck:
     "What the scans of a cohort look like"

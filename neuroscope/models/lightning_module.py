@@ -13,7 +13,8 @@ from functools import cache
 import torch
 
 from ..core import MissingExtraError, require_extra
-from .implementations import CycleGAN, advance_spectral_norm
+from .cyclegan import CycleGAN
+from .spectral_norm import advance_spectral_norm
 from .losses import LOSS_TERMS, CycleGANLoss, r1_of_both
 
 # %% ../../nbs/models/01b_lightning.ipynb #262a3769
@@ -29,7 +30,8 @@ def _lightning():
 def _losses(module, batch, stage):
     "The loss of a batch (a, b), its terms logged"
     real_a,real_b = batch[:2]
-    loss,terms = module.loss(module.model(real_a, real_b), real_a, real_b),module.loss.components
+    loss = module.loss(module.model(real_a, real_b), real_a, real_b)
+    terms = module.loss.components
     log = {n.removesuffix('_a'): terms[i:i+2].mean()
            for i,n in enumerate(LOSS_TERMS) if n.endswith('_a')}
     module.log_dict({f'{stage}_{k}': v for k,v in log.items()}, on_step=False, on_epoch=True,
@@ -92,8 +94,9 @@ def _optimizer(module):
     "Adam with a group for the generators and one for the discriminators, and the schedule"
     h = module.hparams
     model = module.model
-    groups = [dict(params=[p for p in net.parameters() if p.requires_grad], lr=lr) for net,lr in
-              ((model.generators(), h.lr_g), (model.discriminators(), h.lr_d))]
+    def trained(net): return [p for p in net.parameters() if p.requires_grad]
+    groups = [dict(params=trained(model.generators()), lr=h.lr_g),
+              dict(params=trained(model.discriminators()), lr=h.lr_d)]
     opt = torch.optim.Adam(groups, betas=(.5,.999))
     total = module.trainer.max_epochs or -1
     decay = max(total, 0)//2 if h.n_epochs_decay is None else h.n_epochs_decay

@@ -20,7 +20,7 @@ from torch import nn
 
 from ..core import InputError
 from .components import middle_slice
-from .implementations import steady_spectral_norm
+from .spectral_norm import steady_spectral_norm
 from .tone_map import brain_of, random_directions, sliced_wasserstein
 
 # %% ../../nbs/models/01a_losses.ipynb #770dd4f6
@@ -283,7 +283,8 @@ def forward(self:CycleGANLoss,
     real_b, # (B,C,H,W) slices of site B in [-1,1]
 ) -> torch.Tensor: # scalar
     "The weighted sum of all terms"
-    terms,extra = self.terms(out, real_a, real_b),self.extra_terms(out, real_a, real_b)
+    terms = self.terms(out, real_a, real_b)
+    extra = self.extra_terms(out, real_a, real_b)
     self.components = terms.detach()
     self.extra_components = torch.stack(extra).detach() if extra else None
     # numbers, not a tensor of weights: that would be a copy to the device

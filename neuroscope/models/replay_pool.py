@@ -45,7 +45,9 @@ def _swap(self:ReplayPool, new, shown):
     "Keep `new` or swap it; write an old image to `shown` if one is to be shown"
     rng = random.Random(self.seed+self.seen)
     self.seen = self.seen+1
-    if self.stored<self.size: slot,self.stored = self.stored,self.stored+1
+    if self.stored<self.size:
+        slot = self.stored
+        self.stored = self.stored+1
     elif rng.random()<.5:
         slot = rng.randrange(self.size)
         shown.copy_(self.images[slot])

@@ -263,7 +263,7 @@ def noise_of(image, # (X,Y,Z) one sequence
     return float(1.4826/6*np.median(found)) if found.size else float('nan')
 
 def _restoring(route, sources, targets, q, widths):
-    "The filter that restores what the target's scans (q-th sequence) lose by a blur of these widths"
+    "The filter that restores what a blur of these widths takes from the target's q-th sequence"
     axis = int(np.argmax(widths))
     plane = [k for k in range(3) if k != axis]
     got = [noise_of(toned(s.vol[q], s.mask, route), s.mask, plane) for s in sources]
@@ -294,7 +294,7 @@ def fit_routes(samples_a, # `Sample`s of site A
     a = _complete(samples_a)
     b = _complete(samples_b)
     if min(len(a), len(b)) < FEWEST_SAMPLES: return {}
-    blurs = shared_blurs(*([detail_table(s) for s in site] for site in (a, b)))
+    blurs = shared_blurs([detail_table(s) for s in a], [detail_table(s) for s in b])
     routes = dict(a2b=[], b2a=[])
     for q in range(len(a[0].vol)):
         values = [_pooled(site, q, blur[q]) for site, blur in zip((a, b), blurs)]

@@ -36,7 +36,8 @@ def _lag_energy(x, inside, lag, dim):
     "Mean squared difference at a distance along a dimension, per channel"
     n = x.shape[dim]-lag
     both = inside.narrow(dim, 0, n)*inside.narrow(dim, lag, n)
-    return ((x.narrow(dim, lag, n)-x.narrow(dim, 0, n)).square()*both).sum((0,2,3))/both.sum().clamp(min=1)
+    change = (x.narrow(dim, lag, n)-x.narrow(dim, 0, n)).square()*both
+    return change.sum((0,2,3))/both.sum().clamp(min=1)
 
 def sharpness_ratio(x:torch.Tensor, # (N,C,H,W) background zero
                     margin:int=2,   # voxels left out at the brain's edge
@@ -71,7 +72,8 @@ def relative_blur(slices_a:torch.Tensor, # (N,C,H,W) pictures of site A in [0,1]
     rb = sharpness_ratio(slices_b)
     wa = torch.where(ra>rb, _width_to(slices_a, rb, largest), torch.zeros_like(ra))
     wb = torch.where(rb>ra, _width_to(slices_b, ra, largest), torch.zeros_like(rb))
-    return tuple([round(v, 3) if v>=least else 0. for v in w.tolist()] for w in (wa, wb))
+    def kept(widths): return [round(v, 3) if v>=least else 0. for v in widths.tolist()]
+    return kept(wa), kept(wb)
 
 # %% ../../nbs/models/02a_site_blur.ipynb #2bf4654c
 def noise_level(x:torch.Tensor, # (N,C,H,W) background zero

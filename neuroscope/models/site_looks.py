@@ -59,7 +59,7 @@ def summarize_scan(id,     # of the patient
     quantiles = tissue_quantiles(vol, codes)
     return ScanSummary(str(id), percentiles, medians, sharp, tuple(sequences), quantiles)
 
-# %% ../../nbs/models/02b_site_looks.ipynb #6f61b896
+# %% ../../nbs/models/02b_site_looks.ipynb #8f45087a
 _POOLED_AT = np.linspace(1, 99, 25)
 
 def pool_quantiles(quantiles, # (n,C,3,24) `tissue_quantiles` of a site's patients
@@ -74,6 +74,7 @@ def pooled_values(summaries, # of a site's patients
     if any(s.quantiles is None or np.isnan(s.quantiles).any() for s in summaries): return None
     return pool_quantiles([s.quantiles for s in summaries])
 
+# %% ../../nbs/models/02b_site_looks.ipynb #a231e8e7
 ONE_PROTOCOL = .13  # spread of sharpness below which a site counts as one protocol
 
 def sharpness_spread(summaries, # of a site's patients
@@ -84,6 +85,7 @@ def sharpness_spread(summaries, # of a site's patients
     spread = sharp.std(axis=0, ddof=1)
     return float(np.nanmedian(spread, axis=0).max())      # median over sequences
 
+# %% ../../nbs/models/02b_site_looks.ipynb #6f61b896
 @dataclass
 class SiteLook:
     "The mean look of a site's scans"

@@ -14,7 +14,7 @@ import torch.nn as nn
 from fastcore.basics import patch
 from .registry import register_network
 from .site_blur import blur_across
-from ..preprocessing.slices import HEADROOM, from_model_range, to_model_range
+from ..preprocessing.slices import from_model_range, to_model_range
 
 # %% ../../nbs/models/02_tone_map.ipynb #3547c5b4
 @register_network
@@ -122,9 +122,19 @@ def sample_voxels(
         out.append(v.reshape(len(v), -1)[:, rng.choice(inside, k)].T.astype(np.float32))
     return torch.as_tensor(np.concatenate(out))
 
-# %% ../../nbs/models/02_tone_map.ipynb #f2a41e13
+# %% ../../nbs/models/02_tone_map.ipynb #e9a59bc8
 def _draw(x, n, g): return x[torch.randint(len(x), (n,), generator=g)]
 
+def _tone_loss(a2b, b2a, x, y, directions, cycle):
+    "Distance of both clouds from the other site's after mapping, and the way there and back"
+    fake_b = a2b(x)
+    fake_a = b2a(y)
+    loss = (sliced_wasserstein(fake_b, y, directions=directions)
+            + sliced_wasserstein(fake_a, x, directions=directions))
+    if not cycle: return loss
+    return loss + cycle*((b2a(fake_b)-x).abs().mean() + (a2b(fake_a)-y).abs().mean())
+
+# %% ../../nbs/models/02_tone_map.ipynb #f2a41e13
 @torch.enable_grad()
 def fit_tone_maps(samples_a:torch.Tensor, # (N,4) brain voxels of site A, normalized
                   samples_b:torch.Tensor, # (M,4) brain voxels of site B; other patients
@@ -141,8 +151,8 @@ def fit_tone_maps(samples_a:torch.Tensor, # (N,4) brain voxels of site A, normal
                   **kwargs,               # of `JointToneMap`
                  )->tuple:                # maps A to B and B to A
     "Fit two joint tone maps between the intensity distributions of two sites, without pairs"
-    clouds = [tuple(torch.as_tensor(np.asarray(s), dtype=torch.float32) for s in pair)
-              for pair in ((samples_a, samples_b), *lesions)]
+    def cloud(samples): return torch.as_tensor(np.asarray(samples), dtype=torch.float32)
+    clouds = [(cloud(a), cloud(b)) for a, b in ((samples_a, samples_b), *lesions)]
     g = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -151,18 +161,12 @@ def fit_tone_maps(samples_a:torch.Tensor, # (N,4) brain voxels of site A, normal
     sched = torch.optim.lr_scheduler.OneCycleLR(opt, lr, steps)
     for _ in range(steps):
         loss = torch.zeros(())
-        for i,(a,b) in enumerate(clouds):
+        for i, (a, b) in enumerate(clouds):
             weight, n = (lesion_weight, batch_size//8) if i else (1., batch_size)
             x = _draw(a, n, g)
             y = _draw(b, n, g)
-            W = random_directions(a.shape[1], n_projections, g)
-            fake_b = a2b(x)
-            fake_a = b2a(y)
-            loss = loss + weight*(sliced_wasserstein(fake_b, y, directions=W)
-                                  + sliced_wasserstein(fake_a, x, directions=W))
-            if cycle:
-                loss = loss + weight*cycle*(
-                    (b2a(fake_b)-x).abs().mean() + (a2b(fake_a)-y).abs().mean())
+            directions = random_directions(a.shape[1], n_projections, g)
+            loss = loss + weight*_tone_loss(a2b, b2a, x, y, directions, cycle)
         opt.zero_grad()
         loss.backward()
         opt.step()

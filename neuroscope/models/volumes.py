@@ -51,8 +51,8 @@ class PatchPairs:
     ):
         self.patch_size = tuple(_triple(patch_size))
         self.length = length
-        self.subjects = [[as_subject(v, self.patch_size) for v in vols]
-                         for vols in (volumes_a, volumes_b)]
+        def subjects(volumes): return [as_subject(v, self.patch_size) for v in volumes]
+        self.subjects = [subjects(volumes_a), subjects(volumes_b)]
         for site,s in zip('AB', self.subjects):
             if not s: raise InputError(f'there is no volume of site {site}')
         self._drawing = {}

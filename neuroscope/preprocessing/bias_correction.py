@@ -9,9 +9,7 @@ __all__ = ['BiasField', 'BiasFieldError', 'N4BiasFieldCorrection']
 
 # %% ../../nbs/preprocessing/03_bias_correction.ipynb #3e45dcff
 from collections import namedtuple
-from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 from fastcore.basics import patch, store_attr

@@ -12,7 +12,6 @@ import hmac
 import json
 import re
 import secrets
-from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib

@@ -26,10 +26,9 @@ from ..imaging.alignment import (OPTIMIZERS, STAGES, align, first_guesses, head_
                                           head_overlap, pyramid, refine)
 from ..imaging.brain import head_mask
 from ..imaging.similarity import METRICS, normalized_mutual_information
-from ..imaging.transforms import (INTERPOLATIONS, any_volume, apply_transform,
-                                           brain_points, compose, deformation, from_matrix,
-                                           halfway, invert, load_transform, mean_displacement,
-                                           save_transform, to_matrix)
+from ..imaging.transforms import (INTERPOLATIONS, any_volume, apply_transform, compose,
+                                           deformation, from_matrix, halfway, mean_displacement,
+                                           save_transform)
 from .registration_verdict import (RegistrationError,
                                                            RegistrationReport, judge)
 

@@ -12,7 +12,7 @@ import functools
 import itertools
 
 import numpy as np
-from nibabel.affines import apply_affine, from_matvec
+from nibabel.affines import apply_affine
 from scipy import ndimage as ndi
 
 from ..imaging.alignment import Level, PointMetric, refine

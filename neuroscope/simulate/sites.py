@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from fastcore.basics import patch
 
-from .protocols import flair, mprage, Protocol, se, tse
+from .protocols import Protocol
 from .relaxation import relaxation_times
 
 # %% ../../nbs/simulate/03_sites.ipynb #c49d052a

@@ -20,7 +20,7 @@ from fastai.callback.all import GradientAccumulation, MixedPrecision, ParamSched
 from fastcore.basics import patch
 
 from ..core import NeuroscopeError, get_logger
-from ..models.implementations import advance_spectral_norm
+from ..models.spectral_norm import advance_spectral_norm
 from .losses import LOSS_TERMS, r1_of_both
 
 _log = get_logger('trainers')
@@ -49,7 +49,11 @@ class R1(Callback):
     def __init__(self,
         gamma:float=10., # strength of the penalty
         every:int=16, # updates from one penalty to the next
-    ): self.gamma,self.every,self.updates,self.value = gamma,every,0,None
+    ):
+        self.gamma = gamma
+        self.every = every
+        self.updates = 0
+        self.value = None
 
     def penalty(self):
         "The penalty of both discriminators on the present batch"
@@ -90,12 +94,15 @@ class LossTerm(Metric):
         self.term = term
         self._name = name or term
         self.reset()
-    def reset(self): self.total,self.count = 0.,0
+    def reset(self):
+        self.total = 0.
+        self.count = 0
     def accumulate(self, learn):
         bs = find_bs(learn.yb)
         names = term_names(learn.loss_func)
         both = term_values(learn.loss_func)[[names.index(f'{self.term}_{s}') for s in 'ab']]
-        self.total,self.count = self.total + both.mean()*bs, self.count+bs
+        self.total = self.total + both.mean()*bs
+        self.count = self.count+bs
     @property
     def value(self): return self.total/self.count if self.count else None
     @property
@@ -113,7 +120,9 @@ class ComponentRecorder(Callback):
     "Keep every iteration's loss terms, gradient penalty and learning rates"
     order = Recorder.order-1
     run_valid = False
-    def __init__(self): self.rows,self.epochs = [],[]
+    def __init__(self):
+        self.rows = []
+        self.epochs = []
 
     def after_batch(self):
         terms = term_values(self.loss_func)
@@ -158,7 +167,9 @@ class CPUMixedPrecision(Callback):
     "Run the model under bfloat16 autocast on a CPU that has it"
     def __init__(self,
         force:bool=False, # also where the processor only emulates it
-    ): self.active,self.force = False,force
+    ):
+        self.active = False
+        self.force = force
 
     def before_fit(self):
         # an interrupted training did not get there
@@ -180,7 +191,9 @@ class KeepScale(Callback):
     "Hand the loss scale of float16 training to checkpoints, and take it from them"
     # which makes a new scaler when a fit begins
     order = MixedPrecision.order+1
-    def __init__(self): self.last,self.loaded = {},{}
+    def __init__(self):
+        self.last = {}
+        self.loaded = {}
     def before_fit(self):
         if self.loaded and self._scaler: self._scaler.load_state_dict(self.loaded)
         self.last = {}
@@ -225,7 +238,10 @@ class TimeBudget(Callback):
         self.start = None
 
     def before_fit(self):
-        self.start,self.over,self.iterations,self.told = None,False,0,60*self.spent
+        self.start = None
+        self.over = False
+        self.iterations = 0
+        self.told = 60*self.spent
     @property
     # seconds
     def elapsed(self):

@@ -20,12 +20,12 @@ from fastai.callback.all import GradientAccumulation
 
 from ..core import LESION_PARTS, get_logger
 from ..data.loaders import slice_source, unpaired_dataloaders
-from ..models.implementations import CycleGAN
+from ..models.cyclegan import CycleGAN
 from ..models.site_blur import blur_across, noise_level, relative_blur
 from ..models.tone_map import (RefinementNet, ToneMapGenerator, brain_of, fit_tone_maps,
                                         on_background, sample_voxels)
 from ..preprocessing.slices import UNKNOWN, from_model_range, to_model_range
-from .learner import cyclegan_learner
+from .building import cyclegan_learner
 from .losses import CycleGANLoss
 
 log = get_logger('presets')
@@ -167,7 +167,13 @@ def degradations(generators:list,       # A to B and B to A, from `start_generat
     "The blur and noise that translated slices have, as measured"
     # what blurs B to A's resolution is what A's slices lack
     blurs = [g.blur for g in generators[::-1]]
-    return [Degradation(w, noise_level(from_model_range(g.tone(to_model_range(x[::8].clamp(max=1.25))))*(x[::8]!=0).any(1, keepdim=True))) for g,x,w in zip(generators, (a,b), blurs)]
+    found = []
+    for generator, slices, widths in zip(generators, (a, b), blurs):
+        few = slices[::8]
+        mapped = from_model_range(generator.tone(to_model_range(few.clamp(max=1.25))))
+        inside = (few != 0).any(1, keepdim=True)
+        found.append(Degradation(widths, noise_level(mapped*inside)))
+    return found
 
 # %% ../../nbs/trainers/04_presets.ipynb #c9698719
 def restoration_loss(generator:ToneMapGenerator, # whose residual network is to restore
@@ -264,7 +270,8 @@ def fast_cyclegan(
         model = CycleGAN(generator_a2b=gens[0], generator_b2a=gens[1],
                          discriminator_filters=discriminator_filters, identity=False)
     # that the tone map was fitted by
-    model.meta['lesion_classes'] = ['+'.join(LESION_PARTS[i-1] for i in sorted(c)) for c in classes]
+    def named(parts): return '+'.join(LESION_PARTS[i-1] for i in sorted(parts))
+    model.meta['lesion_classes'] = [named(parts) for parts in classes]
     return model, CycleGANLoss(cycle=cycle, identity=0.,
                                adversarial=adversarial), [Restoration(degrade, restoration)]
 

@@ -285,10 +285,13 @@ class CollapseWarning(EachEpoch):
         self.n = 0
     def after_batch(self):
         if self.training:
-            self.total,self.n,self.last = (self.total + self.loss_func.components[self.which],
-                                           self.n+1,(self.pred,self.xb))
+            self.total = self.total + self.loss_func.components[self.which]
+            self.n = self.n+1
+            self.last = (self.pred,self.xb)
     def state_dict(self): return dict(counts=self.counts, warnings=self.warnings)
-    def load_state_dict(self, state): self.counts,self.warnings = state['counts'],state['warnings']
+    def load_state_dict(self, state):
+        self.counts = state['counts']
+        self.warnings = state['warnings']
 
 # %% ../../nbs/trainers/01a_techniques.ipynb #d2c3e5ba
 @patch

@@ -82,7 +82,9 @@ class MLflowTracking(Tracking):
             require_extra('sqlalchemy', 'mlflow')
             require_extra('alembic', 'mlflow')
         self.client = mlflow.MlflowClient(tracking_uri=uri)
-        if active: self.run_id,self.own = active.info.run_id,False
+        if active:
+            self.run_id = active.info.run_id
+            self.own = False
         elif self.run_id is None or not self._resume():
             self.run_id = self.client.create_run(self._experiment_id(),
                                                  run_name=self.run_name).info.run_id

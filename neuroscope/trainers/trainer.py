@@ -11,6 +11,7 @@ __all__ = ['pair_dataloaders', 'check_pairs', 'CycleGANTrainer']
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from fastai.basics import DataLoaders, L, Learner, rank_distrib
@@ -20,7 +21,9 @@ from fastcore.basics import patch
 from ..core import InputError, atomic_path
 from ..data.loaders import PairedSlices, subject_counts
 from ..core.results import clear_stale
-from .learner import CheckpointEvery, cyclegan_learner, distributed
+from .checkpoints import CheckpointEvery
+from .building import cyclegan_learner
+from .processes import distributed
 from .techniques import CollapseWarning, ImageGrid, export_weights, look_at
 from .tracking import make_tracking
 from .validation import KeepBest, Validation, said_figures
@@ -98,7 +101,7 @@ class CycleGANTrainer:
         self.lr_d = lr_d
         self.cbs = L(cbs)
         self.kwargs = kwargs
-        self.learn = None
+        self.learn:Any = None            # the `Learner`, once it trains
 
 # %% ../../nbs/trainers/03_trainer.ipynb #6d5508ac
 def _check_length(n_epochs, n_epochs_decay, minutes):

@@ -46,7 +46,11 @@ class Validation(Callback):
         paired:bool=False, # is a pair the same place in the same person, scanned at both sites?
         voxels:int=2000, # that are drawn from each batch, for the distance
         n_projections:int=64, # directions of the sliced Wasserstein distance
-    ): self.paired,self.voxels,self.n_projections,self.rows = paired,voxels,n_projections,[]
+    ):
+        self.paired = paired
+        self.voxels = voxels
+        self.n_projections = n_projections
+        self.rows = []
 
     def before_validate(self):
         self.sums = {}
@@ -118,7 +122,10 @@ class KeepBest(EachEpoch):
     def __init__(self,
         folder, # for `model.safetensors` and `config.json`
         by:str=None, # a column of the validation; 'psnr' if there is one, else 'distance'
-    ): self.folder,self.by,self.best = Path(folder),by,None
+    ):
+        self.folder = Path(folder)
+        self.by = by
+        self.best = None
 
     def epoch_done(self):
         if not self.validation.rows or self.validation.rows[-1]['epoch']!=self.epoch: return

@@ -9,7 +9,7 @@ __all__ = ['FIELD', 'FIELD_LIMITS', 'coarse_copy', 'InspectorSettings', 'Inspect
            'PreprocessingInspector']
 
 # %% ../../nbs/visualization/02_inspector.ipynb #8bff756c
-from dataclasses import dataclass, replace, asdict
+from dataclasses import dataclass, replace
 
 import matplotlib.pyplot as plt, numpy as np, SimpleITK as sitk
 from fastcore.basics import patch
