@@ -23,5 +23,6 @@ setup(
     author=cfg["author"], license=cfg["license"], keywords=cfg["keywords"], classifiers=lines("classifiers"),
     python_requires=cfg["python_requires"], install_requires=lines("requirements"), extras_require=extras,
     packages=find_packages(include=["neuroscope", "neuroscope.*"]), include_package_data=True,
+    package_data={"neuroscope.pages": ["templates/*.html", "templates/*.css"]},   # the templates of the HTML pages
     entry_points={"console_scripts": lines("console_scripts"), "nbdev": ["neuroscope=neuroscope._modidx:d"]},
 )
