@@ -28,8 +28,9 @@ from ..evaluation.baselines import (DIRECTIONS, evaluate_pairs, fit_baselines,
                                              load_travelling, travelling_pairs)
 from ..evaluation.lesions import load_case
 from ..evaluation.tissues import tissue_alarms, tissue_table, worst_tissue
-from ..evaluation.report import (METRIC_COLUMNS, STYLE, figure_uri, flat_settings, mean_sd,
-                                          summary_table, write_metrics_csv, write_report)
+from ..evaluation.metrics_table import METRIC_COLUMNS, summary_table, write_metrics_csv
+from ..evaluation.report import STYLE, figure_uri, flat_settings, write_report
+from ..evaluation.result_tables import mean_sd
 from ..data.loaders import subject_counts
 from ..preprocessing.preprocessor import default_preprocessor
 from ..preprocessing.pipeline import preprocess_cohort

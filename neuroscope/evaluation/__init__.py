@@ -31,7 +31,9 @@ _NAMES = dict(   # module -> what it gives; a module is loaded when one of its n
         weighted_kappa''',
     downstream = 'site_case train_lesion_net segment dice downstream_dice downstream_gain',
     reader_study = 'create_study Reading ReadingRoom read_answers analyse_study study_verdict StudyResult',
-    report = 'METRIC_COLUMNS write_metrics_csv subject_means summary_table compare_methods subject_interval verdict write_report',
+    metrics_table = 'METRIC_COLUMNS write_metrics_csv subject_means summary_table',
+    gains = 'compare_methods subject_interval verdict',
+    report = 'write_report',
 )
 _HOME = {n: m for m,names in _NAMES.items() for n in names.split()}
 __all__ = list(_HOME)
