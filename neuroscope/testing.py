@@ -7,7 +7,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/testing.html.md"""
 # %% auto #0
 __all__ = ['BONE', 'SCALP', 'put_head_around', 'moved_scan', 'random_move', 'SimulatedPatient', 'simulated_patient',
            'scale_slice', 'double', 'by_torchio', 'with_scalp', 'bite', 'moved', 'flipped', 'swap', 'made_up_metrics',
-           'load_benchmark']
+           'synth_travelling', 'load_benchmark']
 
 # %% ../nbs/02_testing.ipynb #3c1f709b
 import importlib.util
@@ -23,12 +23,12 @@ import pandas as pd
 from nibabel.affines import apply_affine, from_matvec
 from scipy import ndimage as ndi
 
-from .core import SEQUENCES, InputError, image_data, new_like
+from .core import SEQUENCES, InputError, image_data, new_like, write_json
 from .evaluation.metrics_table import METRIC_COLUMNS
 from .imaging.transforms import (RADIUS, about_point, apply_transform, brain_points,
                                            rigid_model)
 from .quality.findings import Scan, make_scan
-from .simulate import scan, simulate_subject
+from .simulate import scan, simulate_subject, synth_sites, synth_subject
 
 # %% ../nbs/02_testing.ipynb #ff60f89d
 BONE = 9.    # mm
@@ -218,6 +218,21 @@ def made_up_metrics(
             rows += [(f'patient-{subject}', direction, method, sequence, metric, value)
                      for metric, value in _from_psnr(psnr).items()]
     return pd.DataFrame(rows, columns=METRIC_COLUMNS)
+
+# %% ../nbs/02_testing.ipynb #6f31b412
+def synth_travelling(
+    folder, # is written to
+    n=2, # patients of each site
+    n_travelling=2, # patients scanned at both
+)->Path: # `folder`, with site_a, site_b, travelling/a and travelling/b
+    "A small simulated study, laid out as the demo wants it"
+    folder = Path(folder)
+    synth_sites(folder, n=n, shape=(26, 26, 26))
+    for i, site in product(range(n_travelling), 'ab'):
+        synth_subject(folder/'travelling'/site, f'T{i+1:03d}', site, shape=(26, 26, 26),
+                      seed=900 + i)
+    write_json(dict(simulated=True), folder/'simulation.json')
+    return folder
 
 # %% ../nbs/02_testing.ipynb #316eaa67
 def load_benchmark(

@@ -55,7 +55,7 @@ def glance_table(evs, # `Evaluation`s, of one study in its directions
     for method in evs[0].methods:
         answers = answers_of(evs, method=method)
         alarms = '; '.join(answers[2]['alarms']) or '–'
-        cells = [*(BADGES[a['outcome']] for a in answers[:3]), alarms]
+        cells = [*(BADGES[a['outcome']] for a in answers[:3]), dict(text=alarms, words=True)]
         rows.append(dict(method=method, label=_row_label(evs[0], method), cells=cells))
     return dict(head=['image', 'site effect', 'biology', 'alarm'], rows=rows)
 

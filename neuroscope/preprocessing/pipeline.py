@@ -98,7 +98,7 @@ def _shown(row, path):
     "What the page shows of a subject"
     said = dict(id=row.subject, status=row.status, look=False, words=row.reason, figures=None,
                 picture=None)
-    if row.status == 'failed': return said
+    if row.status not in ('done', 'kept'): return said
     picture = path.with_name(path.name.replace('_preprocessing.json', '_qc.png'))
     return said | dict(look=bool(row.remarks), words=row.remarks, picture=thumbnail_uri(picture),
                        figures=_figures_table(read_json(path)))
