@@ -111,8 +111,8 @@ def _figures(t, method):
 # %% ../../nbs/evaluation/09a_side_by_side.ipynb #ab3297dc
 def _cell(value):
     "A figure or words as a cell"
-    if isinstance(value, str): return dict(text=value or '–', words=True)
-    return '–' if pd.isna(value) else f'{value:.3f}'
+    if pd.isna(value) or value == '': return '–'
+    return dict(text=value, words=True) if isinstance(value, str) else f'{value:.3f}'
 
 def write_side_by_side(dest, # the .html file
                        runs:dict, # name -> folder of an evaluation
