@@ -22,6 +22,7 @@ setup(
     description=cfg["description"], long_description=(here/"README.md").read_text(encoding="utf-8"), long_description_content_type="text/markdown",
     author=cfg["author"], license=cfg["license"], keywords=cfg["keywords"], classifiers=lines("classifiers"),
     python_requires=cfg["python_requires"], install_requires=lines("requirements"), extras_require=extras,
-    packages=find_packages(include=["neuroscope", "neuroscope.*"]), include_package_data=True,
+    packages=find_packages(include=["neuroscope", "neuroscope.*"]), include_package_data=False,
+    package_data={"neuroscope.pages": ["templates/*.html", "templates/*.css"]},   # the templates of the HTML pages
     entry_points={"console_scripts": lines("console_scripts"), "nbdev": ["neuroscope=neuroscope._modidx:d"]},
 )

@@ -11,8 +11,8 @@ __all__ = []
 __version__ = "0.1.0"
 
 # %% ../nbs/explanations/package.ipynb #e6498ffb
-_rooms = ('core', 'imaging', 'simulate', 'preprocessing', 'quality', 'data', 'models', 'trainers',
-          'translate', 'utils', 'visualization', 'evaluation', 'cli')
+_rooms = ('core', 'imaging', 'pages', 'simulate', 'preprocessing', 'quality', 'data', 'models',
+          'trainers', 'translate', 'utils', 'visualization', 'evaluation', 'cli')
 
 def __getattr__(name):
     import importlib

@@ -6,25 +6,29 @@ Docs: https://ishrith-gowda.github.io/neuroscope/testing.html.md"""
 
 # %% auto #0
 __all__ = ['BONE', 'SCALP', 'put_head_around', 'moved_scan', 'random_move', 'SimulatedPatient', 'simulated_patient',
-           'scale_slice', 'double', 'by_torchio', 'with_scalp', 'bite', 'moved', 'flipped', 'swap', 'load_benchmark']
+           'scale_slice', 'double', 'by_torchio', 'with_scalp', 'bite', 'moved', 'flipped', 'swap', 'made_up_metrics',
+           'synth_travelling', 'load_benchmark']
 
 # %% ../nbs/02_testing.ipynb #3c1f709b
 import importlib.util
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 from nibabel.affines import apply_affine, from_matvec
 from scipy import ndimage as ndi
 
-from .core import SEQUENCES, InputError, image_data, new_like
+from .core import SEQUENCES, InputError, image_data, new_like, write_json
+from .evaluation.metrics_table import METRIC_COLUMNS
 from .imaging.transforms import (RADIUS, about_point, apply_transform, brain_points,
                                            rigid_model)
 from .quality.findings import Scan, make_scan
-from .simulate import scan, simulate_subject
+from .simulate import scan, simulate_subject, synth_sites, synth_subject
 
 # %% ../nbs/02_testing.ipynb #ff60f89d
 BONE = 9.    # mm
@@ -191,6 +195,44 @@ def swap(
 ) -> dict: # sequence -> `Scan`
     "Two sequences under each other's names"
     return scans | {a: replace(scans[b], name=a), b: replace(scans[a], name=b)}
+
+# %% ../nbs/02_testing.ipynb #b1976fb1
+def _from_psnr(psnr):
+    "Metrics that go with a PSNR, by name"
+    return dict(ssim=1 - .9**(psnr - 8), psnr=psnr, mse=10**(-psnr/10), mae=10**(-psnr/20)*.8,
+                nmi=1 + psnr/100)
+
+def made_up_metrics(
+    gains:dict, # method -> dB by which its PSNR lies above 20
+    n=6, # subjects
+    seed=0, # of what is random
+    spread=.3, # dB, of a single figure
+)->pd.DataFrame: # subject, direction, method, sequence, metric, value
+    "A table of metrics for methods with known gains"
+    random = np.random.default_rng(seed)
+    rows = []
+    for subject, direction in product(range(1, n + 1), ('a2b', 'b2a')):
+        hard = random.normal(0, 1.)
+        for (method, gain), (k, sequence) in product(gains.items(), enumerate(SEQUENCES)):
+            psnr = 20 + gain + hard + .5*k + random.normal(0, spread)
+            rows += [(f'patient-{subject}', direction, method, sequence, metric, value)
+                     for metric, value in _from_psnr(psnr).items()]
+    return pd.DataFrame(rows, columns=METRIC_COLUMNS)
+
+# %% ../nbs/02_testing.ipynb #6f31b412
+def synth_travelling(
+    folder, # is written to
+    n=2, # patients of each site
+    n_travelling=2, # patients scanned at both
+)->Path: # `folder`, with site_a, site_b, travelling/a and travelling/b
+    "A small simulated study, laid out as the demo wants it"
+    folder = Path(folder)
+    synth_sites(folder, n=n, shape=(26, 26, 26))
+    for i, site in product(range(n_travelling), 'ab'):
+        synth_subject(folder/'travelling'/site, f'T{i+1:03d}', site, shape=(26, 26, 26),
+                      seed=900 + i)
+    write_json(dict(simulated=True), folder/'simulation.json')
+    return folder
 
 # %% ../nbs/02_testing.ipynb #316eaa67
 def load_benchmark(

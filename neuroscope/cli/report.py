@@ -44,7 +44,7 @@ def read_run(
 )->tuple: # its tidy table, and the folder
     "The measured figures of a run"
     import pandas as pd
-    from neuroscope.evaluation.report import check_metrics
+    from neuroscope.evaluation.metrics_table import check_metrics
     path = Path(run)/'metrics.csv' if Path(run).is_dir() else Path(run)
     if not path.is_file() and (path.parent/'evaluation.json').is_file():
         raise InputError(

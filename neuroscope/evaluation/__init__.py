@@ -54,8 +54,9 @@ _NAMES = _FIGURES | dict(
     downstream = 'site_case train_lesion_net segment dice downstream_dice downstream_gain',
     reader_study = '''create_study Reading ReadingRoom read_answers analyse_study study_verdict
         StudyResult''',
-    report = '''METRIC_COLUMNS write_metrics_csv subject_means summary_table compare_methods
-        subject_interval verdict write_report''',
+    metrics_table = 'METRIC_COLUMNS write_metrics_csv subject_means summary_table',
+    gains = 'compare_methods subject_interval verdict',
+    report = 'write_report',
 )
 
 # %% ../../nbs/evaluation/index.ipynb #169567d1

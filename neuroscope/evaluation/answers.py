@@ -22,7 +22,7 @@ from .downstream import downstream_gain
 from .kept import kept_alarms, power_words
 from .lesions import lesion_summary
 from .local_change import change_alarms
-from .report import verdict
+from .gains import verdict
 from .rules import (CONTRAST_CHANGED, KEPT_BANDS, LESION_RULES, SITE_BETTER,
                                          STRANGE, Answer, alarms_of, is_changed, is_strange,
                                          said_once, say_of, worst_of)

@@ -22,6 +22,7 @@ from .pairs import check_direction, load_pair, load_travelling
 from .fitted_on import fitted_on_words
 from .lesions import LesionCase, check_seg
 from .tissue_verdict import SEQUENCE_WORDS
+from ..pages import simulated_scans
 
 # %% ../../nbs/evaluation/08a_cases.ipynb #07efcfdc
 JUDGED = 'harmonized'      # what the method under trial is called in every table
@@ -136,12 +137,6 @@ def _rescanned(rescan, truth, target, matched, problems):
     return own, again
 
 # %% ../../nbs/evaluation/08a_cases.ipynb #1e4c5c1c
-def _is_simulated(cohort):
-    "Does `simulation.json` lie in the cohort's folder, or above it?"
-    if cohort.folder is None: return False
-    places = cohort.folder, *cohort.folder.resolve().parents
-    return any((place/'simulation.json').exists() for place in places)
-
 def _as_methods(methods, sequences):
     "Folders among further methods, made methods"
     return {k: FolderMethod({'a2b': m}, k, sequences) if isinstance(m, (str, Path)) else m
@@ -195,7 +190,7 @@ def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
     rows = fit_baselines(fit[0], fit[1], baselines, problems, progress)
     rows |= _as_methods(methods, used)
     rows[JUDGED] = FolderMethod({'a2b': harmonized.folder}, JUDGED, used)
-    if simulated is None: simulated = _is_simulated(source)
+    if simulated is None: simulated = simulated_scans(source.folder)
     if not set(baselines) - {'identity'}:      # nothing was fitted but the model
         told = fit_source is None or model is not None
         fitted = dict(fitted=fitted_on_words(judged, model)) if told else {}

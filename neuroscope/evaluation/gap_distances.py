@@ -98,11 +98,9 @@ def tissue_distances(sample, # `GapFeatures` of source or harmonized subjects
     sequences = next((f.sequences for f in target), SEQUENCES)
     for t in sorted({t for f in target for t in f.cdfs},
                     key=lambda t: TISSUE_NAMES.index(t) if t in TISSUE_NAMES else 99):
-        a = [f.cdfs[t] for f in sample if t in f.cdfs]
-        b = [f.cdfs[t] for f in target if t in f.cdfs]
-        if not a or not b: continue
-        a = np.stack(a)
-        b = np.stack(b)
+        both = [[f.cdfs[t] for f in group if t in f.cdfs] for group in (sample, target)]
+        if not all(both): continue
+        a,b = map(np.stack, both)
         def pick(x): return x[rng.integers(len(x), size=len(x))].mean(0)
         value = cdf_distance(a.mean(0), b.mean(0))
         lo = hi = fl = np.full(len(sequences), np.nan)

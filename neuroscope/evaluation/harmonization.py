@@ -6,7 +6,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/evaluation/harmonization.html.m
 
 # %% auto #0
 __all__ = ['PARTS', 'evaluate_harmonization', 'JUDGED', 'OWN', 'NOTHING_MEASURED', 'QUESTIONS', 'REFERENCES', 'SHOWN_FEATURES',
-           'PAGE', 'Evaluation', 'plan_evaluation', 'summing_up', 'site_map', 'lesion_scatter', 'bland_altman']
+           'Evaluation', 'plan_evaluation', 'summing_up', 'site_map', 'lesion_scatter', 'bland_altman']
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #df41b8b1
 from ..core import progress_bar
@@ -16,11 +16,11 @@ from .pairs import DIRECTIONS
 from .cases import JUDGED, Evaluation, plan_evaluation
 from .charts import SHOWN_FEATURES, bland_altman, lesion_scatter, site_map
 from .measuring import OWN
-from .page import PAGE
+from . import page as _page                   # its methods
 from .page_tables import REFERENCES
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #c2f241bb
-_all_ = ['JUDGED', 'OWN', 'NOTHING_MEASURED', 'QUESTIONS', 'REFERENCES', 'SHOWN_FEATURES', 'PAGE',
+_all_ = ['JUDGED', 'OWN', 'NOTHING_MEASURED', 'QUESTIONS', 'REFERENCES', 'SHOWN_FEATURES',
          'Evaluation', 'plan_evaluation', 'summing_up', 'site_map', 'lesion_scatter',
          'bland_altman']
 

@@ -31,7 +31,7 @@ from .kept import KEPT_COLUMNS, find_places, kept_figures
 from .lesions import LesionReference, foretold, other_patient, subject_lesions
 from .local_change import CHANGE_COLUMNS, local_change
 from .radiomics import radiomic_regions, radiomics_engine, region_features
-from .report import METRIC_COLUMNS
+from .metrics_table import METRIC_COLUMNS
 from .touched import TOUCHED_COLUMNS, touched_shares
 from .tissue_figures import look_at_tissues, part_surroundings
 from .tissues import study_table

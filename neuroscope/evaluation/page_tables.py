@@ -19,11 +19,14 @@ from .downstream import PARTS, downstream_gain
 from .kept import kept_summary
 from .lesions import lesion_summary
 from .radiomics import radiomics_summary
-from .report import figure_uri, result_rows, summary_table
+from .metrics_table import summary_table
+from .result_tables import result_rows
 from .tissues import (SEQUENCE_WORDS, contrast_ratios, tissue_changes,
                                            tissue_summary)
 from ..imaging.tissues import TISSUE_WORDS
-from ..visualization.figures import DIRECTION_LABELS, method_label, metric_plot
+from ..pages import figure_uri
+from ..visualization.figures import (DIRECTION_LABELS, METRIC_LABELS, method_label,
+                                              metric_plot)
 
 # %% ../../nbs/evaluation/08f_page_tables.ipynb #4d888445
 REFERENCES = ('truth', 'rescan', 'target_scan')        # real scans
@@ -52,12 +55,17 @@ def glance_table(evs, # `Evaluation`s, of one study in its directions
     for method in evs[0].methods:
         answers = answers_of(evs, method=method)
         alarms = '; '.join(answers[2]['alarms']) or '–'
-        cells = [*(BADGES[a['outcome']] for a in answers[:3]), alarms]
+        cells = [*(BADGES[a['outcome']] for a in answers[:3]), dict(text=alarms, words=True)]
         rows.append(dict(method=method, label=_row_label(evs[0], method), cells=cells))
     return dict(head=['image', 'site effect', 'biology', 'alarm'], rows=rows)
 
 # %% ../../nbs/evaluation/08f_page_tables.ipynb #3567413e
 _QUALITY_HEAD = dict(ssim='SSIM ↑', psnr='PSNR (dB) ↑', nmi='NMI ↑', mse='MSE ×10⁻³ ↓')
+
+def _chart(quality, metric):
+    "The chart of a metric, and what it shows in words"
+    uri = figure_uri(metric_plot(quality, metric, highlight=JUDGED))
+    return dict(uri=uri, alt=f'{METRIC_LABELS[metric]} by method and subject')
 
 def quality_table(evs, # `Evaluation`s
                  )->dict: # head, rows, charts
@@ -68,7 +76,7 @@ def quality_table(evs, # `Evaluation`s
     head = [label + (f', {DIRECTION_LABELS[e.direction]}' if len(seen) > 1 else '')
             for e in seen for label in _QUALITY_HEAD.values()]
     columns = [(e.direction, m) for e in seen for m in _QUALITY_HEAD]
-    charts = [figure_uri(metric_plot(quality, m, highlight=JUDGED)) for m in ('ssim', 'psnr')]
+    charts = [_chart(quality, m) for m in ('ssim', 'psnr')]
     return dict(head=head, rows=result_rows(summary, columns, REFERENCES), charts=charts)
 
 # %% ../../nbs/evaluation/08f_page_tables.ipynb #93d1eb82

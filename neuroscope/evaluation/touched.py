@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import SEQUENCES
-from .report import METRIC_COLUMNS
+from .metrics_table import METRIC_COLUMNS
 
 # %% ../../nbs/evaluation/03d_touched.ipynb #70c40006
 ROUNDING = 1/500       # of the range; half of a step of 256 grey values is 1/510

@@ -8,9 +8,6 @@ Docs: https://ishrith-gowda.github.io/neuroscope/preprocessing/pipeline.html.md"
 __all__ = ['log', 'limited_threads', 'cohort_page', 'preprocess_cohort']
 
 # %% ../../nbs/preprocessing/08c_pipeline.ipynb #4dfb0348
-import base64
-import html
-import io
 import json
 import os
 from contextlib import contextmanager
@@ -27,6 +24,7 @@ from .. import __version__
 from ..core import (SEQUENCE_LABELS, SEQUENCES, atomic_path, check_output, Cohort,
                              get_logger, InputError, peak_mb, read_json, write_json)
 from ..core.results import clear_stale
+from ..pages import render_page, simulated_scans, thumbnail_uri
 from ..runner import COLUMNS, run_cohort, write_table
 from .preprocessor import default_preprocessor, VolumePreprocessor
 from .steps import register_step, STEPS
@@ -73,77 +71,53 @@ def _work_on(subject, preprocessor, dest, threads, names, steps):
                 remarks=_remarks(read_json(path)), peak_mb=round(peak_mb()))
 
 # %% ../../nbs/preprocessing/08c_pipeline.ipynb #7ea5377e
-_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
-<title>Preprocessing of {title}</title><style>
-body{{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;
-background:#0f1115;color:#e8eaed}}
-section{{border-top:1px solid #333;padding:1rem 0;display:flex;gap:1.5rem;flex-wrap:wrap}}
-section>div{{flex:1;min-width:18rem}} img{{width:34rem;max-width:100%;background:#fff}}
-h2{{margin:0;font-size:1.1rem}}
-table{{border-collapse:collapse;font-size:.85rem}} td,th{{padding:.1rem .6rem .1rem 0;
-text-align:left;font-weight:normal;vertical-align:top}} th{{color:#9aa0a6}}
-.failed{{color:#ff5d73}} .look{{color:#e8b53a}} .ok{{color:#5fbf8f}}</style></head><body>
-<h1>Preprocessing of {title}</h1><p>{counts}</p><p>Steps: {steps}</p>{sections}</body></html>
-"""
-
-def _picture(path, width=720):
-    "A picture as text that a page can hold"
-    from PIL import Image
-    with Image.open(path) as im:
-        im = im.convert('RGB')
-        if im.width > width: im = im.resize((width, round(im.height*width/im.width)))
-        im.save(buf := io.BytesIO(), 'JPEG', quality=80)
-    return 'data:image/jpeg;base64,' + base64.b64encode(buf.getvalue()).decode()
+# findings that the page leaves out: matrices, and what stands elsewhere
+_LEFT_OUT = ('matrix', 'figures', 'reasons', 'method', 'low_percentile', 'high_percentile',
+             'target_range')
 
 def _short(v):
     "A value of a record in a few letters"
     if isinstance(v, float): return f'{v:.4g}'
     return '–'.join(map(_short, v)) if isinstance(v, list) and len(v) == 2 else str(v)
 
+def _step_rows(step, sequences):
+    "What a step found out, a row per figure"
+    found = step['findings']
+    return [dict(label=f"{step['step']}, {k}", cells=[_short(found[q].get(k)) for q in sequences])
+            for k in found[sequences[0]] if k not in _LEFT_OUT]
+
 # %% ../../nbs/preprocessing/08c_pipeline.ipynb #5da7f502
 def _figures_table(rec):
     "What the steps found out, a row per step and figure and a column per sequence"
-    esc = html.escape
-    rows = []
-    qs = [q for q in SEQUENCES if q in rec['outputs']]
-    for r in rec['record']:
-        plain = [k for k,v in r['findings'][qs[0]].items()
-                 if k not in ('matrix', 'figures', 'reasons', 'method', 'low_percentile',
-                              'high_percentile', 'target_range')]
-        rows += [f"<tr><th>{esc(r['step'])}, {esc(k)}</th>"
-                 + ''.join(f'<td>{esc(_short(r["findings"][q].get(k)))}</td>' for q in qs) + '</tr>'
-                 for k in plain]
-    return '<table><tr><th></th>' + ''.join(f'<th>{SEQUENCE_LABELS[q]}</th>'
-                                            for q in qs) + '</tr>' + ''.join(rows) + '</table>'
+    sequences = [q for q in SEQUENCES if q in rec['outputs']]
+    return dict(head=[SEQUENCE_LABELS[q] for q in sequences],
+                rows=[row for step in rec['record'] for row in _step_rows(step, sequences)])
 
 # %% ../../nbs/preprocessing/08c_pipeline.ipynb #57d7dd08
-def _section(row, path):
-    "What the page says about a subject"
-    esc = html.escape
-    ok = row.status != 'failed'
-    kind = 'look' if ok and row.remarks else 'ok' if ok else 'failed'
-    text = (f'<h2>{esc(row.subject)}: <span class="{kind}">{esc(row.status)}</span></h2>'
-            f'<p>{esc(row.remarks if ok else row.reason)}</p>')
-    if not ok: return f'<section><div>{text}</div></section>'
-    pic = path.with_name(path.name.replace('_preprocessing.json', '_qc.png'))
-    return (f'<section><div>{text}{_figures_table(read_json(path))}</div><img '
-            f'alt="{esc(row.subject)} before and after" ' f'src="{_picture(pic)}"></section>')
+def _shown(row, path):
+    "What the page shows of a subject"
+    said = dict(id=row.subject, status=row.status, look=False, words=row.reason, figures=None,
+                picture=None)
+    if row.status not in ('done', 'kept'): return said
+    picture = path.with_name(path.name.replace('_preprocessing.json', '_qc.png'))
+    return said | dict(look=bool(row.remarks), words=row.remarks, picture=thumbnail_uri(picture),
+                       figures=_figures_table(read_json(path)))
 
 def cohort_page(
     table:pd.DataFrame, # of `preprocess_cohort`
     records:list, # for each row the subject's record, see `record_path`
     preprocessor:VolumePreprocessor, # its steps stand in the head of the page
     title:str, # what the cohort is called
+    simulated:bool=False, # are the scans simulated?
 ) -> str: # HTML, self-contained
     "One page for a cohort, failures first, then what somebody should look at"
     order = sorted(range(len(table)),
                    key=lambda i: (table.status.iloc[i] != 'failed', not table.remarks.iloc[i]))
-    counts = ', '.join(f'{n} {s}' for s,n in table.status.value_counts().items()) or 'no subjects'
-    steps = ' → '.join(f'{n} {json.dumps(p, default=str) if p else ""}'.strip()
-                       for n,p in preprocessor.steps)
+    steps = [(n, json.dumps(p, default=str) if p else '') for n, p in preprocessor.steps]
     rows = list(table.itertuples())
-    return _PAGE.format(title=html.escape(title), counts=counts, steps=html.escape(steps),
-                        sections=''.join(_section(rows[i], Path(records[i])) for i in order))
+    return render_page('preprocessing', f'Preprocessing of {title}', simulated=simulated,
+                       counts=list(table.status.value_counts().items()), steps=steps,
+                       subjects=[_shown(rows[i], Path(records[i])) for i in order])
 
 # %% ../../nbs/preprocessing/08c_pipeline.ipynb #7dbbdd91
 def _check_names(cohort, names):
@@ -222,7 +196,8 @@ def _finish(cohort, dest, preprocessor, names, table):
     done = Cohort([_done_subject(s, dest, names) for s in cohort if s.id in good], dest,
                   [f'{r.subject}: {r.reason}' for r in failed.itertuples()])
     title = cohort.folder.name if getattr(cohort, 'folder', None) else dest.name
-    page = cohort_page(table, [record_path(dest, s, names) for s in cohort], preprocessor, title)
+    page = cohort_page(table, [record_path(dest, s, names) for s in cohort], preprocessor, title,
+                       simulated_scans(getattr(cohort, 'folder', None)))
     with atomic_path(dest/'preprocessing.html') as p: p.write_text(page, encoding='utf-8')
     if names == 'bids': _describe_dataset(dest, cohort)
     return done, table

@@ -8,7 +8,6 @@ Docs: https://ishrith-gowda.github.io/neuroscope/quality/cohort.html.md"""
 __all__ = ['log', 'same_files', 'assess_cohort', 'quality_page', 'write_quality']
 
 # %% ../../nbs/quality/10_cohort.ipynb #fd3ec971
-import html
 import itertools
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import SEQUENCES, atomic_path, file_hash, get_logger
+from ..pages import render_page, simulated_scans
 from ..runner import run_cohort, write_table
 from .findings import verdict
 from .report import _label, assess_subject
@@ -114,42 +114,26 @@ def _write_found(run, path):
     write_table(_quality_table(run, {}), path)
 
 # %% ../../nbs/quality/10_cohort.ipynb #e02c0376
-_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
-<title>Quality of {title}</title><style>
-body{{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;
-background:#0f1115;color:#e8eaed}} a{{color:#8ab4f8}}
-section{{border-top:1px solid #333;padding:1rem 0;display:flex;gap:1.5rem;flex-wrap:wrap}}
-img{{width:30rem;max-width:100%}} h2{{margin:0;font-size:1.1rem}}
-.fail{{color:#ff5d73}} .look{{color:#e8b53a}} .pass{{color:#5fbf8f}}
-ul{{padding-left:1.2rem}}</style></head><body>
-<h1>Quality of {title}</h1>
-<p>{counts}. All measures are in <a href="quality.csv">quality.csv</a>.</p>{problems}{sections}</body>
-</html>
-"""
+_VERDICTS = ('fail', 'look', 'pass')       # the worst first
+
+def _shown(row, pictures):
+    "What the page shows of a subject"
+    picture = None if row.checks == 'assessment' else f'{pictures}/{quote(row.id)}.png'
+    reasons = row.reasons.split('; ') if row.reasons else []
+    return dict(id=row.id, verdict=row.verdict, reasons=reasons, picture=picture)
 
 def quality_page(df:pd.DataFrame, # from `assess_cohort`
                  title:str,       # what the cohort is called
                  problems=(),     # sentences about what was found in the folder
                  pictures='pictures', # folder with the pictures, relative to the page
+                 simulated=False, # are the scans simulated?
                 )->str:           # HTML
     "One page for a cohort, the worst first"
-    def esc(x): return html.escape(str(x))
-    def listed(items):
-        return '<ul>' + ''.join(f'<li>{esc(i)}</li>' for i in items) + '</ul>' if items else ''
-    rank = df.verdict.map({'fail': 0, 'look': 1, 'pass': 2})
-    def section(r):
-        said = listed(r.reasons.split('; ') if r.reasons else ['nothing stands out'])
-        src = f'{pictures}/{quote(r.id)}.png'
-        img = ('' if r.checks == 'assessment'
-               else f'<a href="{src}"><img loading="lazy" src="{src}" alt="{esc(r.id)} in '
-                    'three planes"></a>')
-        return (f'<section><div style="flex:1;min-width:20rem"><h2>{esc(r.id)}: <span '
-                f'class="{r.verdict}">{r.verdict}</span></h2>{said}</div>{img}</section>')
-    counts = ', '.join(f'<span class="{v}">{(df.verdict == v).sum()} {v}</span>'
-                       for v in ('fail', 'look', 'pass'))
-    worst_first = df.assign(_rank=rank).sort_values(['_rank', 'id']).itertuples()
-    return _PAGE.format(title=esc(title), counts=counts, problems=listed(list(problems)),
-                        sections=''.join(section(r) for r in worst_first))
+    ranked = df.assign(_rank=df.verdict.map(_VERDICTS.index)).sort_values(['_rank', 'id'])
+    counts = [(v, int((df.verdict == v).sum())) for v in _VERDICTS]
+    return render_page('quality', f'Quality of {title}', simulated=simulated, counts=counts,
+                       problems=list(problems),
+                       subjects=[_shown(row, pictures) for row in ranked.itertuples()])
 
 # %% ../../nbs/quality/10_cohort.ipynb #efa89d9e
 def write_quality(cohort,          # `Cohort`
@@ -163,7 +147,7 @@ def write_quality(cohort,          # `Cohort`
     df = assess_cohort(cohort, dest/'pictures', n_jobs, progress, require, dest/'quality.csv')
     folder = getattr(cohort, 'folder', None)
     write_table(df, dest/'quality.csv')
-    with atomic_path(dest/'quality.html') as p:
-        p.write_text(quality_page(df, folder.name if folder else 'a cohort',
-                                  getattr(cohort, 'problems', ())), encoding='utf-8')
+    page = quality_page(df, folder.name if folder else 'a cohort',
+                        getattr(cohort, 'problems', ()), simulated=simulated_scans(folder))
+    with atomic_path(dest/'quality.html') as p: p.write_text(page, encoding='utf-8')
     return df
