@@ -11,7 +11,7 @@ __all__ = ['assess', 'parser', 'main', 'summary']
 import argparse
 import sys
 
-from .running import run
+from .running import run_as_command
 from .signature import Folder, Jobs, Name, Sequences, command, parser_of
 from .words import say, shortened
 from ..core import SEQUENCES, check_output, find_subjects
@@ -45,7 +45,7 @@ def main(
     argv=None, # default: the arguments of the process
 ) -> int: # exit status
     "Assess the quality of a folder of subjects from the command line"
-    return run(assess, argv)
+    return run_as_command(assess, argv)
 
 # %% ../../nbs/cli/04_assess_quality.ipynb #6c2d94cc
 def summary(

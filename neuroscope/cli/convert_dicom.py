@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from .running import run
+from .running import run_as_command
 from .signature import File, Folder, command, parser_of
 from .words import say
 from ..core import SCHEMES, SEQUENCES
@@ -67,7 +67,7 @@ def main(
     argv=None, # default: the arguments of the process
 ) -> int: # exit status
     "Convert DICOM from the command line"
-    return run(convert, argv)
+    return run_as_command(convert, argv)
 
 # %% ../../nbs/cli/03_convert_dicom.ipynb #a1e4e638
 def _series_line(r):

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated
 
-from .running import run
+from .running import run_as_command
 from .signature import Folder, Patients, Seed, Sequences, command, parser_of
 from .words import say, shortened
 from ..core import check_output, sequences_said
@@ -77,7 +77,7 @@ def main(
     argv=None, # default: the arguments of the process
 ) -> int: # exit status
     "Split two sites from the command line"
-    return run(split, argv)
+    return run_as_command(split, argv)
 
 # %% ../../nbs/cli/08_create_dataset_splits.ipynb #81a5c3a5
 # run as a module, and not as a notebook

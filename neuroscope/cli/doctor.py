@@ -18,7 +18,7 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
-from .running import run
+from .running import run_as_command
 from .signature import command, parser_of
 from .words import paint
 from ..core import NeuroscopeError
@@ -152,7 +152,7 @@ def main(
     argv=None, # default: the arguments of the process
 ) -> int: # exit status
     "Tell how things are from the command line"
-    return run(doctor, argv)
+    return run_as_command(doctor, argv)
 
 # %% ../../nbs/cli/10_doctor.ipynb #64f5f8b7
 def _print_found(found):

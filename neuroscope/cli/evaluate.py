@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from .signature import Direction, File, Folder, Group, Jobs, Patients, command, parser_of
-from .running import run
+from .running import run_as_command
 from .words import fill, say, shortened
 from ..core import InputError, check_output, read_json
 
@@ -105,7 +105,7 @@ def main(
     argv=None, # default: the arguments of the process
 ) -> int: # exit status
     "Evaluate from the command line"
-    return run(evaluate, argv)
+    return run_as_command(evaluate, argv)
 
 # %% ../../nbs/cli/11_evaluate.ipynb #3559a0d6
 def _further(words):

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from .preprocess_volumes import OutputNames, summary
-from .running import run
+from .running import run_as_command
 from .signature import Folder, Jobs, Name, Switch, command, parser_of
 from .words import say
 from ..core import check_output, find_subjects
@@ -62,7 +62,7 @@ def main(
     argv=None, # default: the arguments of the process
 ) -> int: # exit status
     "Correct the bias field of a folder of subjects from the command line"
-    return run(n4, argv)
+    return run_as_command(n4, argv)
 
 # %% ../../nbs/cli/06_n4_bias_correction.ipynb #387b2780
 def _corrected(cohort, output_dir, params, n_jobs, progress, names):

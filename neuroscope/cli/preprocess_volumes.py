@@ -13,7 +13,7 @@ import argparse
 import sys
 from typing import Annotated, Literal
 
-from .running import run
+from .running import run_as_command
 from .signature import (File, Folder, Group, Jobs, Millimetres, Name, Sequences,
                                       command, parser_of)
 from .words import say, shortened
@@ -90,7 +90,7 @@ def main(
     argv=None, # default: the arguments of the process
 ) -> int: # exit status
     "Preprocess a folder of subjects from the command line"
-    return run(preprocess, argv)
+    return run_as_command(preprocess, argv)
 
 # %% ../../nbs/cli/05_preprocess_volumes.ipynb #9506baaf
 def _from_file(a):

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from .running import run
+from .running import run_as_command
 from .signature import command, parser_of, some_path
 from ..core import InputError, read_json
 
@@ -53,7 +53,7 @@ def main(
     argv=None, # default: the arguments of the process
 ) -> int: # exit status
     "Report from the command line"
-    return run(report, argv)
+    return run_as_command(report, argv)
 
 # %% ../../nbs/cli/12_report.ipynb #89358035
 def read_run(

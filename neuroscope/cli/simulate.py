@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated
 
-from .running import run
+from .running import run_as_command
 from .signature import (Count, Folder, Jobs, Millimetres, Switch, command, count,
                                       parser_of)
 from .words import say
@@ -65,7 +65,7 @@ def main(
     argv=None, # default: the arguments of the process
 ) -> int: # exit status
     "Simulate a cohort from the command line"
-    return run(simulate_study, argv)
+    return run_as_command(simulate_study, argv)
 
 # %% ../../nbs/cli/02_simulate.ipynb #bbf1caa0
 def left_out(

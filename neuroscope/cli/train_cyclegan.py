@@ -10,7 +10,7 @@ __all__ = ['trained', 'main']
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #152cb380
 import sys
 
-from .running import run
+from .running import run_as_command
 from .train_options import parser, preset_of, train
 from .words import say
 
@@ -33,7 +33,7 @@ def main(
     argv=None, # default: the arguments of the process
 ) -> int: # exit status
     "Fit or train a harmonizer from the command line"
-    return run(train, argv)
+    return run_as_command(train, argv)
 
 # %% ../../nbs/cli/07_train_cyclegan.ipynb #9ce7633d
 # run as a module, and not as a notebook

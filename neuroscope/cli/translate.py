@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from .running import run
+from .running import run_as_command
 from .signature import (Direction, Folder, Group, Jobs, Positive, command, parser_of,
                                       positive)
 from .words import say, shortened
@@ -88,7 +88,7 @@ def main(
     argv=None, # default: the arguments of the process
 ) -> int: # exit status
     "Translate from the command line"
-    return run(translate_study, argv)
+    return run_as_command(translate_study, argv)
 
 # %% ../../nbs/cli/09_translate.ipynb #eb11ccfe
 def _reference(a, sequences):
