@@ -6,21 +6,25 @@ Docs: https://ishrith-gowda.github.io/neuroscope/cli/demo.html.md"""
 
 # %% auto #0
 __all__ = ['log', 'ROLES', 'SAMPLE', 'RECIPES', 'RECIPE_PLANES', 'DEFAULT_RECIPES', 'SITE_MATCH_ROW', 'DEFAULT_MINUTES',
-           'UNMEASURED', 'NO_ADVERSARY', 'Demo', 'find_data', 'read_cohort', 'pair_travelling', 'drop_leaks',
-           'plan_demo', 'preprocess_demo', 'cut_slices', 'fast_recipe', 'document_recipe', 'fit_demo', 'train_recipe',
-           'translate_demo', 'evaluate_demo', 'measure_tissues', 'result_table', 'demo_figures', 'write_unmeasured',
-           'remake_report', 'report_demo', 'Steps', 'run_demo', 'note_figures', 'closing_words', 'parser', 'main']
+           'UNMEASURED', 'NO_ADVERSARY', 'Minutes', 'Recipes', 'Demo', 'find_data', 'read_cohort', 'pair_travelling',
+           'drop_leaks', 'plan_demo', 'preprocess_demo', 'cut_slices', 'fast_recipe', 'document_recipe', 'fit_demo',
+           'train_recipe', 'translate_demo', 'evaluate_demo', 'measure_tissues', 'result_table', 'demo_figures',
+           'write_unmeasured', 'remake_report', 'report_demo', 'Steps', 'run_demo', 'note_figures', 'closing_words',
+           'demonstrate', 'parser', 'main']
 
 # %% ../../nbs/cli/01_demo.ipynb #b5d40be0
 import argparse, base64, dataclasses, datetime, re, sys, time
 from functools import partial
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 import pandas as pd, torch
 from jinja2 import Environment
 from fastai.torch_core import default_device
-from . import CommandParser, jobs, run_command, say
+from .running import run_as_command
+from .signature import Folder, Jobs, Seed, command, parser_of
+from .words import say
 from ..core import (Cohort, InputError, NeuroscopeError, NoSubjectsError, atomic_path,
                              check_output, find_subjects, get_logger, image_data, progress_bar,
                              read_json, stack_sequences, versions, write_json)
@@ -144,7 +148,8 @@ def plan_demo(
     "Find the scans and say what cannot be done with them"
     data = Path(data)
     if not data.is_dir():
-        raise NoSubjectsError('there is no such folder', path=data,
+        what = 'this is a file, and no folder' if data.exists() else 'there is no such folder'
+        raise NoSubjectsError(what, path=data,
                               fix='Give a folder with site_a/ and site_b/, or leave --data out.')
     record = data/'simulation.json'
     demo = Demo(data, Path(out), {},
@@ -580,47 +585,47 @@ def closing_words(
     return '\n\n'.join(['\n'.join(parts), f'Written to {demo.out}: {", ".join(files)}'])
 
 # %% ../../nbs/cli/01_demo.ipynb #4662c204
-def parser()->argparse.ArgumentParser: # for what stands behind `neuroscope demo`
-    "The arguments of the command"
-    p = CommandParser('neuroscope demo',
-                      'The main job on sample data: preprocess two sites, train without pairs, '
-                      'harmonize, measure, report.',
-                      'neuroscope demo\nneuroscope demo --data my_cohort --output-dir my_demo '
-                      '--minutes 30 --recipes cyclegan',
-                      '0; 1 when subjects were left out; 2 when the input cannot be used.',
-                      'A folder given with --data holds site_a/ and site_b/ (patients to train '
-                      'on) and travelling/a/ and travelling/b/ (patients scanned at both sites, '
-                      'under one name). What a run has preprocessed is not preprocessed again.')
-    p.add_argument('--data', metavar='DIR',
-                   help='the scans (default: data_samples/ here, or else a simulated cohort)')
-    p.add_argument('--output-dir', metavar='DIR', default='neuroscope_demo',
-                   help='where everything is written (neuroscope_demo)')
-    p.add_argument('--minutes', type=_minutes, default=DEFAULT_MINUTES, metavar='M',
-                   help=f'training time of each recipe, in minutes ({DEFAULT_MINUTES:g})')
-    p.add_argument('--seed', type=int, default=0, metavar='S', help='of the training (0)')
-    p.add_argument('--n-jobs', type=jobs, default=2, metavar='N',
-                   help='subjects preprocessed at a time, -1 for one per core (2)')
-    p.add_argument('--recipes', nargs='+', choices=list(RECIPES), metavar='R',
-                   help=f'what to train beside the site match ({" ".join(DEFAULT_RECIPES)})')
-    p.add_argument('--quiet', action='store_true', help='no progress bars')
-    return p
+def _minutes(typed):
+    "A time that a training can take"
+    if not 0 < float(typed) < 1e5: raise argparse.ArgumentTypeError(f'{typed} minutes')
+    return float(typed)
 
-def _minutes(s):
-    if not 0<float(s)<1e5: raise argparse.ArgumentTypeError(f'{s} minutes')
-    return float(s)
+Minutes = Annotated[float, dict(type=_minutes, metavar='M')]
+Recipes = Annotated[Sequence[str], dict(choices=list(RECIPES), metavar='R')]
 
-# %% ../../nbs/cli/01_demo.ipynb #f47896ba
-def _run(argv):
-    a = parser().parse_args(argv)
-    demo = run_demo(a.data, a.output_dir, a.minutes, a.seed, a.n_jobs, a.recipes, not a.quiet)
+@command(
+    'neuroscope demo', 'neuroscope demo',
+    'neuroscope demo --data my_cohort --output-dir my_demo --minutes 30 --recipes cyclegan',
+    status='0; 1 when subjects were left out; 2 when the input cannot be used.',
+    more='A folder given with --data holds site_a/ and site_b/ (patients to train on) and '
+         'travelling/a/ and travelling/b/ (patients scanned at both sites, under one name). What a '
+         'run has preprocessed is not preprocessed again.',
+    also=dict(data='input_dir'), shown=dict(recipes=DEFAULT_RECIPES))
+def demonstrate(
+    data:Folder=None, # the scans (default: data_samples/ here, or else a simulated cohort)
+    output_dir:Folder=Path('neuroscope_demo'), # where everything is written
+    minutes:Minutes=DEFAULT_MINUTES, # training time of each recipe, in minutes
+    seed:Seed=0, # of the training
+    n_jobs:Jobs=2, # subjects preprocessed at a time, -1 for one per core
+    recipes:Recipes=None, # what to train beside the site match
+    quiet:bool=False, # no progress bars
+) -> int: # exit status: 0, or 1 where subjects were left out
+    """The main job on sample data: preprocess two sites, train without pairs, harmonize, measure,
+    report."""
+    demo = run_demo(data, output_dir, minutes, seed, n_jobs, recipes, not quiet)
     say(closing_words(demo))
     return 1 if demo.left_out else 0
 
+# %% ../../nbs/cli/01_demo.ipynb #f47896ba
+def parser() -> argparse.ArgumentParser: # for what stands behind `neuroscope demo`
+    "The arguments of the command"
+    return parser_of(demonstrate)
+
 def main(
     argv=None, # default: the arguments of the process
-)->int: # exit status: 0, or 1 where subjects were left out, 2 where the input cannot be used
+) -> int: # exit status
     "The demo from the command line"
-    return run_command(_run, argv, 'neuroscope demo')
+    return run_as_command(demonstrate, argv)
 
 # %% ../../nbs/cli/01_demo.ipynb #40048fa2
 # run as a module, and not as a notebook
