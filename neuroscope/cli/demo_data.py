@@ -116,7 +116,8 @@ def plan_demo(
     "Find the scans and say what cannot be done with them"
     data = Path(data)
     if not data.is_dir():
-        raise NoSubjectsError('there is no such folder', path=data,
+        what = 'this is a file, and no folder' if data.exists() else 'there is no such folder'
+        raise NoSubjectsError(what, path=data,
                               fix='Give a folder with site_a/ and site_b/, or leave --data out.')
     record = data/'simulation.json'
     demo = Demo(data, Path(out), {},

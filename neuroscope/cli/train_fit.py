@@ -13,7 +13,7 @@ from shlex import quote
 
 from fastai.basics import noop
 
-from . import say
+from .words import say
 from .train_data import (checked_cohorts, folder_names, held_out, named_sites,
                                        needs_preprocessing)
 from .train_options import OF_THE_FIT, OPTIONS, run_folder

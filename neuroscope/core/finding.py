@@ -120,7 +120,8 @@ def find_subjects(
     "Find subjects by their file names; what is missing or doubtful is reported, never guessed"
     folder = Path(folder)
     if not folder.is_dir():
-        raise NoSubjectsError('there is no such folder', path=folder, fix='Check the path.')
+        what = 'this is a file, and no folder' if folder.exists() else 'there is no such folder'
+        raise NoSubjectsError(what, path=folder, fix='Name the folder that holds the scans.')
     files = _walk_nifti(folder)
     ms,strange = _read_names(files)
     ms,problems = _without_derivatives(ms, folder)

@@ -11,6 +11,7 @@ __all__ = ['JUDGED', 'Evaluation', 'plan_evaluation', 'case_of']
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fastcore.basics import patch
 
@@ -46,6 +47,8 @@ class Evaluation:
     reverse: 'Evaluation|None' = None                # the other direction, on the same page
     fitted: str = ''            # a sentence: whom the baselines were fitted on
     flattered: bool = False     # were they fitted on the very subjects that are judged?
+    absent: list = field(default_factory=list)   # rows of the table of subjects: who is not measured
+    subjects: Any = None        # the table of subjects, once it is measured
 
     @property
     def directions(self):
@@ -124,6 +127,19 @@ def _left_out(source, matched, truth):
                  for s in source if s.id in matched and s.id not in with_truth]
     return said
 
+_NOT_HARMONIZED = 'it was not harmonized'
+
+def _absent(got, source, target, matched, direction):
+    "Rows of the table of subjects, for those who are in a folder and not measured"
+    rows = []
+    for role,site,used in (('source', direction[0], source), ('target', direction[-1], target)):
+        there = {s.id for s in used} & (matched if role == 'source' else {s.id for s in used})
+        for s in (s for s in got[role] if s.id not in there):
+            why = f'it lacks {", ".join(s.missing)}' if s.missing else _NOT_HARMONIZED
+            rows.append(dict(subject=s.id, site=site, status='left out', seconds=0., reason=why,
+                             remarks='', direction=direction, role=role))
+    return rows
+
 # %% ../../nbs/evaluation/08a_cases.ipynb #d131d8be
 def _rescanned(rescan, truth, target, matched, problems):
     "The rescans of the truth's people, and those of other people of the target site"
@@ -182,6 +198,7 @@ def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
     truth, rescan = (Cohort() if got[k] is None else _cohort(got[k], k, problems)
                      for k in ('truth', 'rescan'))
     matched = _matched(source, harmonized, target, truth, problems)
+    absent = _absent(got, source, target, matched, direction)
     judged = [*_only(source, matched), *target]
     fit, fitted = _whom_to_fit(source, target, got['fit_source'], got['fit_target'], problems,
                                model, judged)
@@ -196,7 +213,7 @@ def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
         fitted = dict(fitted=fitted_on_words(judged, model)) if told else {}
     return Evaluation(check_direction(direction), _only(source, matched), target,
                       _only(truth, matched), rows, problems=problems, rescans=again,
-                      others_again=others_again, simulated=simulated, **fitted)
+                      others_again=others_again, simulated=simulated, absent=absent, **fitted)
 
 # %% ../../nbs/evaluation/08a_cases.ipynb #1f0c5b22
 def _seg_of(subject, truth, shape):

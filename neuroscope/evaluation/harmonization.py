@@ -9,6 +9,8 @@ __all__ = ['PARTS', 'evaluate_harmonization', 'JUDGED', 'OWN', 'NOTHING_MEASURED
            'Evaluation', 'plan_evaluation', 'summing_up', 'site_map', 'lesion_scatter', 'bland_altman']
 
 # %% ../../nbs/evaluation/09_harmonization.ipynb #df41b8b1
+from pathlib import Path
+
 from ..core import progress_bar
 from .answers import NOTHING_MEASURED, QUESTIONS, summing_up
 from .baselines import BASELINES
@@ -66,7 +68,8 @@ def evaluate_harmonization(source, # folder or `Cohort`: preprocessed scans of o
                                      simulated=ev.simulated, model=model, progress=progress)
     parts = PARTS + (('features',) if radiomics else ())
     ev.measure(*parts, n_permutations=n_permutations, radiomics=_as_dict(radiomics) or None,
-               progress=progress, n_jobs=n_jobs)
+               progress=progress, n_jobs=n_jobs,
+               path=None if output_dir is None else Path(output_dir)/'subjects.csv')
     if downstream or isinstance(downstream, dict):
         ev.measure_downstream(progress, **_as_dict(downstream))
     if output_dir is None: return ev

@@ -8,16 +8,12 @@ Docs: https://ishrith-gowda.github.io/neuroscope/evaluation/measuring.html.md"""
 __all__ = ['OWN', 'MOST_GREYS']
 
 # %% ../../nbs/evaluation/08b_measuring.ipynb #d9c65069
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
-from joblib import Parallel, delayed
 
-from ..core import (Cohort, InputError, MissingExtraError, NeuroscopeError,
-                             NoSubjectsError,
-                             progress_bar)
+from ..core import (InputError, MissingExtraError, NeuroscopeError,
+                             NoSubjectsError, progress_bar)
 from .baselines import MORE_BASELINES
 from .methods import apply_method
 from .cases import JUDGED, Evaluation
@@ -30,6 +26,7 @@ from .image_quality import subject_metrics
 from .kept import KEPT_COLUMNS, find_places, kept_figures
 from .lesions import LesionReference, foretold, other_patient, subject_lesions
 from .local_change import CHANGE_COLUMNS, local_change
+from .people import measure_people
 from .radiomics import radiomic_regions, radiomics_engine, region_features
 from .metrics_table import METRIC_COLUMNS
 from .touched import TOUCHED_COLUMNS, touched_shares
@@ -106,11 +103,6 @@ def _look(ev, case, name, vol, got, opts):
     ev.greys.setdefault(name, []).append(some.copy())   # a view would keep every voxel
 
 # %% ../../nbs/evaluation/08b_measuring.ipynb #d2e142ab
-def _alone(ev, subject, role):
-    "The evaluation of one subject of 'source' or 'target', to be handed to a worker"
-    cohorts = dict(source=Cohort(), target=Cohort()) | {role: Cohort([subject])}
-    return replace(ev, **cohorts, tables={}, gap={}, greys={}, problems=[], reverse=None)
-
 def _measure_one(ev, parts, opts):
     "What the parts find in the subjects of `ev`, what is said of them, and some grey values"
     got: dict = {p: [] for p in parts}
@@ -119,7 +111,7 @@ def _measure_one(ev, parts, opts):
         for name, vol in _outputs(ev, case): _look(ev, case, name, vol, got, opts)
     for case in ev._target_cases(): _look(ev, case, 'target', case.vols['b'], got, opts)
     for case in ev._others_again(): _look(ev, case, 'rescan', case.rescans['b'], got, opts)
-    return got, ev.problems, ev.greys
+    return dict(found=got, problems=ev.problems, greys=ev.greys)
 
 # %% ../../nbs/evaluation/08b_measuring.ipynb #dc6400b3
 def _wanted(ev, parts, opts):
@@ -135,19 +127,6 @@ def _wanted(ev, parts, opts):
         opts['stranger'] = next(strangers, None)
     return got
 
-# %% ../../nbs/evaluation/08b_measuring.ipynb #63ef878a
-def _gather(ev, got, opts, n_jobs, each):
-    "Fill `got`, subject by subject"
-    people = [_alone(ev, s, k) for k in ('source', 'target') for s in getattr(ev, k)]
-    work = (delayed(_measure_one)(one, tuple(got), opts) for one in people)
-    found_in = Parallel(n_jobs=n_jobs, return_as='generator')(work)
-    bar = progress_bar(found_in, 'measuring', len(people), opts['progress'], unit='subject')
-    for (found, problems, greys), one in zip(bar, people):
-        for part, rows in found.items(): got[part] += rows
-        for role, values in greys.items(): ev.greys.setdefault(role, []).extend(values)
-        ev.problems += problems
-        if each and one.source: each(one.source[0].id)
-
 # %% ../../nbs/evaluation/08b_measuring.ipynb #01e215b2
 @patch
 def measure(self:Evaluation,
@@ -159,6 +138,8 @@ def measure(self:Evaluation,
             progress=False, # show a bar?
             each=None, # function of the id of a subject, called when it is done
             n_jobs=1, # subjects at a time, -1: one per core; at 1 mm each takes some 2 GB
+            path=None, # a .csv for the table of subjects, written also after an interruption
+            whole=None, # `Evaluation` whose other direction this is; None: itself
            )->Evaluation: # itself, with more in `tables` and `problems`
     "Measure every method on every subject, in one pass, and the target's people after them"
     opts = dict(n_permutations=n_permutations, n_boot=n_boot, n_patches=n_patches,
@@ -166,10 +147,12 @@ def measure(self:Evaluation,
     again = opts | dict(radiomics=radiomics)
     self.greys = {}
     got = _wanted(self, parts, opts)
-    _gather(self, got, opts, n_jobs, each)
+    whole = whole or self
+    measure_people(self, _measure_one, got, opts, n_jobs, each, path, whole)
     opts['found'] = got
     for part, found in got.items(): _TABLE[part](self, found, opts)
-    if self.reverse: self.reverse.measure(*parts, **again, each=each, n_jobs=n_jobs)
+    if self.reverse:
+        self.reverse.measure(*parts, **again, each=each, n_jobs=n_jobs, path=path, whole=whole)
     return self
 
 # %% ../../nbs/evaluation/08b_measuring.ipynb #f44d80b2

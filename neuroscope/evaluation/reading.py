@@ -37,7 +37,7 @@ class Reading:
                              fix='Use letters, digits, - and _.')
         if not (self.folder/'study.json').exists():
             raise InputError('this is no reading study', path=self.folder,
-                             fix='Give the folder that create_study made.')
+                             fix='Give the folder that `neuroscope read make` or create_study made.')
         self.study = read_json(self.folder/'study.json')
         self.items = self.study['items']
         self.file = self.folder/'answers'/f'{self.reader}.json'

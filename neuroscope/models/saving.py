@@ -127,7 +127,8 @@ def read_config(folder, # of a saved model
     path = Path(folder)/'config.json'
     if not path.exists():
         raise InputError('no saved model here: config.json is missing', path=folder,
-                         fix=f'Name the folder that save_model wrote{_models_near(Path(folder))}')
+                         fix='Name the folder that `neuroscope train` or save_model '
+                             f'wrote{_models_near(Path(folder))}')
     try: config = read_json(path)
     except ValueError as e:
         raise InputError(f'the file is not valid JSON ({e})', path=path,

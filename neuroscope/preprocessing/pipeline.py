@@ -23,9 +23,9 @@ from threadpoolctl import threadpool_limits
 from .. import __version__
 from ..core import (SEQUENCE_LABELS, SEQUENCES, atomic_path, check_output, Cohort,
                              get_logger, InputError, peak_mb, read_json, write_json)
-from ..core.results import clear_stale
 from ..pages import render_page, simulated_scans, thumbnail_uri
-from ..runner import COLUMNS, run_cohort, write_table
+from ..runner import (COLUMNS, clear_unfinished, record_time, run_cohort, status_since,
+                               write_results)
 from .preprocessor import default_preprocessor, VolumePreprocessor
 from .steps import register_step, STEPS
 from .subject_folders import (NAMES, _done_subject, _write_scan,
@@ -33,11 +33,6 @@ from .subject_folders import (NAMES, _done_subject, _write_scan,
 
 # %% ../../nbs/preprocessing/08c_pipeline.ipynb #85faa3e3
 log = get_logger('pipeline')
-
-# %% ../../nbs/preprocessing/08c_pipeline.ipynb #dfbb0aa8
-def _clear_stale(dest):
-    "Remove what killed runs have left in `dest` and in the folders of patients with sessions"
-    for folder in (dest, *dest.glob('sub-*')): clear_stale(folder)
 
 # %% ../../nbs/preprocessing/08c_pipeline.ipynb #773b54b1
 @contextmanager
@@ -65,10 +60,10 @@ def _work_on(subject, preprocessor, dest, threads, names, steps):
     # a worker does not know the steps that its user has made
     STEPS.update(steps)
     path = record_path(dest, subject, names)
-    before = path.stat().st_mtime_ns if path.exists() else None
+    before = record_time(path)
     with limited_threads(threads): preprocessor.process_subject(subject, dest, names=names)
-    return dict(status='kept' if path.stat().st_mtime_ns == before else 'done',
-                remarks=_remarks(read_json(path)), peak_mb=round(peak_mb()))
+    return dict(status=status_since(path, before), remarks=_remarks(read_json(path)),
+                peak_mb=round(peak_mb()))
 
 # %% ../../nbs/preprocessing/08c_pipeline.ipynb #7ea5377e
 # findings that the page leaves out: matrices, and what stands elsewhere
@@ -171,22 +166,17 @@ def preprocess_cohort(
     _check_names(cohort, names)
     check_output(dest, getattr(cohort, 'folder', None))
     dest.mkdir(parents=True, exist_ok=True)
-    _clear_stale(dest)
+    clear_unfinished(dest)
     n = n_jobs if client is not None else effective_n_jobs(n_jobs)
     work = partial(_work_on, preprocessor=preprocessor, dest=dest,
                    threads=max(1, (os.cpu_count() or 1)//max(1, n)), names=names,
                    steps={k: STEPS[k] for k,_ in preprocessor.steps})
     table = run_cohort(work, cohort, f'preprocessing {label}', n_jobs, progress, client,
-                       partial(_write_csv, dest=dest))
+                       partial(write_results, path=dest/'preprocessing.csv', columns=_TABLE))
     return _finish(cohort, dest, preprocessor, names, table.reindex(columns=_TABLE))
 
 # %% ../../nbs/preprocessing/08c_pipeline.ipynb #cd7aaaac
 _TABLE = [*COLUMNS, 'peak_mb']
-
-def _write_csv(table, dest):
-    "The table of a run, also of one that was interrupted; what it left unfinished goes"
-    write_table(table.reindex(columns=_TABLE), dest/'preprocessing.csv')
-    _clear_stale(dest)
 
 def _finish(cohort, dest, preprocessor, names, table):
     "Write table and page of a cohort, and say what there is now"

@@ -189,7 +189,8 @@ class SliceStore:
         for f in ('slices.npy', 'index.csv'):
             if not (self.folder/f).exists():
                 raise InputError(f'this is no slice store, it has no {f}', path=self.folder,
-                                 fix='Make one with write_slice_store.')
+                                 fix='Remove the folder, and let `neuroscope train` or '
+                                     'write_slice_store make it again.')
         self.slices = self._load('slices.npy')
         self.labels = self._load('labels.npy') if (self.folder/'labels.npy').exists() else None
         # a subject may be called NA: only the lesion's area can be missing

@@ -88,7 +88,7 @@ def cohort_command(dest,         # folder of the cohort
     if rescan: words.append('--rescan')
     return ' '.join(map(str, words))
 
-def _write_records(dest, name, sites, built_in, settings, subjects):
+def _write_records(dest, name, sites, built_in, settings, subjects, left_out=()):
     "Write README.md and simulation.json of a cohort"
     rows = [f'`site_{s.name}/` | {n} patient(s) at site {s.name.upper()}: '
             f'{s.field_strength:g} T, files named as in {s.scheme}'
@@ -108,4 +108,6 @@ def _write_records(dest, name, sites, built_in, settings, subjects):
     (dest/'README.md').write_text(text, encoding='utf-8')
     write_json(dict(simulated=True, template=TEMPLATE, settings=settings,
                     sites=[asdict(s) for s in sites], tissues=TISSUES, tissue_table=TISSUE_TABLE,
-                    versions=versions(), subjects=subjects), dest/'simulation.json')
+                    versions=versions(), subjects=subjects,
+                    **(dict(left_out=list(left_out)) if left_out else {})),
+               dest/'simulation.json')

@@ -17,10 +17,11 @@ from fastcore.basics import patch
 
 from ..core import (Cohort, get_logger, InputError, save_volume, sidecar_path, Subject,
                              write_sidecar)
-from ..core.results import clear_stale, listed, ResultFolder
+from ..core.results import listed, ResultFolder
 from ..models.restoration import route_numbers
 from ..records import output_marks, read_record, used_files, why_not_done, written_files
-from ..runner import COLUMNS, run_cohort, write_table
+from ..runner import (COLUMNS, clear_unfinished, record_time, run_cohort, status_since,
+                               write_results)
 from .inputs import fill_missing
 from .translator import Translator
 
@@ -141,17 +142,10 @@ def translate_subject(self:Translator,
 def _work_on(subject, translator, dest, direction, asked):
     "Translate one subject, and tell what became of it"
     record = sidecar_path(Path(dest)/subject.id/subject.id)
-    before = record.stat().st_mtime_ns if record.exists() else None
+    before = record_time(record)
     made = translator.translate_subject(subject, dest, direction, **asked)
     said = (read_record(Path(dest)/subject.id/subject.id) or {}).get('figures', {})
-    return dict(status='kept' if record.stat().st_mtime_ns==before else 'done',
-                remarks='; '.join(said.get('remarks', [])), made=made)
-
-def _write_csv(table, dest):
-    "The table of a run, also of one that was interrupted; what it left unfinished goes"
-    Path(dest).mkdir(parents=True, exist_ok=True)
-    write_table(table.reindex(columns=COLUMNS), Path(dest)/'translation.csv')
-    clear_stale(dest)
+    return dict(status=status_since(record, before), remarks='; '.join(said.get('remarks', [])), made=made)
 
 @patch
 def translate_cohort(self:Translator,
@@ -163,10 +157,10 @@ def translate_cohort(self:Translator,
     **kwargs # of `translate_subject`
 )->tuple: # `Cohort` of what was written; table with a row per subject
     "Translate a cohort: a bad subject stops no other, a repeated run does what is missing"
-    clear_stale(dest)
+    clear_unfinished(dest)
     work = partial(_work_on, translator=self, dest=dest, direction=direction, asked=kwargs)
     table = run_cohort(work, cohort, f'translating {direction}', n_jobs, progress,
-                       write=partial(_write_csv, dest=dest))
+                       write=partial(write_results, path=Path(dest)/'translation.csv'))
     made = [m for m in table.get('made', []) if isinstance(m, Subject)]
     # a remark on a scan that was translated leaves nobody out, and stands in the table
     said = [f'{r.subject}: {r.reason}' for r in table.itertuples() if r.reason]

@@ -70,7 +70,8 @@ def _check_scale(scale, reference):
                          fix=f"Take {', '.join(map(repr, SCALES))}.")
     if scale=='target' and reference is None:
         raise InputError("scale 'target' needs a reference",
-                         fix='Read it off scans of the target site with site_scale.')
+                         fix='Name scans of the target site with --reference-dir, or give what '
+                             'site_scale reads off them.')
 
 # %% ../../nbs/translate/05_volumes.ipynb #d9683370
 def cut_words(
