@@ -60,7 +60,14 @@ def some_path(
 
 class OnOff(argparse.BooleanOptionalAction):
     "An option `--x` with its contrary `--no-x`"
-    def __init__(self, option_strings, dest, default=None, required=False, help=None, **kwargs):
+    def __init__(self,
+        option_strings, # as `argparse` gives them: '--x'
+        dest, # name in the namespace
+        default=None, # where neither is given
+        required=False, # has one of them to be given?
+        help=None, # words of the help
+        **kwargs, # what a switch has no use for
+    ):
         super().__init__(option_strings, dest, default=default, required=required, help=help)
 
 # %% ../../nbs/cli/00c_signature.ipynb #37f18e49

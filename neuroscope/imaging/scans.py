@@ -60,7 +60,7 @@ def _checked_names(images):
     if not images: raise MissingSequenceError('there are no images')
     return images
 
-# %% ../../nbs/imaging/09_scans.ipynb #003cdb0c
+# %% ../../nbs/imaging/09_scans.ipynb #4d2d824e
 @patch(cls_method=True)
 def of(cls:ScanSet,
     images, # sequence -> file or image; a torchio `Subject`; a `ScanSet`, which is given back
@@ -68,7 +68,7 @@ def of(cls:ScanSet,
     lesion=None, # lesion labels, likewise; None: `images['seg']`, if there is one
     id:str='', # name of the patient
     one_grid=True, # refuse images on different grids? False before registration
-) -> ScanSet:
+) -> ScanSet: # with what was given of brain and lesion
     "The images of one patient, read and checked once"
     if isinstance(images, ScanSet):
         scans = images
