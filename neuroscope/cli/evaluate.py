@@ -6,7 +6,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/cli/evaluate.html.md"""
 
 # %% auto #0
 __all__ = ['Truth', 'Rescan', 'TestOnly', 'FittedBy', 'Downstream', 'BaselineName', 'Beside', 'Methods', 'evaluate', 'parser',
-           'main', 'answer_lines']
+           'main']
 
 # %% ../../nbs/cli/11_evaluate.ipynb #66832dc6
 import argparse
@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from .signature import Direction, File, Folder, Group, Jobs, Patients, command, parser_of
+from .signature import (Direction, File, Folder, Group, Jobs, Patients, command,
+                                      parser_of)
 from .running import run_as_command
 from .words import fill, say, shortened
 from ..core import InputError, check_output, read_json
@@ -165,8 +166,8 @@ def _check_folders(a):
                              fix='Name the folder that the harmonized scans were written to.')
 
 # %% ../../nbs/cli/11_evaluate.ipynb #e7a10004
-def answer_lines(question, # one of `QUESTIONS`
-                 text, # sentences
+def _answer_lines(question, # one of `QUESTIONS`
+                  text, # sentences
                 )->str: # lines of at most 100 columns, one sentence at a time
     "An answer for the terminal"
     sentences = re.split(r'(?<=[.?!]) +(?=[A-Z0-9])', text.strip())
@@ -193,7 +194,7 @@ def _tell(a, ev, answers):
     "Print the answers, and what has to be known beside them"
     from neuroscope.evaluation.harmonization import summing_up
     say(fill(summing_up(answers), 100))
-    for o in answers: say(answer_lines(o['question'], o['text']))
+    for o in answers: say(_answer_lines(o['question'], o['text']))
     if ev.fitted: say(fill(ev.fitted, 100))
     for p in [*_patients(a), *shortened(ev.notes())]: say(f'note: {p}')
     beside = ', metrics.csv beside it' if (Path(a.output_dir)/'metrics.csv').is_file() else ''

@@ -6,8 +6,8 @@ Docs: https://ishrith-gowda.github.io/neuroscope/cli/signature.html.md"""
 
 # %% auto #0
 __all__ = ['Folder', 'File', 'Name', 'Switch', 'Jobs', 'Count', 'Positive', 'Seed', 'Millimetres', 'Direction', 'Patients',
-           'Sequences', 'jobs', 'count', 'positive', 'some_path', 'OnOff', 'default_words', 'Group', 'Command',
-           'command', 'add_options', 'parser_of', 'parser_of_jobs']
+           'Sequences', 'jobs', 'count', 'positive', 'some_path', 'OnOff', 'Group', 'Command', 'command', 'parser_of',
+           'parser_of_jobs']
 
 # %% ../../nbs/cli/00c_signature.ipynb #52933d3b
 import argparse
@@ -108,19 +108,19 @@ def _mean_metavar(action, kind, extra):
     action.metavar = None if action.choices else _LETTERS.get(kind, word)
 
 # %% ../../nbs/cli/00c_signature.ipynb #71ad8e13
-def default_words(
+def _default_words(
     default, # of a parameter
 ) -> str: # empty where there is nothing to tell
     "A default as the help tells it"
     if default is None or default is False: return ''
     if default is True: return 'yes'
-    if isinstance(default, (list, tuple)): return ' '.join(map(default_words, default))
+    if isinstance(default, (list, tuple)): return ' '.join(map(_default_words, default))
     return f'{default:g}' if isinstance(default, float) else str(default)
 
 def _help_words(docment, default):
     "The help of an option: its comment, and its default"
     words = ' '.join((docment or '').split()).replace('%', '%%')
-    said = default_words(default)
+    said = _default_words(default)
     return f'{words} ({said})' if said else words
 
 # %% ../../nbs/cli/00c_signature.ipynb #3ca27d47
@@ -183,7 +183,7 @@ def _finished(action, p, told=None):
     return action
 
 # %% ../../nbs/cli/00c_signature.ipynb #5a30e121
-def add_options(
+def _add_options(
     parser:CommandParser, # gets the options
     f:Callable, # a typed function, see `command`
 ):
@@ -202,7 +202,7 @@ def parser_of(
     said = f.command # type: ignore[attr-defined]
     words = ' '.join((f.__doc__ or '').split())
     parser = CommandParser(said.name, words, '\n'.join(said.examples), said.status, said.more)
-    add_options(parser, f)
+    _add_options(parser, f)
     return parser
 
 # %% ../../nbs/cli/00c_signature.ipynb #3ea4e5fb
@@ -220,5 +220,5 @@ def parser_of_jobs(
         own = f.command
         part = parts.add_parser(job, help=text, example='\n'.join(own.examples),
                                 status=own.status, description=f.__doc__)
-        add_options(part, f)
+        _add_options(part, f)
     return parser

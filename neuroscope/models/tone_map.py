@@ -6,7 +6,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/models/tone_map.html.md"""
 
 # %% auto #0
 __all__ = ['JointToneMap', 'wasserstein_1d', 'random_directions', 'sliced_wasserstein', 'sample_voxels', 'fit_tone_maps',
-           'fit_tone_map', 'zero_last_layer', 'RefinementNet', 'brain_of', 'on_background', 'ToneMapGenerator']
+           'fit_tone_map', 'RefinementNet', 'brain_of', 'on_background', 'ToneMapGenerator']
 
 # %% ../../nbs/models/02_tone_map.ipynb #d39ba784
 import numpy as np, torch
@@ -183,7 +183,7 @@ def fit_tone_map(samples_a:torch.Tensor, # (N,4) brain voxels of the source site
     return fit_tone_maps(samples_a, samples_b, seed=seed, **kwargs)[0]
 
 # %% ../../nbs/models/02_tone_map.ipynb #ee7b6829
-def zero_last_layer(
+def _zero_last_layer(
     # any network whose last layer with weights is linear or a convolution
     net:nn.Module,
                    )->nn.Module: # `net` itself, changed in place
@@ -237,7 +237,7 @@ class ToneMapGenerator(nn.Module):
         self.config = dict(tone_map=tone_map, residual_net=residual_net, blur=blur,
                            train_tone_map=train_tone_map)
         self.tone_map = tone_map
-        self.residual_net = zero_last_layer(residual_net)
+        self.residual_net = _zero_last_layer(residual_net)
         self.blur = blur
         self.tone_map.requires_grad_(train_tone_map)
 

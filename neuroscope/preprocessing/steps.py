@@ -6,7 +6,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/preprocessing/steps.html.md"""
 
 # %% auto #0
 __all__ = ['log', 'STEPS', 'REFERENCES', 'register_step', 'n4_step', 'percentile_step', 'z_score_step', 'white_stripe_step',
-           'nyul_step', 'resample_image', 'resample_step', 'reference_of', 'registration_step', 'skull_strip_step']
+           'nyul_step', 'resample_image', 'resample_step', 'registration_step', 'skull_strip_step']
 
 # %% ../../nbs/preprocessing/08_steps.ipynb #fe09d3e5
 import inspect
@@ -242,7 +242,7 @@ def _register(imgs, mask, reference, template, **kwargs):
     return res
 
 # %% ../../nbs/preprocessing/08_steps.ipynb #92afab0c
-def reference_of(
+def _reference_of(
     imgs:Mapping, # sequence -> anything
 ) -> str: # the first of `REFERENCES` that is there
     "The sequence that the others are registered to"
@@ -261,7 +261,7 @@ def registration_step(
     **params, # of `register_subject`
 ) -> ScanSet: # on one grid; of each sequence where it lay
     "All sequences on one grid, that of an atlas unless told otherwise, with one interpolation"
-    reference = reference or reference_of(scans)
+    reference = reference or _reference_of(scans)
     mask = scans.known_brain
     if mask is not None and not hasattr(mask, 'dataobj'):
         mask = new_like(scans[reference], mask.astype(np.uint8))
@@ -322,7 +322,7 @@ def skull_strip_step(
     **params, # more parameters of `skull_strip`
 ) -> ScanSet: # without skull; how the brain was found
     "Remove everything but the brain"
-    own = reference or reference_of(scans)
+    own = reference or _reference_of(scans)
     look = scans.images if scans.aligned else {own: scans[own]}
     bare = [q for q,why in scans.why_not_stripped.items() if why is None and q in look]
     plan = (dict(backend='none, the mask was given') if scans.known_brain is not None
