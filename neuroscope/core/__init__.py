@@ -8,18 +8,35 @@ Docs: https://ishrith-gowda.github.io/neuroscope/core/index.html.md"""
 __all__ = []
 
 # %% ../../nbs/core/index.ipynb #60b8b5c5
-from .errors import *
-from .names import *
-from .progress import *
-from .files import *
-from .headers import *
-from .itk import *
-from .volumes import *
-from .subjects import *
-from .finding import *
-from . import (errors, files, finding, headers, itk, names, progress, subjects,
-                             volumes)
+from typing import TYPE_CHECKING
 
-# %% ../../nbs/core/index.ipynb #af518609
-__all__ = [*errors.__all__, *names.__all__, *progress.__all__, *files.__all__, *headers.__all__,
-           *itk.__all__, *volumes.__all__, *subjects.__all__, *finding.__all__]
+from .doors import open_door
+
+# %% ../../nbs/core/index.ipynb #b36dd298
+if TYPE_CHECKING:    # for tools that read names; nothing is loaded here
+    from neuroscope.core.errors import *
+    from neuroscope.core.names import *
+    from neuroscope.core.progress import *
+    from neuroscope.core.files import *
+    from neuroscope.core.headers import *
+    from neuroscope.core.itk import *
+    from neuroscope.core.volumes import *
+    from neuroscope.core.subjects import *
+    from neuroscope.core.finding import *
+
+# %% ../../nbs/core/index.ipynb #cb65be04
+_ROOMS = dict(
+    errors = 'NeuroscopeError InputError MissingExtraError',
+    names = 'SEQUENCES SEQUENCE_LABELS',
+    progress = 'get_logger',
+    files = 'read_json write_json read_sidecar',
+    headers = 'image_data new_like same_grid check_same_grid stack_sequences',
+    itk = 'to_sitk from_sitk',
+    volumes = 'load_volume save_volume',
+    subjects = 'Subject Cohort lesion_labels',
+    finding = 'find_subjects',
+)
+_DOOR = open_door('neuroscope.core', _ROOMS)
+__all__ = _DOOR.names
+__getattr__ = _DOOR.get
+__dir__ = _DOOR.list_names

@@ -8,7 +8,18 @@ Docs: https://ishrith-gowda.github.io/neuroscope/data/index.html.md"""
 __all__ = []
 
 # %% ../../nbs/data/index.ipynb #240228bf
-from .loaders import (MRIPairDataset, PairedSlices, TensorSlice, UnpairedSlices,
-                                     informative_weights, paired_slices, site_store, slice_source,
-                                     subject_counts, unpaired_dataloaders)
-from .splits import Splits, check_leaks, create_dataset_splits, read_splits
+from ..core.doors import open_door
+
+# %% ../../nbs/data/index.ipynb #b20d5715
+_ROOMS = dict(
+    unpaired = 'unpaired_dataloaders UnpairedSlices',
+    loaders = 'MRIPairDataset',
+    paired = 'PairedSlices paired_slices',
+    site_stores = 'site_store',
+    splits = 'create_dataset_splits read_splits check_leaks Splits',
+    patients = 'patient_table',
+)
+_DOOR = open_door('neuroscope.data', _ROOMS)
+__all__ = _DOOR.names
+__getattr__ = _DOOR.get
+__dir__ = _DOOR.list_names

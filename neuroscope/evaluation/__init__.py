@@ -8,67 +8,33 @@ Docs: https://ishrith-gowda.github.io/neuroscope/evaluation/index.html.md"""
 __all__ = []
 
 # %% ../../nbs/evaluation/index.ipynb #b268c543
-# module -> what it gives; a module is loaded when one of its names is asked for
-_FIGURES = dict(
-    harmonization = '''Evaluation evaluate_harmonization plan_evaluation summing_up site_map
-        lesion_scatter bland_altman''',
-    rules = 'LESION_RULES KEPT_BANDS',
-    touched = 'touched_shares touched_by',
-    fitted_on = 'fitted_on_words model_marks',
-    ceiling = 'ceilings ceiling_alarms',
-    image_quality = '''METRICS LOWER_IS_BETTER mse mae psnr nmi ssim ssim_map image_metrics
-        subject_metrics cycle_consistency''',
-    pairs = 'DIRECTIONS load_pair travelling_pairs',
-    methods = 'Baseline Identity FolderMethod apply_method',
+from ..core.doors import open_door
+
+# %% ../../nbs/evaluation/index.ipynb #47f13b9d
+_ROOMS = dict(
+    harmonization = 'evaluate_harmonization',
+    side_by_side = 'compare_runs',
+    image_quality = 'image_metrics subject_metrics cycle_consistency psnr ssim',
+    methods = 'Identity FolderMethod',
     landmarks = 'ZScore Nyul WhiteStripe',
     histograms = 'HistogramMatching',
-    joint_maps = 'JointToneMapBaseline',
-    travelling = 'evaluate_pairs',
-    baselines = 'BASELINES MORE_BASELINES fit_baselines baseline_table',
     combat = 'ComBat',
-    tissue_figures = 'TISSUE_COLUMNS tissue_errors part_contrasts part_surroundings',
-    tissue_verdict = '''tissue_changes contrast_ratios appearing_parts tissue_alarms
-        contrast_alarms worst_tissue''',
-    tissues = 'tissue_table tissue_summary',
-)
-
-# %% ../../nbs/evaluation/index.ipynb #52f85cdb
-_NAMES = _FIGURES | dict(
-    side_by_side = 'compare_runs write_side_by_side',
-    carried = 'RisingCurve carry_source unlike_curve',
-    local_change = 'lost_spots change_alarms',
-    kept = 'find_places kept_figures kept_summary kept_alarms leak_shares',
-    radiomics = '''FEATURES radiomics_engine radiomic_features region_features evaluate_radiomics
-        feature_agreement radiomics_summary''',
-    lesions = '''LesionCase LesionReference load_case simulated_case patient_axis mirrored
-        normal_tissue lesion_masks lesion_contrast lost_lesions false_lesions unexplained foretold
-        subject_lesions evaluate_lesions lesion_summary adversaries prevalence_bias
-        prevalence_effect''',
-    grey_values = 'rough_tissues',
-    site_features = 'GapFeatures gap_features axes_features',
-    site_classifiers = 'domain_classifier leave_one_out',
-    gap_distances = 'gap_distance tissue_distances',
-    domain_gap = 'site_effect site_effect_table site_effect_summary',
-    statistics = '''sample_size_note mean_interval bootstrap_statistic paired_comparison
-        compare_paired holm cohens_dz rank_biserial agreement pearson lin_ccc icc weighted_kappa''',
-    downstream = 'site_case train_lesion_net segment dice downstream_dice downstream_gain',
-    reader_study = '''create_study Reading ReadingRoom read_answers analyse_study study_verdict
-        StudyResult''',
-    metrics_table = 'METRIC_COLUMNS write_metrics_csv subject_means summary_table',
-    gains = 'compare_methods subject_interval verdict',
+    baselines = 'BASELINES fit_baselines',
+    travelling = 'evaluate_pairs',
+    tissues = 'tissue_table',
+    tissue_verdict = 'tissue_alarms',
+    lesions = 'evaluate_lesions lesion_summary',
+    domain_gap = 'site_effect_table',
+    site_classifiers = 'domain_classifier',
+    radiomics = 'radiomic_features evaluate_radiomics',
+    statistics = 'compare_paired bootstrap_statistic icc',
+    downstream = 'downstream_dice downstream_gain',
+    blinding = 'create_study',
+    reading = 'ReadingRoom',
+    reader_study = 'analyse_study',
     report = 'write_report',
 )
-
-# %% ../../nbs/evaluation/index.ipynb #169567d1
-_HOME = {n: m for m,names in _NAMES.items() for n in names.split()}
-__all__ = list(_HOME)
-
-def __getattr__(name):
-    "A name, fetched from its module on first use"
-    from importlib import import_module
-    if name in _NAMES: return import_module(f'{__name__}.{name}')
-    if name not in _HOME: raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    globals()[name] = res = getattr(import_module(f'{__name__}.{_HOME[name]}'), name)
-    return res
-
-def __dir__(): return sorted({*globals(), *_NAMES, *_HOME})
+_DOOR = open_door('neuroscope.evaluation', _ROOMS)
+__all__ = _DOOR.names
+__getattr__ = _DOOR.get
+__dir__ = _DOOR.list_names

@@ -8,13 +8,19 @@ Docs: https://ishrith-gowda.github.io/neuroscope/imaging/index.html.md"""
 __all__ = []
 
 # %% ../../nbs/imaging/index.ipynb #64d1c869
-from .coverage import *
-from .scans import *
-from .sharpness import *
-from .tissue_shift import *
-from .tissues import *
-from . import coverage, scans, sharpness, tissue_shift, tissues
+from ..core.doors import open_door
 
-# %% ../../nbs/imaging/index.ipynb #fdc71a6f
-__all__ = [*scans.__all__, *tissues.__all__, *coverage.__all__, *sharpness.__all__,
-           *tissue_shift.__all__]
+# %% ../../nbs/imaging/index.ipynb #84582ea0
+_ROOMS = dict(
+    scans = 'ScanSet',
+    brain = 'brain_mask is_stripped head_mask',
+    tissues = 'tissue_codes tissue_medians',
+    sharpness = 'match_sharpness',
+    coverage = 'find_gaps',
+    transforms = 'apply_transform',
+    similarity = 'dice',
+)
+_DOOR = open_door('neuroscope.imaging', _ROOMS)
+__all__ = _DOOR.names
+__getattr__ = _DOOR.get
+__dir__ = _DOOR.list_names

@@ -8,26 +8,20 @@ Docs: https://ishrith-gowda.github.io/neuroscope/models/index.html.md"""
 __all__ = []
 
 # %% ../../nbs/models/index.ipynb #ae408fe4
-from .components import *
-from .implementations import *
-from .losses import *
-from .registry import *
-from .replay_pool import *
-from .saving import model_card
-from .site_blur import *
-from .site_looks import *
-from .site_match import *
-from .tone_map import *
-from .volumes import *
-from . import (components, implementations, losses, registry, replay_pool,
-                               saving, site_blur, site_looks, site_match, tone_map, volumes)
+from ..core.doors import open_door
 
-# %% ../../nbs/models/index.ipynb #a68f4318
-_MODULES = (components, implementations, losses, registry, replay_pool, site_blur, site_looks,
-            site_match, tone_map, volumes)
-__all__ = [*(n for m in _MODULES for n in m.__all__), 'model_card']
-
-def __getattr__(name): # `CycleGANLightning` needs an extra, and is made on first use
-    if name!='CycleGANLightning':
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return implementations.CycleGANLightning
+# %% ../../nbs/models/index.ipynb #765f76cd
+_ROOMS = dict(
+    implementations = 'CycleGAN CycleGAN3D CycleGANLightning load_model',
+    components = 'ResnetGenerator PatchDiscriminator MultiScaleDiscriminator',
+    losses = 'CycleGANLoss',
+    replay_pool = 'ReplayPool',
+    tone_map = 'JointToneMap fit_tone_map ToneMapGenerator',
+    site_match = 'SiteMatch fit_site_match load_site_match save_site_match',
+    volumes = 'translate_volume3d',
+    saving = 'model_card',
+)
+_DOOR = open_door('neuroscope.models', _ROOMS)
+__all__ = [name for name in _DOOR.names if name != "CycleGANLightning"]   # needs an extra
+__getattr__ = _DOOR.get
+__dir__ = _DOOR.list_names

@@ -8,9 +8,14 @@ Docs: https://ishrith-gowda.github.io/neuroscope/pages/index.html.md"""
 __all__ = []
 
 # %% ../../nbs/pages/index.ipynb #172617ba
-from .pictures import *
-from .renderer import *
-from . import pictures, renderer
+from ..core.doors import open_door
 
-# %% ../../nbs/pages/index.ipynb #749a7fd6
-__all__ = [*renderer.__all__, *pictures.__all__]
+# %% ../../nbs/pages/index.ipynb #9a31e008
+_ROOMS = dict(
+    renderer = 'render_page write_page simulated_scans',
+    pictures = 'figure_uri thumbnail_uri',
+)
+_DOOR = open_door('neuroscope.pages', _ROOMS)
+__all__ = _DOOR.names
+__getattr__ = _DOOR.get
+__dir__ = _DOOR.list_names

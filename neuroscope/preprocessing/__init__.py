@@ -8,23 +8,28 @@ Docs: https://ishrith-gowda.github.io/neuroscope/preprocessing/index.html.md"""
 __all__ = []
 
 # %% ../../nbs/preprocessing/index.ipynb #63044043
-from ..imaging.brain import brain_mask, is_stripped
-from .skull_strip import skull_strip, strip_backends, strip_subject
-from .bias_correction import N4BiasFieldCorrection
-from .registration import MRIRegistration, register_subject
-from .normalization import (NyulNormalizer, PercentileNormalizer,
-                                                    VolumeNormalization, WhiteStripeNormalizer,
-                                                    ZScoreNormalizer, learn_nyul, load_nyul)
-from .augmentation import DataAugmentation
-from .slices import SliceStore, extract_slices, write_slice_store
-from .preprocessor import VolumePreprocessor, default_preprocessor
-from .pipeline import preprocess_cohort
-from .native import subject_to_native, to_native
+from ..core.doors import open_door
+# the module has the same name, so the function has to be here first
+from .skull_strip import skull_strip
 
-# %% ../../nbs/preprocessing/index.ipynb #ad27ba5a
-__all__ = ['brain_mask', 'is_stripped', 'skull_strip', 'strip_backends', 'strip_subject',
-           'N4BiasFieldCorrection', 'MRIRegistration', 'register_subject', 'NyulNormalizer',
-           'PercentileNormalizer', 'VolumeNormalization', 'WhiteStripeNormalizer',
-           'ZScoreNormalizer', 'learn_nyul', 'load_nyul', 'DataAugmentation', 'SliceStore',
-           'extract_slices', 'write_slice_store', 'VolumePreprocessor', 'default_preprocessor',
-           'preprocess_cohort', 'to_native', 'subject_to_native']
+# %% ../../nbs/preprocessing/index.ipynb #5a081056
+_ROOMS = {
+    'imaging.brain': 'brain_mask is_stripped',
+    'skull_strip': 'skull_strip strip_subject',
+    'bias_correction': 'N4BiasFieldCorrection',
+    'registration': 'MRIRegistration register_subject',
+    'normalization': '''PercentileNormalizer ZScoreNormalizer WhiteStripeNormalizer NyulNormalizer
+        VolumeNormalization learn_nyul''',
+    'augmentation': 'DataAugmentation',
+    'slices': 'SliceStore write_slice_store',
+    'subject_folders': 'VolumePreprocessor',
+    'pipeline': 'default_preprocessor preprocess_cohort',
+    'steps': 'register_step',
+    'native': 'to_native subject_to_native',
+    'convert': 'convert_dicom',
+    'preprocessing.quality': 'assess_cohort',
+}
+_DOOR = open_door('neuroscope.preprocessing', _ROOMS)
+__all__ = _DOOR.names
+__getattr__ = _DOOR.get
+__dir__ = _DOOR.list_names

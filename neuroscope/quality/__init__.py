@@ -8,22 +8,16 @@ Docs: https://ishrith-gowda.github.io/neuroscope/quality/index.html.md"""
 __all__ = []
 
 # %% ../../nbs/quality/index.ipynb #f9a6b4c1
-from .signal import *
-from .findings import *
-from .slices import *
-from .artefacts import *
-from .shape import *
-from .alignment import *
-from .identity import *
-from .subject import *
-from .report import *
-from .cohort import *
+from ..core.doors import open_door
 
-# %% ../../nbs/quality/index.ipynb #5797e14f
-from . import (alignment, artefacts, cohort, findings, identity, report,
-                                shape, signal, slices, subject)
-
-# %% ../../nbs/quality/index.ipynb #e3dbe473
-__all__ = [*signal.__all__, *findings.__all__, *slices.__all__,
-           *artefacts.__all__, *shape.__all__, *alignment.__all__, *identity.__all__,
-           *subject.__all__, *report.__all__, *cohort.__all__]
+# %% ../../nbs/quality/index.ipynb #8fd46394
+_ROOMS = dict(
+    report = 'assess_subject QualityReport',
+    cohort = 'assess_cohort write_quality',
+    findings = 'Finding',
+    signal = 'MEASURES',
+)
+_DOOR = open_door('neuroscope.quality', _ROOMS)
+__all__ = _DOOR.names
+__getattr__ = _DOOR.get
+__dir__ = _DOOR.list_names

@@ -8,21 +8,16 @@ Docs: https://ishrith-gowda.github.io/neuroscope/simulate/index.html.md"""
 __all__ = []
 
 # %% ../../nbs/simulate/index.ipynb #01b66bbf
-from .randomness import *
-from .relaxation import *
-from .protocols import *
-from .sites import *
-from .anatomy import *
-from .tumours import *
-from .phantom import *
-from .acquisition import *
-from .records import *
-from .cohort import *
-from .synth import *
-from . import (acquisition, anatomy, cohort, phantom, protocols, randomness, records,
-                                 relaxation, sites, synth, tumours)
+from ..core.doors import open_door
 
-# %% ../../nbs/simulate/index.ipynb #a51d6de8
-__all__ = [*randomness.__all__, *relaxation.__all__, *protocols.__all__, *sites.__all__,
-           *anatomy.__all__, *tumours.__all__, *phantom.__all__, *acquisition.__all__,
-           *records.__all__, *cohort.__all__, *synth.__all__]
+# %% ../../nbs/simulate/index.ipynb #4e61befd
+_ROOMS = dict(
+    cohort = 'simulate_cohort simulate_subject',
+    acquisition = 'scan acquire',
+    sites = 'Site SITES SITE_A SITE_B',
+    synth = 'synth_subject synth_sites synth_volume',
+)
+_DOOR = open_door('neuroscope.simulate', _ROOMS)
+__all__ = _DOOR.names
+__getattr__ = _DOOR.get
+__dir__ = _DOOR.list_names

@@ -8,17 +8,19 @@ Docs: https://ishrith-gowda.github.io/neuroscope/trainers/index.html.md"""
 __all__ = []
 
 # %% ../../nbs/trainers/index.ipynb #3659a9f3
-from .losses import *
-from .callbacks import *
-from .techniques import *
-from .validation import *
-from .tracking import *
-from .learner import *
-from .trainer import *
-from .presets import *
-from . import (callbacks, learner, losses, presets, techniques, tracking, trainer,
-                                 validation)
+from ..core.doors import open_door
 
-# %% ../../nbs/trainers/index.ipynb #30b85021
-__all__ = [*losses.__all__, *callbacks.__all__, *techniques.__all__, *validation.__all__,
-           *tracking.__all__, *learner.__all__, *trainer.__all__, *presets.__all__]
+# %% ../../nbs/trainers/index.ipynb #bfc60f35
+_ROOMS = dict(
+    trainer = 'CycleGANTrainer',
+    learner = 'cyclegan_learner synth_gan_dls synth_gan_learner',
+    presets = 'document_learner fast_learner',
+    losses = 'CycleGANLoss',
+    callbacks = 'R1 CPUMixedPrecision TimeBudget',
+    techniques = 'GeneratorEMA ImageGrid',
+    processes = 'distributed',
+)
+_DOOR = open_door('neuroscope.trainers', _ROOMS)
+__all__ = _DOOR.names
+__getattr__ = _DOOR.get
+__dir__ = _DOOR.list_names

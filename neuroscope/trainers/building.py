@@ -14,7 +14,7 @@ import torch
 from fastai.basics import L, default_device, Learner, OptimWrapper, trainable_params
 
 from ..core import InputError
-from ..models.cyclegan import CycleGAN
+from ..models.implementations import CycleGAN
 from .callbacks import (R1, ComponentRecorder, CPUMixedPrecision, KeepScale,
                                            loss_terms, PairBatch, SpectralNormStep, StopOnNaN)
 from .losses import CycleGANLoss

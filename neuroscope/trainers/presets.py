@@ -20,12 +20,12 @@ from fastai.callback.all import GradientAccumulation
 
 from ..core import LESION_PARTS, get_logger
 from ..data.loaders import slice_source, unpaired_dataloaders
-from ..models.cyclegan import CycleGAN
+from ..models.implementations import CycleGAN
 from ..models.site_blur import blur_across, noise_level, relative_blur
 from ..models.tone_map import (RefinementNet, ToneMapGenerator, brain_of, fit_tone_maps,
                                         on_background, sample_voxels)
 from ..preprocessing.slices import UNKNOWN, from_model_range, to_model_range
-from .building import cyclegan_learner
+from .learner import cyclegan_learner
 from .losses import CycleGANLoss
 
 log = get_logger('presets')

@@ -15,7 +15,7 @@ from fastai.basics import DataLoaders, Learner, noop, Recorder
 from fastai.callback.all import ProgressCallback
 from fastai.data.load import DataLoader
 
-from ..models.cyclegan import CycleGAN
+from ..models.implementations import CycleGAN
 from .building import cyclegan_learner
 
 # %% ../../nbs/trainers/02b_synth.ipynb #0e4cebc3

@@ -22,7 +22,7 @@ from ..core import InputError, atomic_path
 from ..data.loaders import PairedSlices, subject_counts
 from ..core.results import clear_stale
 from .checkpoints import CheckpointEvery
-from .building import cyclegan_learner
+from .learner import cyclegan_learner
 from .processes import distributed
 from .techniques import CollapseWarning, ImageGrid, export_weights, look_at
 from .tracking import make_tracking

@@ -8,14 +8,14 @@ Docs: https://ishrith-gowda.github.io/neuroscope/translate/index.html.md"""
 __all__ = []
 
 # %% ../../nbs/translate/index.ipynb #c9395cd8
-from .inputs import *
-from .tiles import *
-from .translator import *
-from .scales import *
-from .volumes import *
-from .subjects import *
-from . import inputs, scales, tiles, translator, volumes
+from ..core.doors import open_door
 
-# %% ../../nbs/translate/index.ipynb #54150388
-__all__ = [*inputs.__all__, *tiles.__all__, *translator.__all__, *scales.__all__,
-           *volumes.__all__]
+# %% ../../nbs/translate/index.ipynb #5c7d85d0
+_ROOMS = dict(
+    subjects = 'Translator',
+    scales = 'site_scale normalize_sequences',
+)
+_DOOR = open_door('neuroscope.translate', _ROOMS)
+__all__ = _DOOR.names
+__getattr__ = _DOOR.get
+__dir__ = _DOOR.list_names

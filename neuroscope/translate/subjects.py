@@ -22,6 +22,7 @@ from ..models.restoration import route_numbers
 from ..records import output_marks, read_record, used_files, why_not_done, written_files
 from ..runner import (COLUMNS, clear_unfinished, record_time, run_cohort, status_since,
                                write_results)
+from . import volumes as _volumes       # its methods
 from .inputs import fill_missing
 from .translator import Translator
 

@@ -8,12 +8,16 @@ Docs: https://ishrith-gowda.github.io/neuroscope/visualization/index.html.md"""
 __all__ = []
 
 # %% ../../nbs/visualization/index.ipynb #2c5435df
-from .figures import *
-from .viewer import Scans, ViewState, VolumeViewer, draw_view, open_scans
-from .inspector import (Inspection, InspectorSettings,
-                                                PreprocessingInspector, inspector_figure)
-from . import figures, viewer, inspector
+from ..core.doors import open_door
 
-# %% ../../nbs/visualization/index.ipynb #c81fce10
-__all__ = [*figures.__all__, 'Scans', 'ViewState', 'VolumeViewer', 'draw_view', 'open_scans',
-           'Inspection', 'InspectorSettings', 'PreprocessingInspector', 'inspector_figure']
+# %% ../../nbs/visualization/index.ipynb #38b3f316
+_ROOMS = dict(
+    viewer = 'VolumeViewer ViewState open_scans draw_view',
+    pictures = 'show_subject show_slice comparison_figure',
+    charts = 'sequence_histograms training_curves',
+    inspector = 'PreprocessingInspector',
+)
+_DOOR = open_door('neuroscope.visualization', _ROOMS)
+__all__ = _DOOR.names
+__getattr__ = _DOOR.get
+__dir__ = _DOOR.list_names
