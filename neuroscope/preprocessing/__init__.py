@@ -9,6 +9,8 @@ __all__ = []
 
 # %% ../../nbs/preprocessing/index.ipynb #63044043
 from ..core.doors import open_door
+# it adds methods to `VolumePreprocessor`, which has to have them in every process
+from . import subject_folders as _subject_folders
 # the module has the same name, so the function has to be here first
 from .skull_strip import skull_strip
 

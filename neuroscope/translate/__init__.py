@@ -9,6 +9,8 @@ __all__ = []
 
 # %% ../../nbs/translate/index.ipynb #c9395cd8
 from ..core.doors import open_door
+# they add methods to `Translator`, which has to have them in every process
+from . import subjects as _subjects, volumes as _volumes
 
 # %% ../../nbs/translate/index.ipynb #5c7d85d0
 _ROOMS = dict(
