@@ -30,7 +30,7 @@ from sklearn.preprocessing import StandardScaler
 from neuroscope.core import SEQUENCES, Cohort, save_volume, stack_sequences
 from neuroscope.evaluation.histograms import HistogramMatching, match_quantiles, value_quantiles
 from neuroscope.evaluation.methods import apply_method
-from neuroscope.evaluation.pairs import load_pair
+from neuroscope.evaluation.pairs import load_normalized
 from neuroscope.evaluation.site_classifiers import domain_classifier
 from neuroscope.evaluation.site_features import gap_features
 from neuroscope.evaluation.cases import JUDGED, Evaluation, plan_evaluation
@@ -174,7 +174,7 @@ def same_classifier():
 def told_apart(ev):
     "Of the tests of the site effect, the one that the verdict rests on: a row for each method, and for the truth"
     def look(id, v, mask): return gap_features(id, v, mask, {})
-    target = [look(s.id, *load_pair(s)) for s in ev.target]
+    target = [look(s.id, *load_normalized(s)) for s in ev.target]
     got = {}
     for c in ev.cases():
         for k,m in ev.methods.items():

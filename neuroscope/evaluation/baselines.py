@@ -24,7 +24,7 @@ from .joint_maps import JointToneMapBaseline, JointToneMapByPart
 from .landmarks import (LandmarkMap, Nyul, WhiteStripe, ZScore, map_landmarks,
                                              white_stripe)
 from .methods import Baseline, FolderMethod, Identity, apply_method
-from .pairs import (DIRECTIONS, check_direction, load_pair, load_travelling,
+from .pairs import (DIRECTIONS, check_direction, load_normalized, load_travelling,
                                          travelling_pairs)
 from .travelling import evaluate_pairs
 
@@ -61,7 +61,7 @@ def _labels_of(subject, mask, step):
 # %% ../../nbs/evaluation/01_baselines.ipynb #ffc4f5cd
 def _voxels_of(subject, n, labels):
     "Voxels of one brain in a row, or an error"
-    vol, mask = load_pair(subject if isinstance(subject, Subject) else subject[:2])
+    vol, mask = load_normalized(subject if isinstance(subject, Subject) else subject[:2])
     values = vol[:, mask]
     where = getattr(subject, 'folder', None)
     if not np.isfinite(values).all():

@@ -16,13 +16,14 @@ from typing import Any
 from fastcore.basics import patch
 
 from ..core import (SEQUENCES, Cohort, InputError, NeuroscopeError, NoSubjectsError,
-                             find_subjects, image_data)
+                             find_subjects)
 from .baselines import BASELINES, check_no_leak, fit_baselines
 from .methods import FolderMethod
-from .pairs import check_direction, load_pair, load_travelling
+from .pairs import check_direction, load_normalized, load_travelling
 from .fitted_on import fitted_on_words
 from .lesions import LesionCase, check_seg
 from .tissue_verdict import SEQUENCE_WORDS
+from ..imaging.scans import ScanSet
 from ..pages import simulated_scans
 
 # %% ../../nbs/evaluation/08a_cases.ipynb #07efcfdc
@@ -216,25 +217,24 @@ def plan_evaluation(source, # folder or `Cohort`: preprocessed scans of one site
                       others_again=others_again, simulated=simulated, absent=absent, **fitted)
 
 # %% ../../nbs/evaluation/08a_cases.ipynb #1f0c5b22
-def _seg_of(subject, truth, shape):
-    "The lesion labels beside a subject or its truth, None where there are none"
-    seg = subject.load_seg()
-    if seg is None and truth is not None: seg = truth.load_seg()
-    if seg is None: return None
-    try: return check_seg(image_data(seg, None), shape)
+def _seg_of(scans, truth=None):
+    "The lesion labels beside scans or their truth, None where there are none"
+    marked = next((s for s in (scans, truth) if s is not None and s.has_lesion), None)
+    if marked is None: return None
+    try: return check_seg(marked.lesion, scans.shape)
     except NeuroscopeError as error:
-        error.path = error.path or subject.seg
+        error.path = error.path or marked.lesion_image.get_filename()
         raise
 
 # %% ../../nbs/evaluation/08a_cases.ipynb #7e4f1aaf
-def _marked(subject, truth, shape, problems):
-    "The lesion labels of a subject; None, and a sentence, where they cannot be used"
-    try: seg = _seg_of(subject, truth, shape)
+def _marked(scans, truth, problems):
+    "The lesion labels of scans; None, and a sentence, where they cannot be used"
+    try: seg = _seg_of(scans, truth)
     except NeuroscopeError as error:
-        problems.append(f'{subject.id}: its lesions were not measured: {error}')
+        problems.append(f'{scans.id}: its lesions were not measured: {error}')
         return None
     if seg is not None and not (seg > 0).any():
-        problems.append(f'{subject.id}: the lesion mask is empty, only false lesions are counted')
+        problems.append(f'{scans.id}: the lesion mask is empty, only false lesions are counted')
     return seg
 
 # %% ../../nbs/evaluation/08a_cases.ipynb #13d30331
@@ -244,19 +244,20 @@ def case_of(subject, # `Subject`
             rescan=None, # `Subject`: the truth's person there once more
            )->LesionCase: # site 'a', and 'b' where there is truth
     "A subject, with its truth and a rescan where there are some"
-    if truth is not None: vols, masks, _ = load_travelling(subject, truth)
+    scans = ScanSet.load(subject)
+    real = None if truth is None else ScanSet.load(truth)
+    if real is not None: vols, masks, _ = load_travelling(scans, real)
     else:
-        vol, mask = load_pair(subject)
+        vol, mask = load_normalized(scans)
         vols = dict(a=vol)
         masks = dict(a=mask)
-    seg = _marked(subject, truth, masks['a'].shape, problems)
+    seg = _marked(scans, real, problems)
     again = {}
-    if rescan is not None and truth is not None:
-        try: again['b'] = load_travelling(truth, rescan)[0]['b']
+    if rescan is not None and real is not None:
+        try: again['b'] = load_travelling(real, rescan).vols['b']
         except NeuroscopeError as error:
             problems.append(f'{subject.id}: its rescan was left out: {error}')
-    affine = subject.load('t1').affine
-    return LesionCase(subject.id, vols, masks, seg, affine, again, subject.sequences)
+    return LesionCase(subject.id, vols, masks, seg, scans.affine, again, subject.sequences)
 
 # %% ../../nbs/evaluation/08a_cases.ipynb #69e76b8e
 @patch
@@ -281,14 +282,14 @@ def _target_cases(self:Evaluation):
     "The target's people, one at a time"
     for subject in self.target:
         try:
-            vol, mask = load_pair(subject)
-            affine = subject.load('t1').affine
+            scans = ScanSet.load(subject)
+            vol, mask = load_normalized(scans)
         except NeuroscopeError as error:
             self.problems.append(f'{subject.id} of the target site was left out: {error}')
             continue
-        case = LesionCase(subject.id, dict(b=vol), dict(b=mask), None, affine,
+        case = LesionCase(subject.id, dict(b=vol), dict(b=mask), None, scans.affine,
                           sequences=subject.sequences)
-        try: case.seg = _seg_of(subject, None, mask.shape)
+        try: case.seg = _seg_of(scans)
         except NeuroscopeError as error:
             self.problems.append(f'{subject.id} of the target site: its lesion mask is not used: '
                                  f'{error}')
@@ -301,11 +302,13 @@ def _others_again(self:Evaluation):
     again = {s.id: s for s in self.others_again}
     for subject in self.target:
         if subject.id not in again: continue
-        try: vols, masks, _ = load_travelling(subject, again[subject.id])
+        try:
+            scans = ScanSet.load(subject)
+            vols, masks, _ = load_travelling(scans, again[subject.id])
         except NeuroscopeError as error:
             self.problems.append(f'{subject.id} of the target site: its rescan was left out: '
                                  f'{error}')
             continue
         first = dict(a=vols['a'], b=vols['a'])
-        yield LesionCase(subject.id, first, masks, None, subject.load('t1').affine,
+        yield LesionCase(subject.id, first, masks, None, scans.affine,
                          dict(b=vols['b']), subject.sequences)

@@ -13,7 +13,8 @@ import pandas as pd
 
 from ..core import get_logger, NeuroscopeError, NoSubjectsError, Subject
 from .methods import apply_method
-from .pairs import load_pair
+from .pairs import load_normalized
+from ..imaging.scans import ScanSet
 
 # %% ../../nbs/evaluation/04_domain_gap.ipynb #d42d2920
 # these names can be had from here too
@@ -96,10 +97,10 @@ def _named(subjects, problems):
         try:
             if not isinstance(s, Subject):
                 id,*rest = s
-                yield (str(id), *load_pair(rest[:2]), rest[2] if len(rest)>2 else None)
+                yield (str(id), *load_normalized(rest[:2]), rest[2] if len(rest)>2 else None)
             else:
-                yield (s.id, *load_pair(s),
-                       None if (seg := s.load_seg()) is None else np.asarray(seg.dataobj))
+                scans = ScanSet.load(s)
+                yield s.id, *load_normalized(scans), scans.lesion
         except NeuroscopeError as e:
             problems.append(f'{getattr(s, "id", None) or s[0]} was left out: {e}')
             _log.warning(problems[-1])

@@ -16,11 +16,12 @@ from fastai.basics import DataLoaders, Learner
 from fastai.callback.all import ProgressCallback
 from fastai.data.load import DataLoader
 from ..core import (EmptyVolumeError, InputError, NeuroscopeError, NonFiniteError,
-                             NoSubjectsError, get_logger, image_data, lesion_labels, progress_bar)
-from .pairs import DIRECTIONS, check_direction, load_pair
+                             NoSubjectsError, get_logger, lesion_labels, progress_bar)
+from .pairs import DIRECTIONS, check_direction, load_normalized
 from .methods import Identity, apply_method
 from .lesions import LesionCase, check_seg, patient_axis
 from .statistics import holm, paired_comparison
+from ..imaging.scans import ScanSet
 from ..imaging.similarity import dice
 
 # %% ../../nbs/evaluation/07_downstream.ipynb #487da9c8
@@ -40,13 +41,13 @@ def site_case(subject, # preprocessed `Subject`
               site, # 'a' or 'b': where it was scanned
              )->LesionCase: # with one site
     "A patient of one site with its lesion mask"
-    seg = subject.load_seg()
-    if seg is None:
+    scans = ScanSet.load(subject)
+    if not scans.has_lesion:
         raise EmptyVolumeError(f'{subject.id} has no lesion mask', path=subject.folder,
                                fix='Put a mask beside the scans, or leave the patient out')
-    vol,mask = load_pair(subject)
-    return LesionCase(subject.id, {site:vol}, {site:mask},
-                      check_seg(image_data(seg, None), mask.shape), seg.affine)
+    vol,mask = load_normalized(scans)
+    return LesionCase(subject.id, {site:vol}, {site:mask}, check_seg(scans.lesion, mask.shape),
+                      scans.affine)
 
 # %% ../../nbs/evaluation/07_downstream.ipynb #bef419e0
 def axial_slices(vol, # (4,X,Y,Z) normalized

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core import InputError, NoSubjectsError
 from .methods import Baseline
-from .pairs import load_pair
+from .pairs import load_normalized
 
 # %% ../../nbs/evaluation/01e_histograms.ipynb #3dab85a2
 def value_quantiles(values, # 1-D grey values
@@ -46,7 +46,7 @@ class HistogramMatching(Baseline):
 
     def _pool(self, cohort):
         each = []                       # of a subject: the thinned values of each sequence
-        for vol,mask in map(load_pair, cohort):
+        for vol,mask in map(load_normalized, cohort):
             each.append([thin_values(v) for v in vol[:,mask]])
         if not each: raise NoSubjectsError('no subject to fit histogram matching on')
         return [value_quantiles(np.concatenate(p)) for p in zip(*each)]

@@ -13,7 +13,7 @@ import torch
 
 from ..core import LESION_PARTS, EmptyVolumeError, InputError, NoSubjectsError
 from .methods import Baseline
-from .pairs import DIRECTIONS, load_pair
+from .pairs import DIRECTIONS, load_normalized
 from ..models.tone_map import fit_tone_maps, sample_voxels
 
 # %% ../../nbs/evaluation/01f_joint_maps.ipynb #c777a693
@@ -40,7 +40,7 @@ class JointToneMapBaseline(Baseline):
         n = len(cohort)
         if not n: raise NoSubjectsError('no subject to fit the joint tone map on')
         parts = [sample_voxels([v], [m], n=self.n_voxels//n, seed=self.seed+i)
-                 for i,(v,m) in enumerate(map(load_pair, cohort))]
+                 for i,(v,m) in enumerate(map(load_normalized, cohort))]
         return torch.cat(parts)
 
     def voxels(self, v, direction):

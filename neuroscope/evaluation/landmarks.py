@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core import EmptyVolumeError, InputError, NoSubjectsError
 from .methods import Baseline
-from .pairs import load_pair
+from .pairs import load_normalized
 from ..preprocessing.normalization import white_matter_mode
 
 # %% ../../nbs/evaluation/01d_landmarks.ipynb #f3d30428
@@ -45,7 +45,7 @@ class LandmarkMap(Baseline):
         return self
 
     def _mean(self, cohort):
-        each = [self.landmarks(v[:,m]) for v,m in map(load_pair, cohort)]
+        each = [self.landmarks(v[:,m]) for v,m in map(load_normalized, cohort)]
         if not each: raise NoSubjectsError(f'no subject to fit {self.name} on')
         return np.mean(each, 0)
 

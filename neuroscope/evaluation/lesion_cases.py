@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..core import (SEQUENCES, check_same_grid, EmptyVolumeError, GridMismatchError,
-                             image_data, lesion_labels, stack_sequences)
-from .pairs import load_pair, load_travelling
+from ..core import (EmptyVolumeError, GridMismatchError, lesion_labels, SEQUENCES,
+                             stack_sequences)
+from .pairs import load_normalized, load_travelling
+from ..imaging.scans import ScanSet
 from ..simulate import Phantom, scan, simulate_subject
 
 # %% ../../nbs/evaluation/03p_lesion_cases.ipynb #dff23a9b
@@ -52,14 +53,14 @@ def load_case(id, # name
               rescans=None, # site -> `Subject`, scanned again in the same session
              )->LesionCase: # with both sites' brain masks and the labels on one grid
     "A travelling patient with the lesion mask that stands beside the scans"
-    vols,masks,_ = load_travelling(subject_a, subject_b)
-    seg = next((o for o in (subject_a.load_seg(), subject_b.load_seg()) if o is not None), None)
-    if seg is None:
+    both = [ScanSet.load(s) for s in (subject_a, subject_b)]
+    vols,masks,_ = load_travelling(*both)
+    marked = next((s for s in both if s.has_lesion), None)
+    if marked is None:
         raise EmptyVolumeError(f'{id} has no lesion mask', path=subject_a.folder,
                                fix='Put a mask beside the scans, or leave the patient out')
-    check_same_grid(dict(scan=subject_a.load('t1'), mask=seg))
-    return LesionCase(id, vols, masks, check_seg(image_data(seg, None), masks['a'].shape),
-                      seg.affine, {k:load_pair(s)[0] for k,s in (rescans or {}).items()})
+    return LesionCase(id, vols, masks, check_seg(marked.lesion, masks['a'].shape), both[0].affine,
+                      {k: load_normalized(s).vol for k,s in (rescans or {}).items()})
 
 # %% ../../nbs/evaluation/03p_lesion_cases.ipynb #e09086dc
 def heal(phantom, # `Phantom`

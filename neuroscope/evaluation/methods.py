@@ -15,7 +15,7 @@ from fastcore.basics import patch
 
 from ..core import (SEQUENCES, find_subjects, GridMismatchError, InputError,
                              NonFiniteError, stack_sequences)
-from .pairs import DIRECTIONS, check_direction, load_pair
+from .pairs import DIRECTIONS, check_direction, load_normalized
 
 # %% ../../nbs/evaluation/01c_methods.ipynb #e5cde9c9
 class Baseline:
@@ -41,7 +41,7 @@ def translate(self:Baseline,
               direction, # 'a2b' or 'b2a'
              )->np.ndarray: # (4,X,Y,Z) float32, 0 outside the brain
     "A volume as if it came from the other site"
-    vol,mask = load_pair((vol, mask))
+    vol,mask = load_normalized((vol, mask))
     out = np.zeros(vol.shape, np.float32)
     out[:,mask] = self.voxels(vol[:,mask], check_direction(direction))
     return out
@@ -108,4 +108,4 @@ def translate_subject(self:FolderMethod,
     if out.shape!=np.shape(vol):
         raise GridMismatchError(f'{self.name} has {out.shape[1:]} voxels for {id}, the scan '
                                 f'{np.shape(vol)[1:]}', path=self.cohorts[direction].folder)
-    return load_pair((np.where(mask, out, 0), mask))[0]
+    return load_normalized((np.where(mask, out, 0), mask))[0]

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter
 
 from ..core import SEQUENCES, InputError, NonFiniteError
-from .pairs import load_pair
+from .pairs import load_normalized
 from .grey_values import grey_cdfs
 from .image_quality import check_mask
 from ..imaging.tissues import TISSUES
@@ -149,7 +149,7 @@ def gap_features(id, # name of the subject
                  sequences=SEQUENCES, # of the channels
                 )->GapFeatures: # its patches, histogram, axes and grey values per tissue
     "Features of a subject for the site tests"
-    vol,mask = load_pair((vol, mask))
+    vol,mask = load_normalized((vol, mask))
     if not np.isfinite(vol[:,mask]).all():
         raise NonFiniteError(f'{id} has NaN or infinite voxels in the brain')
     vol = np.where(mask, vol, 0)
