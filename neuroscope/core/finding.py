@@ -18,7 +18,8 @@ from .subjects import Cohort, Subject
 
 # %% ../../nbs/core/08_finding.ipynb #ce8a2eb4
 _OWN = re.compile(r'(brainmask|biasfield|brain_?mask|desc-brain_mask)$', re.I)
-_WORDS = r't[12]\w{0,8}|fla|flair|mprage|seg|segm|segmentation|mask|tumou?r|lesion'
+_WORDS = (r't[12]\w{0,8}|fla|flair|mprage|seg|segm|segmentations?|\w{0,9}masks?|tumou?r\w{0,9}|'
+          r'lesions?|roi|labels?')
 _LOOKS_LIKE = re.compile(fr'(?:^|[^a-z0-9])({_WORDS})(?=$|[^a-z0-9])', re.I)
 
 def _walk_nifti(folder):
@@ -103,12 +104,26 @@ def _without_derivatives(ms, folder):
         f'{len(out)} scans under derivatives/ are left out beside the raw ones: '
         'give that folder itself to use them']
 
+def _other_suffixes(folder):
+    "Volumes whose suffix is not read here"
+    ends = ('.nii', '.nii.gz', '.img', '.img.gz', '.hdr', '.mgz', '.nrrd', '.mha')
+    return [p for p in sorted(folder.rglob('*')) if not p.name.startswith('.')
+            and p.name.lower().endswith(ends) and not p.name.endswith(('.nii', '.nii.gz'))]
+
+def _suffix_words(other, folder):
+    "What to say of volumes with another suffix, a list of one sentence or none"
+    if not other: return []
+    return [f'{len(other)} volumes have a suffix that is not read (for instance '
+            f'{other[0].relative_to(folder)}): it has to be .nii or .nii.gz, in small letters. '
+            'Rename or convert them']
+
 def _nothing_found(folder, files):
     ends = ('X_t1/_t1ce/_t2/_flair (BraTS), X-t1n/-t1c/-t2w/-t2f (BraTS 2023), '
             'X_T1/_T1GD/_T2/_FLAIR (UPenn-GBM; also X_T1W/_T1CE/_T2W) or '
             'sub-X_T1w/_ce-gadolinium_T1w/_T2w/_FLAIR (BIDS)')
     what = (f'{len(files)} NIfTI files, but none is named as a subject\'s scan (for '
             f'instance {files[0].name})' if files else 'there are no NIfTI files here')
+    if not files: what = '; '.join(_suffix_words(_other_suffixes(folder), folder)) or what
     return NoSubjectsError(what, path=folder,
                            fix=f'Names have to end like {ends}, with .nii or .nii.gz.')
 
@@ -138,6 +153,7 @@ def find_subjects(
             f'{len(orphans)} lesion masks without scans (for instance {rel(orphans[0].path)})')
     problems += [f'{rel(f)}: looks like a scan or a mask, but the name fits no scheme'
                  for f in strange]
+    problems += _suffix_words(_other_suffixes(folder), folder)
     return Cohort(subjects, folder, problems)
 
 # %% ../../nbs/core/08_finding.ipynb #6c49d7f2

@@ -89,7 +89,7 @@ _BIDS_NAME = re.compile(
     r'(sub-[A-Za-z0-9+]+(?:_ses-[A-Za-z0-9+]+)?)((?:_[a-zA-Z]+-[A-Za-z0-9+]+)*)_([A-Za-z0-9]+)')
 _BIDS_SLOTS = dict(T1w='t1', T1W='t1', T2w='t2', T2W='t2', FLAIR='flair', mask='seg', dseg='seg',
                    roi='seg')
-_BIDS_ONLY = re.compile(r'sub-.*_T[12][wW]')
+_BIDS_ONLY = re.compile(r'sub-.*_T[12][wW]|sub-.*_ce-.*_FLAIR')
 
 def _match_bids(stem):
     "The reading of a BIDS name: suffix and entities say what it is"

@@ -17,7 +17,7 @@ import numpy as np
 
 from .errors import (EmptyVolumeError, InputError, NeuroscopeError, NonFiniteError,
                                     UnreadableVolumeError)
-from .files import atomic_path
+from .files import atomic_path, check_there
 from .headers import _storage_dtype, new_like
 from .itk import from_sitk
 from .names import SEQUENCE_LABELS, SEQUENCES
@@ -53,6 +53,10 @@ def _read_header(head:bytes, path):
     except Exception as e: raise _bad(path, f'the NIfTI header is broken ({e})') from e
     if len(shape) < 1 or min(shape) < 1:
         raise _bad(path, f'the header says that the volume has the shape {tuple(map(int, shape))}')
+    if start < (least := klass.header_class.single_vox_offset):
+        raise _bad(path, f'the header says that the voxels begin at byte {start}, which is inside '
+                         f'the header (it ends at {least})', 'Have the file written again, with '
+                   'vox_offset set.')
     return klass, hdr, start + int(np.prod([int(o) for o in shape], dtype=object))*dtype.itemsize
 
 # %% ../../nbs/core/06_volumes.ipynb #910d4f7f
@@ -87,10 +91,7 @@ def _read_image(path):
     path = Path(path)
     if path.is_dir():
         raise _bad(path, 'this is a folder, not a file', 'Give the NIfTI file itself.')
-    if path.is_symlink() and not path.exists():
-        raise _bad(path, f'this is a link to {os.readlink(path)}, and that file is not here',
-                   "Fetch it; in a clone of git-annex or DataLad with 'datalad get'.")
-    if not path.exists(): raise _bad(path, 'there is no such file', 'Check the path.')
+    check_there(path)
     try:
         klass,hdr,raw = _read_bytes(path)
         img = klass.from_bytes(raw)
@@ -124,7 +125,28 @@ def _check_geometry(img, path, ndim=3):
     if not np.isfinite(img.affine).all(): raise _bad(path, 'the affine has NaN or infinite entries')
     if abs(np.linalg.det(M)) <= 1e-6*np.linalg.norm(M, axis=0).prod():
         raise _bad(path, f'the affine is singular: {np.round(M, 4).tolist()}')
+    _check_voxel_size(img, path)
     return img
+
+# %% ../../nbs/core/06_volumes.ipynb #22d96e3c
+_VOXEL_MM = (.02, 100)     # a voxel shorter or longer than this is a mistake of units
+
+def _check_voxel_size(img, path):
+    "Raise where the lengths in a header contradict each other, or are not in millimetres"
+    unit = {1: 'metres', 3: 'micrometres'}.get(int(img.header['xyzt_units']) & 7)
+    if unit:
+        raise _bad(path, f'the header gives lengths in {unit}, and millimetres are needed',
+                   'Convert affine and voxel sizes, and set xyzt_units to mm.')
+    sizes = np.linalg.norm(np.asarray(img.affine, float)[:3, :3], axis=0)
+    zooms = np.abs(np.asarray(img.header.get_zooms()[:3], float))
+    told = '×'.join(f'{s:.3g}' for s in sizes)
+    if (sizes < _VOXEL_MM[0]).any() or (sizes > _VOXEL_MM[1]).any():
+        raise _bad(path, f'by the affine a voxel measures {told} mm',
+                   'Look at the units of the header.')
+    if np.abs(zooms/sizes - 1).max() > .02:
+        raise _bad(path, f'by the affine a voxel measures {told} mm, by pixdim '
+                         f'{"×".join(f"{z:.3g}" for z in zooms)} mm',
+                   'Have the header put right: the affine is what counts here.')
 
 # %% ../../nbs/core/06_volumes.ipynb #ac373bad
 def _drop_trailing(img, ndim):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..core import SEQUENCES, Cohort, find_subjects, NoSubjectsError, read_json
 from ..preprocessing.pipeline import preprocess_cohort
-from ..preprocessing.slices import SliceStore, write_slice_store
+from ..preprocessing.slices import input_hashes, SliceStore, write_slice_store
 
 # %% ../../nbs/data/00c_site_stores.ipynb #ce21cf7a
 def _cache_folder(folder, pipeline, cache_dir, part=''):
@@ -22,12 +22,12 @@ def _cache_folder(folder, pipeline, cache_dir, part=''):
     return Path(cache_dir)/f'{Path(folder).name}-{hashlib.sha256(what.encode()).hexdigest()[:8]}'
 
 def _is_current(folder, cohort):
-    "Does a store hold just this cohort, and is it newer than all its files?"
+    "Does a store hold just this cohort, cut from the bytes that its files have now?"
     if not (folder/'store.json').exists(): return False
-    held = {*SliceStore(folder).index.subject, *read_json(folder/'store.json')['left_out']}
-    files = [p for s in cohort for p in s.paths.values()]
-    return held=={s.id for s in cohort} and (folder/'store.json').stat().st_mtime>=max(
-        Path(p).stat().st_mtime for p in files)
+    record = read_json(folder/'store.json')
+    held = {*SliceStore(folder).index.subject, *record['left_out']}
+    # a restored or copied file may be older than the store, and another all the same
+    return held=={s.id for s in cohort} and record.get('inputs')==input_hashes(cohort)
 
 # %% ../../nbs/data/00c_site_stores.ipynb #a1fe52fd
 def _how_many(cohort):

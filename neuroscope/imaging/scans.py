@@ -7,7 +7,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/imaging/scans.html.md"""
 # %% auto #0
 __all__ = ['ScanSet', 'world_matrix']
 
-# %% ../../nbs/imaging/09_scans.ipynb #2e72fd05
+# %% ../../nbs/imaging/09_scans.ipynb #8c36b7e6
 from collections.abc import Mapping
 from typing import Any, Callable
 
@@ -17,11 +17,11 @@ from fastcore.basics import patch
 
 from ..core import (as_images, check_same_grid, GridMismatchError, image_data, InputError,
                              is_image, load_volume, MissingSequenceError, new_like, same_grid,
-                             SEQUENCE_LABELS, SEQUENCES, Subject)
+                             SEQUENCE_LABELS, SEQUENCES, Subject, usable_labels)
 from .brain import brain_mask, brainmask_path, why_not_stripped
 from .transforms import apply_transform
 
-# %% ../../nbs/imaging/09_scans.ipynb #875030f6
+# %% ../../nbs/imaging/09_scans.ipynb #fbc1bda4
 class ScanSet(Mapping):
     "The images of one patient by sequence, and what is known of them"
     def __init__(self,
@@ -30,10 +30,12 @@ class ScanSet(Mapping):
         lesion=None, # lesion labels: file, image or (X,Y,Z) array; None: not known
         id:str='', # name of the patient
         site:str|None=None, # name of the site
+        scheme:str|None=None, # naming scheme; the labels of a lesion depend on it
     ):
         self.images = {q: images[q] for q in SEQUENCES if q in images}
         self.id = id
         self.site = site
+        self.scheme = scheme
         self.findings:dict = {}      # of the last step: sequence -> what it found
         self.record:list = []        # of all steps
         self._brain = brain
@@ -81,7 +83,7 @@ def of(cls:ScanSet,
     if one_grid: check_same_grid(scans.images)
     return scans
 
-# %% ../../nbs/imaging/09_scans.ipynb #7d2f5609
+# %% ../../nbs/imaging/09_scans.ipynb #b10c2fbb
 @patch(cls_method=True)
 def load(cls:ScanSet,
     subject:Subject, # whose files
@@ -96,7 +98,8 @@ def load(cls:ScanSet,
                                    fix='Add the file, or leave the subject out.')
     images = {q: subject.load(q) for q in subject.sequences if q in subject.paths}
     beside = brainmask_path(subject)
-    scans = cls(images, beside if beside.exists() else None, subject.seg, subject.id, subject.site)
+    scans = cls(images, beside if beside.exists() else None, subject.seg, subject.id, subject.site,
+                subject.scheme)
     if one_grid: check_same_grid(images)
     return scans
 
@@ -217,7 +220,7 @@ def brain_or_none(self:ScanSet) -> np.ndarray|None: # (X,Y,Z) bool
     if self.known_brain is None and not (self.aligned and self.stripped): return None
     return self.brain
 
-# %% ../../nbs/imaging/09_scans.ipynb #55b54f1a
+# %% ../../nbs/imaging/09_scans.ipynb #a3e7d5d3
 @patch
 def knowing(self:ScanSet,
     brain=None, # brain mask: file, image or (X,Y,Z) array; None: as it is
@@ -238,7 +241,7 @@ def after(self:ScanSet,
 ) -> ScanSet: # of the same patient
     "What a step has made of these scans"
     new = type(self)(images, self._brain if brain is None else brain, self._lesion, self.id,
-                     self.site)
+                     self.site, self.scheme)
     new.findings = {} if findings is None else findings
     new.record = self.record
     new._drawn_on = self._drawn_on
@@ -270,7 +273,7 @@ def carried(self:ScanSet,
     if same_grid(labels, here) and np.allclose(matrix, np.eye(4)): return labels
     return apply_transform(labels, matrix, here, 'nearest')
 
-# %% ../../nbs/imaging/09_scans.ipynb #935081b0
+# %% ../../nbs/imaging/09_scans.ipynb #bc567034
 @patch(as_prop=True)
 def has_lesion(self:ScanSet) -> bool:
     "Is there a lesion mask, be it an empty one?"
@@ -289,8 +292,9 @@ def lesion_image(self:ScanSet) -> Any: # image of labels; None where there is no
 
 @patch(as_prop=True)
 def lesion(self:ScanSet) -> np.ndarray|None: # (X,Y,Z) labels; None where there is no lesion mask
-    "The labels of the lesion"
-    return None if self.lesion_image is None else image_data(self.lesion_image, None)
+    "The labels of the lesion, see `usable_labels`"
+    if self.lesion_image is None: return None
+    return image_data(usable_labels(self.lesion_image, self.scheme), None)
 
 # %% ../../nbs/imaging/09_scans.ipynb #bf2aec24
 @patch

@@ -7,7 +7,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/preprocessing/slices.html.md"""
 # %% auto #0
 __all__ = ['log', 'HEADROOM', 'PLANES', 'UNKNOWN', 'to_model_range', 'from_model_range', 'to_ras', 'from_ras', 'to_plane',
            'from_plane', 'center_in', 'brain_box', 'extract_slices', 'slice_entropy', 'part_labels', 'subject_slices',
-           'SliceStore', 'write_slice_store']
+           'SliceStore', 'input_hashes', 'write_slice_store']
 
 # %% ../../nbs/preprocessing/07_slices.ipynb #901755d5
 from pathlib import Path
@@ -239,10 +239,14 @@ def _store_files(record, name):
     "The files of a store of an earlier version, whose record does not list them"
     return [*_STORED, name] if {'plane', 'sequences'} <= set(record) else [name]
 
-def _input_hashes(cohort):
-    "What the scans of a store can be recognized by, subject -> sequence -> hash"
-    return {s.id: {q: file_hash(p) for q,p in s.paths.items() if Path(p).is_file()}
-            for s in cohort}
+def input_hashes(
+    cohort, # `Subject`s
+) -> dict: # subject -> sequence, or 'seg', -> hash
+    "What the files of a store can be recognized by"
+    def files(subject): return subject.paths | ({'seg': subject.seg} if subject.seg else {})
+    def hashes(subject):
+        return {q: file_hash(p) for q,p in files(subject).items() if Path(p).is_file()}
+    return {s.id: hashes(s) for s in cohort}
 
 # %% ../../nbs/preprocessing/07_slices.ipynb #3878f99e
 def _fill_store(folder, cohort, size, min_area, plane, progress):
@@ -263,7 +267,7 @@ def _fill_store(folder, cohort, size, min_area, plane, progress):
         np.save(folder/'labels.npy', np.concatenate(labels), allow_pickle=False)
     pd.concat(index).to_csv(folder/'index.csv', index=False)
     write_json(dict(plane=plane, size=size, min_area=min_area, sequences=SEQUENCES,
-                    left_out=failed, inputs=_input_hashes(cohort), files=listed(folder)),
+                    left_out=failed, inputs=input_hashes(cohort), files=listed(folder)),
                folder/'store.json')
 
 # %% ../../nbs/preprocessing/07_slices.ipynb #ea0e9ac7
