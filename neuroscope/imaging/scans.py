@@ -83,12 +83,13 @@ def of(cls:ScanSet,
     if one_grid: check_same_grid(scans.images)
     return scans
 
-# %% ../../nbs/imaging/09_scans.ipynb #b10c2fbb
+# %% ../../nbs/imaging/09_scans.ipynb #5e847d36
 @patch(cls_method=True)
 def load(cls:ScanSet,
     subject:Subject, # whose files
     require=None, # sequences that must be there; None: those of the study
     one_grid=True, # refuse images on different grids? False before registration
+    read=None, # sequences to read where they are there; None: those of the study
 ) -> ScanSet: # with the brain mask and the lesion that stand beside the scans
     "The scans of a subject, read and checked once"
     needed = subject.sequences if require is None else require
@@ -96,7 +97,8 @@ def load(cls:ScanSet,
         raise MissingSequenceError(f'subject {subject.id} has no {", ".join(lacking)}',
                                    path=subject.folder,
                                    fix='Add the file, or leave the subject out.')
-    images = {q: subject.load(q) for q in subject.sequences if q in subject.paths}
+    wanted = subject.sequences if read is None else read
+    images = {q: subject.load(q) for q in wanted if q in subject.paths}
     beside = brainmask_path(subject)
     scans = cls(images, beside if beside.exists() else None, subject.seg, subject.id, subject.site,
                 subject.scheme)

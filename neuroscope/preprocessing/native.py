@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from ..core import (EmptyVolumeError, GridMismatchError, InputError, MissingSequenceError,
-                             Subject, check_same_grid, image_data, load_volume, new_like,
+                             SEQUENCES, Subject, check_same_grid, image_data, load_volume, new_like,
                              read_sidecar, same_grid, save_volume, strip_suffix, write_sidecar)
 from .normalization import normalizer_from
 from ..imaging.scans import ScanSet, world_matrix
@@ -106,7 +106,7 @@ def subject_to_native(
     **kwargs, # more parameters of `to_native`
 ) -> Subject: # the scans in native space, named as the raw ones
     "Write the scans of a subject on the grids and the intensity scales of its raw scans"
-    mine = ScanSet.load(done, require=())
+    mine = ScanSet.load(done, require=(), read=SEQUENCES)
     imgs = {q: load_volume(o) for q,o in (imgs or mine).items()}
     if odd := [q for q in imgs if q not in done.paths or q not in raw.paths]:
         raise MissingSequenceError(f'subject {raw.id} has no {", ".join(odd)} to go back to',

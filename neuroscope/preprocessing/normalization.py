@@ -281,7 +281,7 @@ def learn_nyul(
     values = {q: [] for q in sequences}
     for s in cohort:
         try:
-            scans = ScanSet.load(s, require=()).using(sequences)
+            scans = ScanSet.load(s, require=(), read=sequences)
             mine = {q: brain_values(scans.data(q), scans.brain) for q in scans}
         except NeuroscopeError as e:
             _log.warning('%s is left out of the standard scale: %s', s.id, e)

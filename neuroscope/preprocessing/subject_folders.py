@@ -75,7 +75,7 @@ def _load_raw(self, subject):
             fix='Add the file, leave the subject out, or require less: --require '
                 f'{" ".join(q for q in self.require if q in subject.paths)} (in Python '
                 'require=…).')
-    return ScanSet.load(subject, require=(), one_grid=False)
+    return ScanSet.load(subject, require=(), one_grid=False, read=SEQUENCES)
 
 def _settled(steps):
     "The steps, with the defaults that a record has to say"

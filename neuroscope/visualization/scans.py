@@ -135,7 +135,7 @@ def open_scans(
     if isinstance(source, Scans): return source
     if isinstance(source, np.ndarray): return _from_array(source, affine, seg, title or '')
     if isinstance(source, (str, Path)) and Path(source).is_dir(): source = _only_subject(source)
-    if isinstance(source, Subject): source = ScanSet.load(source, require=())
+    if isinstance(source, Subject): source = ScanSet.load(source, require=(), read=SEQUENCES)
     if isinstance(source, ScanSet):
         scans = source.knowing(lesion=seg)
         return Scans({q: scans.data(q) for q in scans}, scans.affine, scans.lesion,
