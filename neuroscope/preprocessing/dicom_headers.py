@@ -49,6 +49,9 @@ def _not_an_image(ds):
     if 'SeriesInstanceUID' in ds and ('Rows' in ds or not image): return None
     return 'no DICOM' if _DIRECTORY in str(ds.file_meta) else 'the header breaks off'
 
+# what an old file begins with that has no preamble: groups 2 and 8, their lengths or first elements
+_FIRST_TAGS = {bytes([group, 0, element, 0]) for group in (2, 8) for element in (0, 1, 5, 8, 22)}
+
 def read_header(
     path, # a file
     # pydicom dataset without pixels, or None if it is no DICOM; what is wrong with it, or None
@@ -56,12 +59,14 @@ def read_header(
     "The header of a DICOM file"
     pydicom = require_extra('pydicom', 'dicom')
     with open(path, 'rb') as f, warnings.catch_warnings(action='ignore'):
-        if f.read(132)[128:] != b'DICM':
+        head = f.read(132)
+        bare = head[128:] != b'DICM'
+        if bare and head[:4] not in _FIRST_TAGS:
             named_so = Path(path).suffix.lower() in ('.dcm', '.ima')
             return None, 'no DICOM, in spite of its name' if named_so else 'no DICOM'
         f.seek(0)
         try:
-            ds = pydicom.dcmread(f, stop_before_pixels=True, specific_tags=_TAGS)
+            ds = pydicom.dcmread(f, stop_before_pixels=True, specific_tags=_TAGS, force=bare)
             for e in ds:
                 e.value   # pydicom decodes late: what cannot be decoded shows here
             if wrong := _not_an_image(ds): return None, wrong

@@ -56,6 +56,16 @@ def slice_faults(
     return faults, n, step
 
 # %% ../../nbs/preprocessing/00c_dicom_series.ipynb #47d92327
+def _unplaced(ds):
+    "What a header does not say of where its voxels are, a sentence for each"
+    lacking = [k for k in ('ImagePositionPatient', 'ImageOrientationPatient')
+               if header_value(ds, k) is None]
+    said = [f'{" and ".join(lacking)} are not in the headers, so left and right would be a guess'
+           ] if lacking else []
+    if header_value(ds, 'PixelSpacing') is None:
+        said.append('PixelSpacing is not in the headers, so the size of a voxel would be a guess')
+    return said
+
 def _gather(headers):
     "One `SeriesInfo` of the headers of a series (or of one of its echoes)"
     headers = sorted(headers, key=lambda h: (_number(h[1].get('InstanceNumber')) or 0, str(h[0])))
@@ -63,20 +73,28 @@ def _gather(headers):
     faults,n,step = slice_faults(frames)
     wrong = [w for _,_,w in headers if w]
     if wrong: faults.insert(0, f'{len(wrong)} of {len(headers)} files are damaged: {wrong[0]}')
+    faults += _unplaced(headers[0][1])
     info = series_info(headers[0][1], files=[p for p,_,_ in headers], faults=faults, orientations=n,
                        n_images=len(frames) or len(headers))
     return replace(info, voxel=(*info.voxel[:2], step)) if step and info.voxel else info
 
+_ONE_ECHO = .5    # ms: scanners write the same echo time with such differences
+
+def _apart(values):
+    "Lowest and highest of each group of values that lie close together"
+    groups:list = []
+    for v in sorted(set(values)):
+        if groups and v - groups[-1][1] <= _ONE_ECHO: groups[-1] = (groups[-1][0], v)
+        else: groups.append((v, v))
+    return groups
+
 def _series_of(headers):
     "The series (or its echoes) that some headers of one UID make"
-    def te(h):
-        return round(_number(header_value(h[1], 'EchoTime', 'EffectiveEchoTime')) or 0, 1)
+    def te(h): return _number(header_value(h[1], 'EchoTime', 'EffectiveEchoTime')) or 0
     try:
-        echoes = sorted({te(h) for h in headers})
+        echoes = _apart([te(h) for h in headers])
         if not 1 < len(echoes) <= 8: return [_gather(headers)]
-        found = []
-        for echo in echoes: found.append(_gather([h for h in headers if te(h) == echo]))
-        return found
+        return [_gather([h for h in headers if low <= te(h) <= high]) for low,high in echoes]
     except Exception as e:     # values that make no sense, of any kind
         return [SeriesInfo(uid=str(headers[0][1].SeriesInstanceUID), files=[p for p,_,_ in headers],
                            faults=[f'the headers make no sense ({type(e).__name__})'])]
@@ -101,6 +119,12 @@ def _read_or_say(path):
     try: return read_header(path)
     except OSError as e: return None, f'it cannot be read ({e.strerror})'
 
+def _image_mark(ds, path):
+    "By what an image is recognized when it is there twice: some tools give all the same UID"
+    tags = ('SOPInstanceUID', 'SeriesInstanceUID', 'PatientID', 'InstanceNumber')
+    if not ds.get('SOPInstanceUID'): return str(path)
+    return *(str(ds.get(tag)) for tag in tags), str(header_value(ds, 'ImagePositionPatient'))
+
 def find_series(
     folders, # a folder, or several: searched with all folders below
     progress:bool=False, # show a bar
@@ -111,11 +135,12 @@ def find_series(
     seen = set()
     for p in progress_bar(_files_under(folders), 'reading headers', progress=progress, unit='file'):
         ds,wrong = _read_or_say(p)
-        uid = None if ds is None or wrong else str(ds.get('SOPInstanceUID') or p)
+        mark = None if ds is None or wrong else _image_mark(ds, p)
         if ds is None: strange.append((p, wrong))
-        elif uid is None or uid not in seen:
-            groups.setdefault(str(ds.SeriesInstanceUID), []).append((p, ds, wrong))
-        seen.add(uid)
+        elif mark is None or mark not in seen:
+            who = str(ds.SeriesInstanceUID), str(ds.get('PatientID'))
+            groups.setdefault(who, []).append((p, ds, wrong))
+        seen.add(mark)
     series = [o for hs in groups.values() for o in _series_of(hs)]
     for o in series: o.faults += _beside(o, strange, series)
     def order(s): return s.patient, s.study_date, s.study, s.number, s.te or 0
