@@ -145,9 +145,18 @@ class KeepBest(EachEpoch):
     def load_state_dict(self, state): self.best = state['best']
 
 # %% ../../nbs/trainers/01b_validation.ipynb #205dfd20
+_OF_A_MODEL = ('config.json', 'model.safetensors', 'README.md', 'history.csv')
+
+def _keep_others(old, folder):
+    "What somebody put beside an older model goes to the new one; the older model goes"
+    for path in list(old.iterdir()):
+        if path.name not in _OF_A_MODEL and not (folder/path.name).exists():
+            path.rename(folder/path.name)
+    shutil.rmtree(old)
+
 def save_whole(
     model, # `CycleGAN`
-    folder, # an older model there is replaced
+    folder, # an older model there is replaced, other files stay
     **notes, # for this copy's `meta`
 ) -> Path: # the folder
     "Save a model so that its folder holds the old one or the new one, never half of each"
@@ -160,5 +169,5 @@ def save_whole(
             model.save_model(tmp)
             if folder.exists(): folder.rename(old)
     finally: model.meta = meta
-    if old.exists(): shutil.rmtree(old)
+    if old.exists(): _keep_others(old, folder)
     return folder
