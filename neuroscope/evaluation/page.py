@@ -91,7 +91,8 @@ def _first_words(ev):
     who = f'{n} subject{"s"*(n != 1)} harmonized'
     if len(judged) < n: who = f'{len(judged)} of {n} harmonized subjects could be judged'
     others = len(ev.measured('target'))
-    true, again = (len(judged & {s.id for s in c}) for c in (ev.truth, ev.rescans))
+    true = len(judged & {s.id for s in ev.truth})
+    again = len(judged & {s.id for s in ev.rescans})
     rescans = f' and {again} with a rescan' if again else ''
     return _WHO.format(who=who, true=true, rescans=rescans, others=others,
                        people='person' if others == 1 else 'people', methods=len(ev.methods))
