@@ -114,7 +114,8 @@ def _measure_one(ev, parts, opts):
     got: dict = {p: [] for p in parts}
     opts = dict(opts)
     for case in ev.cases():
-        try: judged = _made(ev, case, JUDGED)
+        # a study may be of baselines alone
+        try: judged = _made(ev, case, JUDGED) if JUDGED in ev.methods else None
         except NeuroscopeError as error:
             ev.problems.append(f'{case.id} was left out: {_UNUSABLE}: {error}')
             continue
@@ -286,7 +287,7 @@ def _look_lesions(case, name, vol, opts):
 def _lesion_table(ev, found, opts):
     "All figures of lesions, in one table"
     if not found:
-        if JUDGED in ev.greys: ev.problems.append(_NO_LESIONS)
+        if 'source' in ev.greys: ev.problems.append(_NO_LESIONS)
         return
     table = pd.concat(found, ignore_index=True).assign(direction=ev.direction)
     ev.tables['lesions'] = table[_LESION_COLUMNS]
@@ -358,7 +359,7 @@ def _look_features(case, name, vol, opts):
 def _feature_table(ev, found, opts):
     "All radiomic features, in one table"
     if not found:
-        if JUDGED in ev.greys: ev.problems.append(_NO_FEATURES)
+        if 'source' in ev.greys: ev.problems.append(_NO_FEATURES)
         return
     table = pd.concat(found, ignore_index=True).assign(direction=ev.direction)
     ev.tables['features'] = table[table.method != 'target'][_FEATURE_COLUMNS]
