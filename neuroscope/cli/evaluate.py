@@ -210,7 +210,10 @@ def _evaluated(a):
         from neuroscope.evaluation.harmonization import summing_up
         if a.quiet: say(summing_up(answers))
         return 2
-    return int(any('left out' in p for p in ev.notes()))
+    left_out = [p for p in ev.notes() if 'left out' in p]
+    if a.quiet:
+        for line in shortened(left_out): print(f'neuroscope evaluate: {line}', file=sys.stderr)
+    return int(bool(left_out))
 
 # %% ../../nbs/cli/11_evaluate.ipynb #237799cb
 # run as a module, and not as a notebook

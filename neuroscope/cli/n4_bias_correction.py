@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated
 
-from .preprocess_volumes import OutputNames, summary
+from .preprocess_volumes import OutputNames, summary, tell_failures
 from .running import run_as_command
 from .signature import Folder, Jobs, Name, Switch, command, parser_of
 from .words import say
@@ -50,7 +50,8 @@ def n4(
     cohort = find_subjects(input_dir, site)
     check_output(output_dir, input_dir, apart=True)
     table = _corrected(cohort, output_dir, params, n_jobs, not quiet, names)
-    if not quiet: say(summary(table, cohort.problems, output_dir))
+    if quiet: tell_failures(table)
+    else: say(summary(table, cohort.problems, output_dir))
     return int((table.status == 'failed').any())
 
 # %% ../../nbs/cli/06_n4_bias_correction.ipynb #4c283216

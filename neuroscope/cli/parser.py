@@ -35,6 +35,11 @@ def _checked(
         raise ValueError(f'{value!r} is none of {", ".join(map(str, action.choices))}')
     return value
 
+def _is_contrary(action, key):
+    "Is this key of a file the `--no-x` of an option `--x`?"
+    if not isinstance(action, argparse.BooleanOptionalAction): return False
+    return key != action.dest and key.startswith('no_')
+
 def _switched(action, on):
     "The value of an option that is on or off"
     if not isinstance(on, bool): raise ValueError('can be true or false')
@@ -44,10 +49,12 @@ def _switched(action, on):
 def config_value(
     action, # of an `argparse` parser
     value, # as TOML gives it
+    key='', # under which the file has it, with underscores: a contrary, `no_x`, turns it round
 ) -> Any: # of the option's type; a list where the option takes several
     "A value from a file, checked as the command line would check it"
     if action.nargs == 0 or (action.nargs == '?' and isinstance(value, bool)):
-        return _switched(action, value)
+        contrary = isinstance(value, bool) and _is_contrary(action, key)
+        return _switched(action, not value if contrary else value)
     counted = isinstance(action.nargs, int)
     several = counted or action.nargs in ('+', '*') or isinstance(action, argparse._AppendAction)
     if isinstance(value, list) and not several: raise ValueError('takes one value, not a list')
@@ -209,14 +216,41 @@ def take_config(
     name = (self.prog.split()+[''])[1]
     known = self.options()
     for k,v in read_config(path, [n for n in (name, find_command(name)) if n]).items():
-        if k.replace('-', '_') not in known: raise self._unknown_key(k, path)
-        for action in known[k.replace('-', '_')]:
-            try: action.default = config_value(action, v)
+        key = k.replace('-', '_')
+        if key not in known: raise self._unknown_key(k, path)
+        for action in known[key]:
+            try: action.default = config_value(action, v, key)
             except (argparse.ArgumentTypeError, ValueError, TypeError) as e:
                 raise InputError(f"'{k}' is {v!r}: {e}", path=path,
                                  fix=f"'{self.prog} --help' tells what it can be") from e
             action.required = False
             if not action.option_strings and action.nargs == '+': action.nargs = '*'
+
+# %% ../../nbs/cli/00b_parser.ipynb #66fcad9e
+@patch
+def _spelled_out(self:CommandParser, args):
+    "The words of a command line, with the beginning of `--config` written out"
+    known = set(self.words())
+    whole = []
+    for word in args:
+        name, equals, value = word.partition('=')
+        begins = name.startswith('--c') and name not in known and '--' not in whole
+        near = sorted(o for o in known if begins and o.startswith(name))
+        if '--config' in near and len(near) > 1:
+            self.error(f'{name} can be {" or ".join(near)}')
+        whole.append('--config' + equals + value if near == ['--config'] else word)
+    return whole
+
+# %% ../../nbs/cli/00b_parser.ipynb #cb9eca4f
+@patch
+def _typed_alone(self:CommandParser, args):
+    "Of repeated options that are typed, the values that were typed"
+    defaults = {a.dest: a.default for p in self.families() for a in p._actions
+                if isinstance(a, argparse._AppendAction) and a.default}
+    for name,before in defaults.items():
+        typed = (getattr(args, name, None) or [])[len(before):]
+        if typed: setattr(args, name, typed)
+    return args
 
 # %% ../../nbs/cli/00b_parser.ipynb #331355e5
 @patch
@@ -235,10 +269,10 @@ def parse_args(
     namespace=None, # to be filled; a new one unless given
 ) -> argparse.Namespace: # of the command line before those of files, and those before the defaults
     "Read the command line, and before it the files that its `--config` names"
-    args = sys.argv[1:] if args is None else list(args)
+    args = self._spelled_out(sys.argv[1:] if args is None else args)
     for f in self._files_named(args): self.take_config(f)
     known = self.words()
     for typed in (w for w in args if w.startswith('--') and w != '--'):
         if not any(o.startswith(typed.split('=')[0]) for o in known):
             self.error(f'unrecognized arguments: {typed}')
-    return super(CommandParser, self).parse_args(args, namespace)
+    return self._typed_alone(super(CommandParser, self).parse_args(args, namespace))

@@ -11,6 +11,7 @@ __all__ = ['Scale', 'Planes', 'Missing', 'Tile', 'Patch', 'translate_study', 'pa
 import argparse
 import re
 import sys
+import time
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -123,13 +124,15 @@ def summary(
     problems, # what was doubtful in the folder
     dest, # where the subjects were written
     unchanged='', # of `why_unchanged`
+    seconds=None, # that the run took; None: not told
 )->str: # lines, the count last
     "What the command prints at the end"
     ok = table[_are_there(table)]
+    took = '' if seconds is None else f' ({seconds:.0f} s)'
     return '\n'.join([*_lines_of(table),
                       *(f'note: {p}' for p in shortened(_news(problems, table))),
                       *([f'note: {unchanged}'] if unchanged else []),
-                      f'{len(ok)} of {len(table)} subjects in {dest} ({ok.seconds.sum():.0f} s)'])
+                      f'{len(ok)} of {len(table)} subjects in {dest}{took}'])
 
 # %% ../../nbs/cli/09_translate.ipynb #4320abe6
 def _translated(a):
@@ -145,19 +148,20 @@ def _translated(a):
     notes = preflight(tr, cohort, a.input_dir, a.output_dir, a.direction, a.anyway, a.overwrite,
                       not a.quiet)
     for note in notes: print(f'neuroscope translate: {note}', file=sys.stderr)
+    start = time.perf_counter()
     _,table = tr.translate_cohort(cohort, a.output_dir, a.direction, not a.quiet, a.n_jobs,
                                   scale=a.scale, reference=reference, missing=a.missing,
                                   overwrite=a.overwrite)
-    return _tell(a, tr, cohort, table)
+    return _tell(a, tr, cohort, table, time.perf_counter() - start)
 
 def _whom(a, sequences):
     "The subjects to translate: all of the folder, or the test patients of splits"
-    cohort = find_subjects(a.input_dir).using(sequences)
+    cohort = find_subjects(a.input_dir, a.direction[0]).using(sequences)
     if not a.splits: return cohort
     from neuroscope.data.splits import test_subjects
     return test_subjects(cohort, a.splits, a.direction[0])
 
-def _tell(a, tr, cohort, table):
+def _tell(a, tr, cohort, table, seconds):
     "Say how it went: all of it, or with --quiet the failures; the exit status"
     from neuroscope.records import why_unchanged
     if a.quiet:
@@ -166,7 +170,7 @@ def _tell(a, tr, cohort, table):
         if said := sequences_said(tr.sequences):
             say(f'The model was fitted without some sequences. {said}')
         unchanged = why_unchanged(tr.model, a.direction) if tr.by_curves else ''
-        say(summary(table, cohort.problems, a.output_dir, unchanged))
+        say(summary(table, cohort.problems, a.output_dir, unchanged, seconds))
     if not _are_there(table).any():
         raise NoSubjectsError(f'none of {len(table)} subjects could be translated',
                               path=a.input_dir, fix='The reason of each stands above.')

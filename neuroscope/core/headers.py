@@ -85,6 +85,7 @@ def same_grid(
 def check_same_grid(
     imgs, # nibabel images, or a dict of them
     names=None, # what to call them in the error; by default the keys of the dict
+    fix='Register and resample the sequences to one grid first.', # advice in the error
 ):
     "Raise an error that says which image lies on another grid than the first, and how"
     names = list(names or (imgs if isinstance(imgs, dict) else map(str, range(len(imgs)))))
@@ -97,8 +98,7 @@ def check_same_grid(
         diff = (f'{n} has {sizes(o)}, {names[0]} has {sizes(imgs[0])}' if sizes(o) != sizes(imgs[0])
                 else f'{n} and {names[0]} differ in position or orientation by up to '
                      f'{_corner_distance(imgs[0], o):.3g} mm')
-        raise GridMismatchError(diff, path=o.get_filename(),
-                                fix='Register and resample the sequences to one grid first.')
+        raise GridMismatchError(diff, path=o.get_filename(), fix=fix)
 
 # %% ../../nbs/core/04_headers.ipynb #33e74b1f
 def stack_sequences(

@@ -209,7 +209,7 @@ def load_volume(
     except Exception as e:
         raise _bad(path, f'the voxels cannot be read ({type(e).__name__}: {e})') from e
     if finite and data.dtype.kind == 'f' and (n := data.size - np.isfinite(data).sum()):
-        raise _bad(path, f'{n:,} voxels are NaN or infinite',
+        raise _bad(path, f'{n:,} voxel{"s are" if n > 1 else " is"} NaN or infinite',
                    'Find the step that made them, or set them to 0 if they are background.',
                    NonFiniteError)
     if (finite and data.dtype.kind == 'f' and data.dtype.itemsize > 4 and data.size

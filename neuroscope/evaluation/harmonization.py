@@ -30,6 +30,8 @@ _all_ = ['JUDGED', 'OWN', 'NOTHING_MEASURED', 'QUESTIONS', 'REFERENCES', 'SHOWN_
 PARTS = ('quality', 'site_effect', 'tissues', 'anatomy', 'lesions', 'kept', 'changes', 'ceilings',
          'touched')
 
+_UNFINISHED = 'subjects_unfinished.csv'
+
 def _turned_round(direction, fit_source, fit_target, source, target):
     "The arguments of `plan_evaluation` for the other direction"
     return dict(source=target, target=source, fit_source=fit_target, fit_target=fit_source,
@@ -69,12 +71,13 @@ def evaluate_harmonization(source, # folder or `Cohort`: preprocessed scans of o
     parts = PARTS + (('features',) if radiomics else ())
     ev.measure(*parts, n_permutations=n_permutations, radiomics=_as_dict(radiomics) or None,
                progress=progress, n_jobs=n_jobs,
-               path=None if output_dir is None else Path(output_dir)/'subjects.csv')
+               path=None if output_dir is None else Path(output_dir)/_UNFINISHED)
     if downstream or isinstance(downstream, dict):
         ev.measure_downstream(progress, **_as_dict(downstream))
     if output_dir is None: return ev
     settings = dict(direction=direction, baselines=list(baselines), permutations=n_permutations)
     with progress_bar(desc='the page', total=1, progress=progress, unit='page') as bar:
         ev.write(output_dir, readers=readers, settings=settings)
+        (Path(output_dir)/_UNFINISHED).unlink(missing_ok=True)
         bar.update()
     return ev

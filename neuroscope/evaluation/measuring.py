@@ -41,15 +41,19 @@ _LOOK: dict = {}             # part -> function of one volume
 _TABLE: dict = {}            # part -> function of all that was found
 
 # %% ../../nbs/evaluation/08b_measuring.ipynb #618837ed
-def _outputs(ev, case):
-    "The scans of a subject and what each method makes of it, one at a time"
+def _made(ev, case, name):
+    "What a method makes of a subject"
+    return apply_method(ev.methods[name], case.id, case.vols['a'], case.masks['a'], 'a2b')
+
+def _outputs(ev, case, judged):
+    "The scans of a subject and what each method makes of it, `judged` among it, one at a time"
     vol = case.vols['a']
     mask = case.masks['a']
     yield 'source', vol
     if 'b' in case.vols: yield 'truth', np.where(mask, case.vols['b'], 0)
     if 'b' in case.rescans: yield 'rescan', np.where(case.masks['b'], case.rescans['b'], 0)
-    for name, method in ev.methods.items():
-        try: out = apply_method(method, case.id, vol, mask, 'a2b')
+    for name in ev.methods:
+        try: out = judged if name == JUDGED else _made(ev, case, name)
         except NeuroscopeError as error:
             ev.problems.append(f'{case.id} was left out for {method_label(name)}: {error}')
             continue
@@ -103,12 +107,19 @@ def _look(ev, case, name, vol, got, opts):
     ev.greys.setdefault(name, []).append(some.copy())   # a view would keep every voxel
 
 # %% ../../nbs/evaluation/08b_measuring.ipynb #d2e142ab
+_UNUSABLE = 'its harmonized scan cannot be used'
+
 def _measure_one(ev, parts, opts):
     "What the parts find in the subjects of `ev`, what is said of them, and some grey values"
     got: dict = {p: [] for p in parts}
     opts = dict(opts)
     for case in ev.cases():
-        for name, vol in _outputs(ev, case): _look(ev, case, name, vol, got, opts)
+        # a study may be of baselines alone
+        try: judged = _made(ev, case, JUDGED) if JUDGED in ev.methods else None
+        except NeuroscopeError as error:
+            ev.problems.append(f'{case.id} was left out: {_UNUSABLE}: {error}')
+            continue
+        for name, vol in _outputs(ev, case, judged): _look(ev, case, name, vol, got, opts)
     for case in ev._target_cases(): _look(ev, case, 'target', case.vols['b'], got, opts)
     for case in ev._others_again(): _look(ev, case, 'rescan', case.rescans['b'], got, opts)
     return dict(found=got, problems=ev.problems, greys=ev.greys)
@@ -276,7 +287,7 @@ def _look_lesions(case, name, vol, opts):
 def _lesion_table(ev, found, opts):
     "All figures of lesions, in one table"
     if not found:
-        ev.problems.append(_NO_LESIONS)
+        if 'source' in ev.greys: ev.problems.append(_NO_LESIONS)
         return
     table = pd.concat(found, ignore_index=True).assign(direction=ev.direction)
     ev.tables['lesions'] = table[_LESION_COLUMNS]
@@ -348,7 +359,7 @@ def _look_features(case, name, vol, opts):
 def _feature_table(ev, found, opts):
     "All radiomic features, in one table"
     if not found:
-        ev.problems.append(_NO_FEATURES)
+        if 'source' in ev.greys: ev.problems.append(_NO_FEATURES)
         return
     table = pd.concat(found, ignore_index=True).assign(direction=ev.direction)
     ev.tables['features'] = table[table.method != 'target'][_FEATURE_COLUMNS]
@@ -369,7 +380,8 @@ def measure_downstream(self:Evaluation,
         try: train.append(site_case(subject, 'b'))
         except NeuroscopeError as error:
             self.problems.append(f'{subject.id} of the target site is not learnt from: {error}')
-    marked = [c for c in self.cases() if c.seg is not None]
+    judged = self.measured()
+    marked = [c for c in self.cases() if c.seg is not None and c.id in judged]
     try:
         table = downstream_dice(train, marked, self.methods, ('a2b',), self.problems, progress,
                                 **kwargs)

@@ -81,16 +81,21 @@ def notes(self:Evaluation)->list: # sentences
     return list(dict.fromkeys(said))
 
 # %% ../../nbs/evaluation/08g_page.ipynb #4e1976b2
-_WHO = ('{n} subject{s} harmonized, {true} of them with truth{rescans}; {others} other {people} '
+_WHO = ('{who}, {true} of them with truth{rescans}; {others} other {people} '
         'of the target site; {methods} methods.')
 
 def _first_words(ev):
     "Who is on the page"
+    judged = set(ev.measured())
     n = len(ev.source)
-    rescans = f' and {len(ev.rescans)} with a rescan' if len(ev.rescans) else ''
-    return _WHO.format(n=n, s='s'*(n != 1), true=len(ev.truth), rescans=rescans,
-                       others=len(ev.target), people='person' if len(ev.target) == 1 else 'people',
-                       methods=len(ev.methods))
+    who = f'{n} subject{"s"*(n != 1)} harmonized'
+    if len(judged) < n: who = f'{len(judged)} of {n} harmonized subjects could be judged'
+    others = len(ev.measured('target'))
+    true = len(judged & {s.id for s in ev.truth})
+    again = len(judged & {s.id for s in ev.rescans})
+    rescans = f' and {again} with a rescan' if again else ''
+    return _WHO.format(who=who, true=true, rescans=rescans, others=others,
+                       people='person' if others == 1 else 'people', methods=len(ev.methods))
 
 def _who_words(evs):
     "Who is on the page, in every direction"
@@ -147,6 +152,10 @@ def _write_csv(table, path, **kwargs):
     "A table as CSV, whole or not at all"
     with atomic_path(path) as place: table.to_csv(place, index=False, **kwargs)
 
+def _compared(evs):
+    "Is the judged method tested against the others?"
+    return any(JUDGED in set(e.tables['quality'].method) for e in evs if 'quality' in e.tables)
+
 @patch
 def _write_tables(self:Evaluation, out, answers):
     "The tables as CSV, all directions in each; the answers as JSON"
@@ -158,13 +167,14 @@ def _write_tables(self:Evaluation, out, answers):
         quality = tables.pop('quality')
         more = [t[t.method != 'target_scan'] for k, t in tables.items() if k == 'downstream']
         write_metrics_csv(pd.concat([quality, *more], ignore_index=True), out/'metrics.csv')
-        if JUDGED in set(quality.method):
+        if _compared(self.directions):
             compared = compare_paired(quality[quality.method != 'rescan'], JUDGED)
             _write_csv(compared, out/'comparisons.csv')
     for k, table in tables.items(): _write_csv(table, out/f'{k}.csv', float_format='%.8g')
-    subjects = list(dict.fromkeys(s.id for e in self.directions for s in e.source))
+    subjects = list(dict.fromkeys(id for e in self.directions for id in e.measured()))
     write_json(dict(direction=self.direction, directions=[e.direction for e in self.directions],
                     simulated=self.simulated, baselines=self.fitted,
+                    compared=_compared(self.directions),
                     baselines_flattered=self.flattered, verdict=summing_up(answers),
                     answers=answers,
                     problems=self.notes(),
@@ -177,7 +187,7 @@ _MARKED = dict.fromkeys(REFERENCES, 'reference') | {JUDGED: 'judged'}      # row
 
 def _few_words(evs):
     "What so few subjects allow"
-    return sample_size_note(min(len(e.source) for e in evs))
+    return sample_size_note(min(len(e.measured()) for e in evs))
 
 def _page_words(evs, answers, **words):
     "What the template `evaluation.html` asks for"
@@ -198,9 +208,10 @@ def write(self:Evaluation,
     answers = self.answers(readers)
     out.mkdir(parents=True, exist_ok=True)
     words = _page_words(evs, answers, title=title, who=_who_words(evs), few=_few_words(evs),
-                        problems=self.notes(),
+                        problems=self.notes(), compared=_compared(evs),
                         settings=flat_settings((settings or {}) | versions()))
     self._write_tables(out, answers)
+    self.write_subjects(out/'subjects.csv')
     return write_page(out/'report.html', 'evaluation', **words)
 
 # %% ../../nbs/evaluation/08g_page.ipynb #a9a10002
@@ -236,6 +247,7 @@ def _stored_evaluations(folder, # that `neuroscope evaluate` wrote
                               flattered=record['baselines_flattered']))
     return evs, record
 
+# %% ../../nbs/evaluation/08g_page.ipynb #6b0c1e53
 def write_again(folder, # that `neuroscope evaluate` wrote
                 output_file, # the page
                 title=None, # its heading
@@ -248,6 +260,7 @@ def write_again(folder, # that `neuroscope evaluate` wrote
     words = _page_words(evs, record['answers'], title=title or 'Evaluation of a harmonization',
                         who=record.get('who', f'{n} subjects harmonized.'),
                         few=record.get('few', sample_size_note(n)),
+                        compared=record.get('compared', (Path(folder)/'comparisons.csv').is_file()),
                         problems=[_AGAIN, *record['problems']],
                         settings=flat_settings(record['versions']))
     return write_page(output_file, 'evaluation', **words)

@@ -135,6 +135,13 @@ _CONTRAST_CAPTION = ("Contrast of each part of the lesion after harmonization, o
                      "mean over patients with Student's 95 % interval. 1 is right; a negative "
                      "figure is a changed sign. Contrasts of less than 0.05 are left out.")
 
+def _shared_people(table):
+    "The rows of people whom the scan as it was, the baselines shown and the judged method all have"
+    shown = table.method.isin(('source', *_SHOWN_BESIDE, JUDGED))
+    people = table[shown].groupby('method').subject.agg(set)
+    shared = set.intersection(*people) if len(people) else set()
+    return table[~shown | table.subject.isin(shared)]
+
 def _tissue_rows(ev, tissue, summary, worse):
     "The rows of one tissue: the scan as it was, two baselines, the method under trial"
     shown = [m for m in ('source', *_SHOWN_BESIDE, JUDGED, 'rescan')
@@ -168,7 +175,7 @@ def _contrast_rows(table):
 def tissue_section(ev, # `Evaluation`, its tissues measured
                   )->dict: # head, rows, caption, and contrasts: another table
     "Distances by tissue, and what has become of the contrasts"
-    table = ev.tables['tissues']
+    table = _shared_people(ev.tables['tissues'])
     summary = tissue_summary(table)
     if not len(summary): return dict(head=[], rows=[], caption='', contrasts=dict(head=[], rows=[]))
     summary = summary.loc[ev.direction]

@@ -65,6 +65,16 @@ def write_subjects(
     tables = [ev.subjects for ev in self.directions if ev.subjects is not None]
     if tables: write_results(pd.concat(tables, ignore_index=True), path, _SUBJECT_COLUMNS)
 
+@patch
+def measured(
+    self:Evaluation,
+    role:str='source', # or 'target'
+) -> list: # ids; everybody, where nothing was measured yet
+    "Who could be read and was measured"
+    if self.subjects is None: return [s.id for s in getattr(self, role)]
+    own = self.subjects[(self.subjects.role == role) & (self.subjects.status == 'done')]
+    return own.subject.tolist()
+
 def _keep_subjects(table, ev, people, path, whole):
     "Keep the table of subjects, and write it where there is a path"
     rows = table.assign(direction=ev.direction, role=[p.role for p in people])

@@ -6,7 +6,7 @@ Docs: https://ishrith-gowda.github.io/neuroscope/imaging/brain.html.md"""
 
 # %% auto #0
 __all__ = ['NotStrippedError', 'foreground', 'largest_component', 'fill_holes', 'why_not_stripped', 'is_stripped', 'brain_mask',
-           'brainmask_path', 'subject_mask', 'head_mask']
+           'brainmask_path', 'check_mask_grid', 'subject_mask', 'head_mask']
 
 # %% ../../nbs/imaging/04_brain.ipynb #0eb67ac0
 import itertools
@@ -145,6 +145,14 @@ def brainmask_path(
             and not p.exists() else [])
     return bids[0] if len(bids) == 1 else p
 
+def check_mask_grid(
+    image, # of a scan
+    mask, # image of its brain mask
+):
+    "Raise an error where a brain mask lies on another grid than the scan"
+    check_same_grid([image, mask], ['the scan', 'the brain mask'],
+                    'Give a brain mask on the grid of the scans, or take this one away.')
+
 def subject_mask(
     subject:Subject, # whose mask
     imgs:dict=None, # its images, if they are loaded already
@@ -154,7 +162,7 @@ def subject_mask(
     p = brainmask_path(subject)
     if not p.exists(): return brain_mask(imgs)
     mask = load_volume(p)
-    check_same_grid([next(iter(imgs.values())), mask], ['the scans', 'the brain mask'])
+    check_mask_grid(next(iter(imgs.values())), mask)
     return image_data(mask) > 0
 
 # %% ../../nbs/imaging/04_brain.ipynb #c3a034fb

@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from ..core import (as_images, check_same_grid, GridMismatchError, image_data, InputError,
                              is_image, load_volume, MissingSequenceError, new_like, same_grid,
                              SEQUENCE_LABELS, SEQUENCES, Subject, usable_labels)
-from .brain import brain_mask, brainmask_path, why_not_stripped
+from .brain import brain_mask, brainmask_path, check_mask_grid, why_not_stripped
 from .transforms import apply_transform
 
 # %% ../../nbs/imaging/09_scans.ipynb #fbc1bda4
@@ -178,7 +178,7 @@ def known_brain(self:ScanSet) -> Any: # image or (X,Y,Z) bool; None: not known
         if not is_image(mask): return np.asarray(mask) > 0
         mask = load_volume(mask)
         if not any(same_grid(o, mask) for o in self.values()):
-            check_same_grid([self.first, mask], ['the scans', 'the brain mask'])
+            check_mask_grid(self.first, mask)
         return mask
     return self._once('mask', find)
 
@@ -199,7 +199,8 @@ def _known_brain_values(self:ScanSet):
     "The known brain mask as an array, if it lies on the grid of the scans"
     mask = self.known_brain
     if hasattr(mask, 'dataobj'):
-        check_same_grid(self.images | {'the brain mask': mask})
+        check_same_grid(self.images)
+        check_mask_grid(self.first, mask)
         return image_data(mask) > 0
     if mask.shape != self.shape:
         raise GridMismatchError(f'the brain mask has the shape {mask.shape}, the scans '

@@ -181,7 +181,7 @@ _TABLE = [*COLUMNS, 'peak_mb']
 def _finish(cohort, dest, preprocessor, names, table):
     "Write table and page of a cohort, and say what there is now"
     failed = table[table.status == 'failed']
-    for r in failed.itertuples(): log.warning('%s: %s', r.subject, r.reason)
+    for r in failed.itertuples(): log.info('%s: %s', r.subject, r.reason)
     good = set(table.subject[table.status != 'failed'])
     done = Cohort([_done_subject(s, dest, names) for s in cohort if s.id in good], dest,
                   [f'{r.subject}: {r.reason}' for r in failed.itertuples()])

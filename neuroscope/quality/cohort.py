@@ -19,7 +19,7 @@ import pandas as pd
 from ..core import SEQUENCES, atomic_path, file_hash, get_logger
 from ..pages import render_page, simulated_scans
 from ..runner import run_cohort, write_table
-from .findings import verdict
+from .findings import Finding, verdict
 from .report import _label, assess_subject
 from .signal import MEASURES
 from .subject import _completeness
@@ -38,9 +38,11 @@ def _row(rep, site=None):
                 seconds=round(rep.seconds, 2)) | {f'{q}_{m}': v for q,col in rep.measures.items()
                                                   for m,v in col.items()}
 
-def _assess_one(subject, pictures, require):
-    "Assess one subject, and tell the runner what was found"
+def _assess_one(subject, pictures, require, copies):
+    "Assess one subject, and tell the runner what was found; `copies` are of `_same_files`"
     rep = assess_subject(subject, require=require)
+    rep.findings[:0] = [Finding('copies', None, 'fail', np.nan, said)
+                        for said in _copy_words(copies.get(subject.id, {}))]
     if pictures is not None:
         with atomic_path(Path(pictures)/f'{subject.id}.png') as p:
             rep.plot().savefig(p, facecolor='#0f1115', format='png')
@@ -75,11 +77,25 @@ def _same_files(
             qs.append(q)
     return found
 
+# %% ../../nbs/quality/10_cohort.ipynb #d45ce8e0
+def _copy_words(copies):
+    "Of what a subject's scans are copies, a sentence for each group of the same files"
+    groups:dict = {}
+    for other, sequences in sorted(copies.items()):
+        same = tuple(q for q in SEQUENCES if q in sequences)
+        groups.setdefault(same, []).append(other)
+    said = []
+    for sequences, others in groups.items():
+        more = f' and {len(others) - 3} more' if len(others) > 3 else ''
+        n = 'one of the two is a copy' if len(others) == 1 else 'all but one are copies'
+        said.append(f'{", ".join(map(_label, sequences))}: the same file{"s"*(len(sequences) > 1)} '
+                    f'as of {", ".join(others[:3])}{more}, {n}')
+    return said
+
 def _with_copies(row, copies):
-    "The row of a subject, failed if its scans are another's too"
-    if not copies: return row
-    said = [f'{", ".join(map(_label, qs))}: the same file{"s"*(len(qs) > 1)} as of '
-            f'{other}, one of the two is a copy' for other,qs in sorted(copies.items())]
+    "The row of a subject, failed if its scans are another's too, where it does not say so yet"
+    if not copies or 'copies' in row['checks'].split(): return row
+    said = _copy_words(copies)
     checks = row['checks'] if row['checks'] == 'assessment' else ' '.join(
         sorted({*row['checks'].split(), 'copies'}))
     return row | dict(verdict='fail', n_fail=row['n_fail']+len(said),
@@ -96,10 +112,11 @@ def assess_cohort(cohort,           # `Cohort`, or any list of `Subject`
     "Measure and check every subject of a cohort"
     _completeness((), require)
     if pictures is not None: Path(pictures).mkdir(parents=True, exist_ok=True)
-    work = partial(_assess_one, pictures=pictures, require=require)
+    copies = _same_files(cohort)
+    work = partial(_assess_one, pictures=pictures, require=require, copies=copies)
     at_end = None if table is None else partial(_write_found, path=table)
     return _quality_table(run_cohort(work, cohort, 'quality', n_jobs, progress, write=at_end),
-                          _same_files(cohort))
+                          copies)
 
 _FIRST = ['id', 'site', 'verdict', 'n_fail', 'n_look', 'reasons', 'checks', 'seconds']
 
