@@ -52,8 +52,9 @@ def complete(self:Subject) -> bool:
 
 # %% ../../nbs/core/07_subjects.ipynb #047b5dbc
 # what follows a patient's name where somebody came again
-_TIMES = (r'(?:fu|follow-?up|visit|ses(?:sion)?|tp|time-?point|week|month|day|year|pre-?op|post-?op|'
-          r'baseline|scan|exam)[-_]?\d*[a-z]?')
+_TIMES = (
+    r'(?:fu|follow-?up|visit|ses(?:sion)?|tp|time-?point|week|month|day|year|pre-?op|post-?op|'
+    r'baseline|scan|exam)[-_]?\d*[a-z]?')
 _VISITS = [re.compile(rx, re.I) for rx in (
     r'(UPENN-GBM-\d+)_\d+', r'(BraTS[\w]*-\w+-\d+)-\d+', r'(TCGA-\w\w-\w+)_[\d.]+',
     r'(RHUH-\d+)_\d+', r'(sub-[A-Za-z0-9+]+)_ses-.+', fr'(.+?)(?:[-_]{_TIMES})+',

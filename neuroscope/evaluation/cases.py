@@ -48,7 +48,8 @@ class Evaluation:
     reverse: 'Evaluation|None' = None                # the other direction, on the same page
     fitted: str = ''            # a sentence: whom the baselines were fitted on
     flattered: bool = False     # were they fitted on the very subjects that are judged?
-    absent: list = field(default_factory=list)   # rows of the table of subjects: who is not measured
+    # rows of the table of subjects: who is not measured
+    absent: list = field(default_factory=list)
     subjects: Any = None        # the table of subjects, once it is measured
 
     @property

@@ -66,6 +66,7 @@ def _unplaced(ds):
         said.append('PixelSpacing is not in the headers, so the size of a voxel would be a guess')
     return said
 
+# %% ../../nbs/preprocessing/00c_dicom_series.ipynb #f21a20aa
 def _gather(headers):
     "One `SeriesInfo` of the headers of a series (or of one of its echoes)"
     headers = sorted(headers, key=lambda h: (_number(h[1].get('InstanceNumber')) or 0, str(h[0])))
@@ -78,6 +79,7 @@ def _gather(headers):
                        n_images=len(frames) or len(headers))
     return replace(info, voxel=(*info.voxel[:2], step)) if step and info.voxel else info
 
+# %% ../../nbs/preprocessing/00c_dicom_series.ipynb #b8009b87
 _ONE_ECHO = .5    # ms: scanners write the same echo time with such differences
 
 def _apart(values):
@@ -119,6 +121,7 @@ def _read_or_say(path):
     try: return read_header(path)
     except OSError as e: return None, f'it cannot be read ({e.strerror})'
 
+# %% ../../nbs/preprocessing/00c_dicom_series.ipynb #f5ab87e4
 def _image_mark(ds, path):
     "By what an image is recognized when it is there twice: some tools give all the same UID"
     tags = ('SOPInstanceUID', 'SeriesInstanceUID', 'PatientID', 'InstanceNumber')
