@@ -13,7 +13,7 @@ from ..core.doors import open_door
 # %% ../../nbs/trainers/index.ipynb #bfc60f35
 _ROOMS = dict(
     trainer = 'CycleGANTrainer',
-    learner = 'cyclegan_learner synth_gan_dls synth_gan_learner',
+    learner = 'cyclegan_learner synth_gan_dls synth_gan_learner CheckpointEvery',
     presets = 'document_learner fast_learner',
     losses = 'CycleGANLoss',
     callbacks = 'R1 CPUMixedPrecision TimeBudget',
