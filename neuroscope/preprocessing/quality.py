@@ -13,3 +13,7 @@ from ..quality import *
 
 # %% ../../nbs/preprocessing/01_quality.ipynb #0a6cda7b
 __all__ = quality.__all__
+
+def __getattr__(name):
+    "Whatever the room gives, under its former path"
+    return getattr(quality, name)
