@@ -36,7 +36,4 @@ _ROOMS = dict(
     subjects = 'Subject Cohort lesion_labels',
     finding = 'find_subjects',
 )
-_DOOR = open_door('neuroscope.core', _ROOMS)
-__all__ = _DOOR.names
-__getattr__ = _DOOR.get
-__dir__ = _DOOR.list_names
+__all__,__getattr__,__dir__ = open_door('neuroscope.core', _ROOMS)

@@ -41,8 +41,8 @@ def open_door(
 # %% ../../nbs/core/00a_doors.ipynb #87b5d8cb
 def _fetch(package, path, home, name):
     "The room, the told name or the public name of some room, that is called `name`"
-    modules = [m.name for m in pkgutil.iter_modules(path)]
     if name in home: return getattr(_module(package, home[name]), name)
+    modules = [m.name for m in pkgutil.iter_modules(path)]
     if name in modules: return _module(package, name)
     for room in () if name.startswith('_') else modules:
         if name in getattr(_module(package, room), '__all__', ()):

@@ -22,16 +22,15 @@ _WORDS = (r't[12]\w{0,8}|fla|flair|mprage|seg|segm|segmentations?|\w{0,9}masks?|
           r'lesions?|roi|labels?')
 _LOOKS_LIKE = re.compile(fr'(?:^|[^a-z0-9])({_WORDS})(?=$|[^a-z0-9])', re.I)
 
-def _walk_nifti(folder):
-    "All NIfTI files under a folder, sorted; links are followed, hidden files are not looked at"
+def _walk_files(folder):
+    "All files under a folder, sorted; links are followed, hidden files are not looked at"
     seen = set()
     res = []
     for d,dirs,files in os.walk(folder, followlinks=True):
         real = os.path.realpath(d)
         dirs[:] = [] if real in seen else sorted(o for o in dirs if not o.startswith('.'))
         if real not in seen:
-            res += [Path(d)/f for f in files if f.endswith(('.nii', '.nii.gz'))
-                    and not f.startswith('.')]
+            res += [Path(d)/f for f in files if not f.startswith('.')]
         seen.add(real)
     return sorted(res)
 
@@ -104,11 +103,15 @@ def _without_derivatives(ms, folder):
         f'{len(out)} scans under derivatives/ are left out beside the raw ones: '
         'give that folder itself to use them']
 
-def _other_suffixes(folder):
-    "Volumes whose suffix is not read here"
-    ends = ('.nii', '.nii.gz', '.img', '.img.gz', '.hdr', '.mgz', '.nrrd', '.mha')
-    return [p for p in sorted(folder.rglob('*')) if not p.name.startswith('.')
-            and p.name.lower().endswith(ends) and not p.name.endswith(('.nii', '.nii.gz'))]
+_READ = ('.nii', '.nii.gz')
+_NOT_READ = (*_READ, '.img', '.img.gz', '.hdr', '.mgz', '.nrrd', '.mha')   # in any letters
+
+def _by_suffix(files):
+    "The NIfTI files, and the volumes whose suffix is not read here"
+    nifti = [p for p in files if p.name.endswith(_READ)]
+    other = [p for p in files if p.name.lower().endswith(_NOT_READ)
+             and not p.name.endswith(_READ)]
+    return nifti, other
 
 def _suffix_words(other, folder):
     "What to say of volumes with another suffix, a list of one sentence or none"
@@ -117,13 +120,13 @@ def _suffix_words(other, folder):
             f'{other[0].relative_to(folder)}): it has to be .nii or .nii.gz, in small letters. '
             'Rename or convert them']
 
-def _nothing_found(folder, files):
+def _nothing_found(folder, files, other):
     ends = ('X_t1/_t1ce/_t2/_flair (BraTS), X-t1n/-t1c/-t2w/-t2f (BraTS 2023), '
             'X_T1/_T1GD/_T2/_FLAIR (UPenn-GBM; also X_T1W/_T1CE/_T2W) or '
             'sub-X_T1w/_ce-gadolinium_T1w/_T2w/_FLAIR (BIDS)')
     what = (f'{len(files)} NIfTI files, but none is named as a subject\'s scan (for '
             f'instance {files[0].name})' if files else 'there are no NIfTI files here')
-    if not files: what = '; '.join(_suffix_words(_other_suffixes(folder), folder)) or what
+    if not files: what = '; '.join(_suffix_words(other, folder)) or what
     return NoSubjectsError(what, path=folder,
                            fix=f'Names have to end like {ends}, with .nii or .nii.gz.')
 
@@ -137,12 +140,12 @@ def find_subjects(
     if not folder.is_dir():
         what = 'this is a file, and no folder' if folder.exists() else 'there is no such folder'
         raise NoSubjectsError(what, path=folder, fix='Name the folder that holds the scans.')
-    files = _walk_nifti(folder)
+    files,other = _by_suffix(_walk_files(folder))
     ms,strange = _read_names(files)
     ms,problems = _without_derivatives(ms, folder)
     def rel(p): return str(p.relative_to(folder))
     with_scan = {m.id for m in ms if m.slot != 'seg'}
-    if not with_scan: raise _nothing_found(folder, files)
+    if not with_scan: raise _nothing_found(folder, files, other)
     subjects = []
     for id in sorted(with_scan):
         s,notes = _make_subject(id, [m for m in ms if m.id == id], rel, site)
@@ -153,7 +156,7 @@ def find_subjects(
             f'{len(orphans)} lesion masks without scans (for instance {rel(orphans[0].path)})')
     problems += [f'{rel(f)}: looks like a scan or a mask, but the name fits no scheme'
                  for f in strange]
-    problems += _suffix_words(_other_suffixes(folder), folder)
+    problems += _suffix_words(other, folder)
     return Cohort(subjects, folder, problems)
 
 # %% ../../nbs/core/08_finding.ipynb #6c49d7f2

@@ -19,7 +19,4 @@ _ROOMS = dict(
     splits = 'create_dataset_splits read_splits check_leaks Splits',
     patients = 'patient_table',
 )
-_DOOR = open_door('neuroscope.data', _ROOMS)
-__all__ = _DOOR.names
-__getattr__ = _DOOR.get
-__dir__ = _DOOR.list_names
+__all__,__getattr__,__dir__ = open_door('neuroscope.data', _ROOMS)

@@ -34,7 +34,4 @@ _ROOMS = dict(
     reader_study = 'analyse_study',
     report = 'write_report',
 )
-_DOOR = open_door('neuroscope.evaluation', _ROOMS)
-__all__ = _DOOR.names
-__getattr__ = _DOOR.get
-__dir__ = _DOOR.list_names
+__all__,__getattr__,__dir__ = open_door('neuroscope.evaluation', _ROOMS)

@@ -20,7 +20,4 @@ _ROOMS = dict(
     transforms = 'apply_transform',
     similarity = 'dice',
 )
-_DOOR = open_door('neuroscope.imaging', _ROOMS)
-__all__ = _DOOR.names
-__getattr__ = _DOOR.get
-__dir__ = _DOOR.list_names
+__all__,__getattr__,__dir__ = open_door('neuroscope.imaging', _ROOMS)

@@ -297,7 +297,8 @@ def lesion_image(self:ScanSet) -> Any: # image of labels; None where there is no
 def lesion(self:ScanSet) -> np.ndarray|None: # (X,Y,Z) labels; None where there is no lesion mask
     "The labels of the lesion, see `usable_labels`"
     if self.lesion_image is None: return None
-    return image_data(usable_labels(self.lesion_image, self.scheme), None)
+    def find(): return image_data(usable_labels(self.lesion_image, self.scheme), None)
+    return self._once('labels', find)
 
 # %% ../../nbs/imaging/09_scans.ipynb #bf2aec24
 @patch

@@ -21,7 +21,5 @@ _ROOMS = dict(
     volumes = 'translate_volume3d',
     saving = 'model_card',
 )
-_DOOR = open_door('neuroscope.models', _ROOMS)
-__all__ = [name for name in _DOOR.names if name != "CycleGANLightning"]   # needs an extra
-__getattr__ = _DOOR.get
-__dir__ = _DOOR.list_names
+__all__,__getattr__,__dir__ = open_door('neuroscope.models', _ROOMS)
+__all__ = [name for name in __all__ if name != 'CycleGANLightning']      # needs an extra

@@ -15,7 +15,4 @@ _ROOMS = dict(
     renderer = 'render_page write_page simulated_scans',
     pictures = 'figure_uri thumbnail_uri',
 )
-_DOOR = open_door('neuroscope.pages', _ROOMS)
-__all__ = _DOOR.names
-__getattr__ = _DOOR.get
-__dir__ = _DOOR.list_names
+__all__,__getattr__,__dir__ = open_door('neuroscope.pages', _ROOMS)

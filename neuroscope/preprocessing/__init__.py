@@ -31,7 +31,4 @@ _ROOMS = {
     'convert': 'convert_dicom',
     'preprocessing.quality': 'assess_cohort',
 }
-_DOOR = open_door('neuroscope.preprocessing', _ROOMS)
-__all__ = _DOOR.names
-__getattr__ = _DOOR.get
-__dir__ = _DOOR.list_names
+__all__,__getattr__,__dir__ = open_door('neuroscope.preprocessing', _ROOMS)

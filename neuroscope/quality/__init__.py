@@ -17,7 +17,4 @@ _ROOMS = dict(
     findings = 'Finding',
     signal = 'MEASURES',
 )
-_DOOR = open_door('neuroscope.quality', _ROOMS)
-__all__ = _DOOR.names
-__getattr__ = _DOOR.get
-__dir__ = _DOOR.list_names
+__all__,__getattr__,__dir__ = open_door('neuroscope.quality', _ROOMS)

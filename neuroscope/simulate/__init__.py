@@ -17,7 +17,4 @@ _ROOMS = dict(
     sites = 'Site SITES SITE_A SITE_B',
     synth = 'synth_subject synth_sites synth_volume',
 )
-_DOOR = open_door('neuroscope.simulate', _ROOMS)
-__all__ = _DOOR.names
-__getattr__ = _DOOR.get
-__dir__ = _DOOR.list_names
+__all__,__getattr__,__dir__ = open_door('neuroscope.simulate', _ROOMS)

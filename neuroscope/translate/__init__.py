@@ -17,7 +17,4 @@ _ROOMS = dict(
     subjects = 'Translator',
     scales = 'site_scale normalize_sequences',
 )
-_DOOR = open_door('neuroscope.translate', _ROOMS)
-__all__ = _DOOR.names
-__getattr__ = _DOOR.get
-__dir__ = _DOOR.list_names
+__all__,__getattr__,__dir__ = open_door('neuroscope.translate', _ROOMS)

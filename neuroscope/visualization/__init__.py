@@ -17,7 +17,4 @@ _ROOMS = dict(
     charts = 'sequence_histograms training_curves',
     inspector = 'PreprocessingInspector',
 )
-_DOOR = open_door('neuroscope.visualization', _ROOMS)
-__all__ = _DOOR.names
-__getattr__ = _DOOR.get
-__dir__ = _DOOR.list_names
+__all__,__getattr__,__dir__ = open_door('neuroscope.visualization', _ROOMS)
