@@ -155,7 +155,9 @@ def summary(
     return '\n'.join([*shortened(problems), *shortened(lines),
                       f'{count}. See {dest}/preprocessing.html and {dest}/preprocessing.csv'])
 
-def tell_failures(table):
+def tell_failures(
+    table, # of `preprocess_cohort`
+):
     "Print who failed on the error stream"
     for r in table[table.status == 'failed'].itertuples():
         print(f'{r.subject}: {r.status}. {r.reason}', file=sys.stderr)
